@@ -1,0 +1,1 @@
+"""The agent for Linux-class devices: pulls processes, runs them, closes them."""

@@ -1,0 +1,1 @@
+"""The rules: process states, queue order, matching, leases, access. No I/O."""

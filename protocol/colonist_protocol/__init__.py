@@ -1,0 +1,1 @@
+"""The wire: model, messages, codec, envelope, identity, errors, topics. No I/O."""

@@ -1,0 +1,1 @@
+"""Keys, records, the view and the hand-over: how nouns live in the store."""

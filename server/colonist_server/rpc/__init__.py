@@ -1,0 +1,1 @@
+"""Remote procedures: a typed table of message, access rule and handler."""
