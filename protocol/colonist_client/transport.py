@@ -1,0 +1,34 @@
+"""How an envelope reaches a server and its reply comes back; HTTP and MQTT are two ways of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from colonist_protocol.errors import ColonistError
+
+
+class UnreachableError(ColonistError):
+    """No reply came: the server, the bridge or the network is not there. The outcome is unknown."""
+
+    status = 503
+    code = "unreachable"
+
+
+class Transport(Protocol):
+    """Carries signed envelopes; knows nothing of what is in them."""
+
+    @property
+    def way(self) -> str:
+        """How it goes, for people: `http`, `mqtt`, ..."""
+        ...
+
+    async def exchange(self, body: bytes, *, wait_s: float) -> bytes:
+        """Send one request body and return the reply body.
+
+        `wait_s` bounds the whole exchange. Cancelling abandons it. Raises `UnreachableError`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections; open exchanges end with `UnreachableError`."""
+        ...

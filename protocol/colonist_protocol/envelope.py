@@ -1,0 +1,122 @@
+"""The envelope of requests and replies: COLONIES-RPC sections 1.2 and 1.3.
+
+A request is `{payloadtype, payload, signature}`; what is signed is the base64 text of `payload` as
+it was sent. A reply is `{payloadtype, payload, error}` and is always well formed, for errors too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from colonist_protocol import codec
+from colonist_protocol.errors import (
+    ColonistError,
+    InvalidMessageError,
+    MessageTypeError,
+    TooLargeError,
+)
+from colonist_protocol.identity import Identity, digest, parse_signature, recover_digest
+from colonist_protocol.message import M, Message
+
+MAX_BODY_BYTES: Final = 2_097_152
+MAX_PAYLOAD_CHARS: Final = 1_048_576
+ERROR: Final = "error"
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """A request as it travels; `signature` may be empty for the two unsigned messages."""
+
+    payloadtype: str
+    payload: str
+    signature: str = ""
+
+
+class Signed(msgspec.Struct, frozen=True, gc=False):
+    """What a checked signature proves, kept with the event that the request causes."""
+
+    caller: str
+    digest: bytes
+    signature: bytes
+
+
+class ReplyEnvelope(msgspec.Struct, frozen=True, gc=False):
+    """A reply as it travels."""
+
+    payloadtype: str
+    payload: str
+    error: bool = False
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """What a caller is told of an error. `code` is stable, `message` is for people."""
+
+    status: int
+    message: str
+    code: str = ""
+    retry_after_s: float = 0.0
+
+
+def pack_request(message: Message, identity: Identity | None) -> bytes:
+    """The body to send; unsigned when there is no identity."""
+    kind = message.msgtype()
+    payload = codec.to_base64(codec.encode(message))
+    signature = identity.sign(payload.encode()) if identity else ""
+    return codec.encode(Envelope(payloadtype=kind, payload=payload, signature=signature))
+
+
+def parse_request(body: bytes) -> Envelope:
+    """Read a body. Raises `TooLargeError` and the codec's errors."""
+    if len(body) > MAX_BODY_BYTES:
+        raise TooLargeError(f"body of {len(body)} bytes is over the limit of {MAX_BODY_BYTES}")
+    envelope = codec.decode(body, Envelope, "envelope")
+    if len(envelope.payload) > MAX_PAYLOAD_CHARS:
+        raise TooLargeError(
+            f"payload of {len(envelope.payload)} characters is over {MAX_PAYLOAD_CHARS}"
+        )
+    return envelope
+
+
+def authenticate(envelope: Envelope) -> Signed:
+    """Who signed this. Raises `SignatureError`."""
+    signature = parse_signature(envelope.signature)
+    digest32 = digest(envelope.payload.encode())
+    return Signed(recover_digest(digest32, signature), digest32, signature)
+
+
+def open_message(envelope: Envelope, kind: type[M]) -> M:
+    """The typed message inside. Raises the codec's errors and `MessageTypeError`."""
+    name = envelope.payloadtype
+    payload = codec.from_base64(envelope.payload)
+    tree = codec.scan(payload)
+    if not isinstance(tree, dict):
+        raise InvalidMessageError(f"Failed to parse {name}, invalid JSON: not an object")
+    if tree.get("msgtype") != name:
+        raise MessageTypeError(f"Failed to parse {name}, msg.MsgType does not match payloadType")
+    return codec.convert(payload, tree, kind, name)
+
+
+def pack_reply(payloadtype: str, payload: bytes) -> bytes:
+    """The body of a success; `payload` is the reply's JSON."""
+    return b'{"payloadtype":"%b","payload":"%b","error":false}' % (
+        payloadtype.encode(),
+        codec.to_base64(payload).encode(),
+    )
+
+
+def pack_failure(error: ColonistError) -> bytes:
+    """The body of an error."""
+    retry_after_s = getattr(error, "retry_after_s", 0.0)
+    failure = Failure(error.status, str(error), error.code, retry_after_s)
+    payload = codec.to_base64(codec.encode(failure))
+    return codec.encode(ReplyEnvelope(payloadtype=ERROR, payload=payload, error=True))
+
+
+def parse_reply(body: bytes) -> bytes | Failure:
+    """The reply's JSON, or the failure. Raises the codec's errors for what is no reply."""
+    reply = codec.decode(body, ReplyEnvelope, "reply")
+    payload = codec.from_base64(reply.payload)
+    if reply.error:
+        return codec.decode(payload, Failure, "failure")
+    return payload

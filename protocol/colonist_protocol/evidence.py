@@ -1,0 +1,45 @@
+"""The hash chain of a process: one line per event, each bound to the one before.
+
+`D(tag, a, b, ..)` is the SHA3-256 of the tag and the parts, joined by line feeds. Tags hold a `:`,
+which base64 lacks, so no digest of one kind passes for another or for a plain request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from colonist_protocol import codec
+
+EVENT_TAG: Final = "colonist:event:1"
+
+
+def tagged_digest(tag: str, *parts: str) -> bytes:
+    """`D(tag, a, b, ..)`."""
+    return hashlib.sha3_256("\n".join((tag, *parts)).encode()).digest()
+
+
+class EventLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One event as it is hashed and exported; the order of the members is the order of the bytes.
+
+    `chain` is the process, `n` counts its events from 0, `who` is the caller's id ("" for the
+    server), `time` is in milliseconds since 1970, `req` and `sig` are hex, "" for the server.
+    """
+
+    v: int = 1
+    chain: str
+    n: int
+    what: str
+    who: str
+    attempt: int
+    time: int
+    req: str
+    sig: str
+    prev: str
+
+
+def event_hash(line: EventLine) -> bytes:
+    """The head of the chain after this event."""
+    return hashlib.sha3_256(EVENT_TAG.encode() + b"\n" + codec.encode(line)).digest()

@@ -1,0 +1,137 @@
+"""What is to be run, and where it may run: COLONIES-RPC section 3.4."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from colonist_protocol import codec, units
+from colonist_protocol.errors import InvalidValueError
+from colonist_protocol.message import EMPTY_LIST, EMPTY_OBJECT, Int
+from colonist_protocol.names import check_text
+
+PRIORITY_LIMIT: Final = 50_000
+MAX_EXECUTOR_NAMES: Final = 32
+MAX_ENV: Final = 100
+
+_NO_FILESYSTEM: Final = msgspec.Raw(b'{"mount":"","snapshots":null,"dirs":null}')
+_NULL: Final = b"null"
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """Kept and returned; never matched."""
+
+    name: str = ""
+    mem: str = ""
+    count: Int = 0
+    nodecount: Int = 0
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Which executor may run a process (section 4.2)."""
+
+    colonyname: str = ""
+    executornames: list[str] | None = None
+    executortype: str = ""
+    locationname: str | msgspec.UnsetType = msgspec.UNSET
+    dependencies: list[str] = []
+    nodes: Int = 0
+    cpu: str = ""
+    processes: Int = 0
+    processespernode: Int = 0
+    mem: str = ""
+    storage: str = ""
+    gpu: Gpu = Gpu()
+    walltime: Int = 0
+
+
+class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A function call and its limits. `args`, `kwargs` and `fs` are kept as they were written."""
+
+    nodename: str = ""
+    funcname: str = ""
+    args: msgspec.Raw = EMPTY_LIST
+    kwargs: msgspec.Raw = EMPTY_OBJECT
+    priority: Int = 0
+    maxwaittime: Int = 0
+    maxexectime: Int = 0
+    maxretries: Int = 0
+    conditions: Conditions = Conditions()
+    label: str = ""
+    fs: msgspec.Raw = _NO_FILESYSTEM
+    env: dict[str, str] = {}
+    channels: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+    def arguments(self) -> list[Any]:
+        """The positional arguments."""
+        return codec.scan(bytes(self.args))
+
+    def keywords(self) -> dict[str, Any]:
+        """The keyword arguments."""
+        return codec.scan(bytes(self.kwargs))
+
+
+def normal_form(spec: FunctionSpec) -> FunctionSpec:
+    """The spec as every reply shows it: checked, nulls filled in, amounts in their normal form.
+
+    Raises `InvalidValueError`.
+    """
+    if not -PRIORITY_LIMIT <= spec.priority <= PRIORITY_LIMIT:
+        raise InvalidValueError(
+            "Failed to submit function spec, "
+            f"priority outside range [-{PRIORITY_LIMIT}, {PRIORITY_LIMIT}]"
+        )
+    _check_texts(spec)
+    return msgspec.structs.replace(
+        spec,
+        args=_carried(spec.args, EMPTY_LIST, "args", "["),
+        kwargs=_carried(spec.kwargs, EMPTY_OBJECT, "kwargs", "{"),
+        fs=_carried(spec.fs, _NO_FILESYSTEM, "fs", "{"),
+        channels=spec.channels or msgspec.UNSET,
+        conditions=_normal_conditions(spec.conditions),
+    )
+
+
+def _normal_conditions(conditions: Conditions) -> Conditions:
+    names = conditions.executornames
+    if names and len(names) > MAX_EXECUTOR_NAMES:
+        raise InvalidValueError(f"more than {MAX_EXECUTOR_NAMES} executornames")
+    gpu = conditions.gpu
+    return msgspec.structs.replace(
+        conditions,
+        executornames=names or None,
+        locationname=conditions.locationname or msgspec.UNSET,
+        cpu=units.cpu_text(units.parse_cpu(conditions.cpu)),
+        mem=units.memory_text(units.parse_memory(conditions.mem)),
+        storage=units.memory_text(units.parse_memory(conditions.storage)),
+        gpu=msgspec.structs.replace(gpu, mem=units.memory_text(units.parse_memory(gpu.mem)))
+        if gpu.mem
+        else gpu,
+    )
+
+
+def _check_texts(spec: FunctionSpec) -> None:
+    if len(spec.env) > MAX_ENV:
+        raise InvalidValueError(f"more than {MAX_ENV} env entries")
+    conditions = spec.conditions
+    for what, text in (
+        ("nodename", spec.nodename),
+        ("funcname", spec.funcname),
+        ("label", spec.label),
+        ("executortype", conditions.executortype),
+        ("locationname", conditions.locationname or ""),
+    ):
+        check_text(text, what)
+    for name in conditions.executornames or ():
+        check_text(name, "executornames")
+
+
+def _carried(value: msgspec.Raw, default: msgspec.Raw, name: str, opening: str) -> msgspec.Raw:
+    text = bytes(value)
+    if text == _NULL:
+        return default
+    if not text.startswith(opening.encode()):
+        kind = "array" if opening == "[" else "object"
+        raise InvalidValueError(f"{name} is not an {kind}")
+    return value

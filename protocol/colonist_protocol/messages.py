@@ -1,0 +1,26 @@
+"""Every type of message there is, by name: those we type, and those we only know of."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from colonist_protocol import attribute, colony, executor, function, log, process, server, user
+from colonist_protocol.message import Message, registry
+
+TYPED: Final[dict[str, type[Message]]] = registry(
+    server.MESSAGES,
+    colony.MESSAGES,
+    user.MESSAGES,
+    executor.MESSAGES,
+    function.MESSAGES,
+    process.MESSAGES,
+    attribute.MESSAGES,
+    log.MESSAGES,
+)
+
+UNSIGNED: Final = frozenset({server.Version.msgtype(), server.GetServerInfo.msgtype()})
+
+# COLONIES-RPC section 2.0.1: known to the protocol, answered with a clear "not supported".
+UNSUPPORTED: Final = frozenset(
+    ["changeserveridmsg", "changecolonyidmsg", "changeuseridmsg", "changeexecutoridmsg", "reportallocationmsg", "updateexecutormsg", "submitworkflowspecmsg", "getprocessgraphmsg", "getprocessgraphsmsg", "removeprocessgraphmsg", "removeallprocessgraphsmsg", "addchildmsg", "cancelprocessgraphmsg", "addgeneratormsg", "getgeneratormsg", "getgeneratorsmsg", "removegeneratormsg", "packgeneratormsg", "resolvegeneratormsg", "addcronmsg", "getcronmsg", "getcronsmsg", "runcronmsg", "removecronmsg", "subscribeprocessmsg", "subscribeprocessesmsg", "addfilemsg", "removefilemsg", "getfilemsg", "getfilesmsg", "getfilelabelsmsg", "createsnapshotmsg", "getsnapshotmsg", "getsnapshotsmsg", "removesnapshotmsg", "removeallsnapshotmsg", "addlocationmsg", "getlocationmsg", "getlocationsmsg", "removelocationmsg", "channelappendmsg", "channelreadmsg", "subscribechannelmsg", "addblueprintdefinitionmsg", "getblueprintdefinitionmsg", "getblueprintdefinitionsmsg", "removeblueprintdefinitionmsg", "addblueprintmsg", "getblueprintmsg", "getblueprintsmsg", "updateblueprintmsg", "removeblueprintmsg", "updateblueprintstatusmsg", "reconcileblueprintmsg", "getblueprinthistorymsg"]
+)

@@ -1,0 +1,162 @@
+"""Processes: model and messages of COLONIES-RPC sections 2.6 and 3.5."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Final
+
+import msgspec
+
+from colonist_protocol import codec
+from colonist_protocol.attribute import Attribute
+from colonist_protocol.function_spec import FunctionSpec
+from colonist_protocol.message import EMPTY_LIST, Int, Message
+from colonist_protocol.times import UNSET
+
+MAX_LIST: Final = 100
+
+
+class State(IntEnum):
+    """The numbers of the wire (section 4.0)."""
+
+    WAITING = 0
+    RUNNING = 1
+    SUCCESS = 2
+    FAILED = 3
+    CANCELLED = 4
+
+
+FINAL: Final = frozenset({State.SUCCESS, State.FAILED, State.CANCELLED})
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """A process as a client reads it."""
+
+    processid: str
+    initiatorid: str
+    initiatorname: str
+    assignedexecutorid: str
+    isassigned: bool
+    state: Int
+    prioritytime: Int
+    submissiontime: str
+    starttime: str = UNSET
+    endtime: str = UNSET
+    waitdeadline: str = UNSET
+    execdeadline: str = UNSET
+    retries: Int = 0
+    attributes: list[Attribute] = []
+    spec: FunctionSpec
+    waitforparents: bool = False
+    parents: list[str] = []
+    children: list[str] = []
+    processgraphid: str = ""
+    inputs: msgspec.Raw = msgspec.field(default=EMPTY_LIST, name="in")
+    out: msgspec.Raw = EMPTY_LIST
+    errors: list[str] = []
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the process has ended."""
+        return self.state in FINAL
+
+    def output(self) -> list[Any]:
+        """The result."""
+        return codec.scan(bytes(self.out)) or []
+
+
+class SubmitFunctionSpec(Message, tag="submitfuncspecmsg"):
+    """Submit one process; the reply is the process."""
+
+    spec: FunctionSpec
+
+
+class AssignProcess(Message, tag="assignprocessmsg"):
+    """Ask for work and wait up to `timeout` seconds for it; negative: do not wait."""
+
+    colonyname: str = ""
+    timeout: Int = 0
+    availablecpu: str = ""
+    availablemem: str = ""
+
+
+class GetProcesses(Message, tag="getprocessesmsg"):
+    """List processes in a state; a graph's members in any state with -1."""
+
+    colonyname: str = ""
+    count: Int = 0
+    state: Int = 0
+    executortype: str = ""
+    label: str = ""
+    initiator: str = ""
+    processgraphid: str = ""
+
+
+class GetProcess(Message, tag="getprocessmsg"):
+    """Read one process."""
+
+    processid: str = ""
+
+
+class GetProcessHistory(Message, tag="getprocesshistmsg"):
+    """Processes in a state, submitted within the last `seconds`."""
+
+    colonyname: str = ""
+    executorid: str = ""
+    seconds: Int = 0
+    state: Int = 0
+
+
+class RemoveProcess(Message, tag="removeprocessmsg"):
+    """Remove a process that is not running."""
+
+    processid: str = ""
+
+
+class RemoveAllProcesses(Message, tag="removeallprocessesmsg"):
+    """Remove all processes in a state; -1: in every state but RUNNING."""
+
+    colonyname: str = ""
+    state: Int = 0
+
+
+class CloseSuccessful(Message, tag="closesuccessfulmsg"):
+    """The assignee's result."""
+
+    processid: str = ""
+    out: msgspec.Raw = EMPTY_LIST
+
+
+class CloseFailed(Message, tag="closefailedmsg"):
+    """The assignee gives up, with its reasons."""
+
+    processid: str = ""
+    errors: list[str] = []
+
+
+class SetOutput(Message, tag="setoutputmsg"):
+    """Replace the output of a running process."""
+
+    processid: str = ""
+    out: msgspec.Raw = EMPTY_LIST
+
+
+class CancelProcess(Message, tag="cancelprocessmsg"):
+    """End a process that is not final."""
+
+    processid: str = ""
+
+
+MESSAGES: Final = (
+    SubmitFunctionSpec,
+    AssignProcess,
+    GetProcesses,
+    GetProcess,
+    GetProcessHistory,
+    RemoveProcess,
+    RemoveAllProcesses,
+    CloseSuccessful,
+    CloseFailed,
+    SetOutput,
+    CancelProcess,
+)
