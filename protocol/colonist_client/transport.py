@@ -14,6 +14,10 @@ class UnreachableError(ColonistError):
     code = "unreachable"
 
 
+class NotSentError(UnreachableError):
+    """The request never left: no connection came about. It had no effect, so it may be repeated."""
+
+
 class Transport(Protocol):
     """Carries signed envelopes; knows nothing of what is in them."""
 

@@ -1,0 +1,137 @@
+"""Calls about processes: COLONIES-RPC section 2.6."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from colonist_client.caller import Caller
+from colonist_client.failure import ServerError
+from colonist_client.retry import is_transient
+from colonist_client.transport import UnreachableError
+from colonist_protocol import codec, process
+from colonist_protocol.function_spec import FunctionSpec
+from colonist_protocol.process import Process, State
+
+FIRST_POLL_S: Final = 0.2
+LAST_POLL_S: Final = 5.0
+
+_GROWTH: Final = 1.5
+
+
+class ProcessCalls(Caller):
+    """Submit, run and look at processes."""
+
+    async def submit(self, spec: FunctionSpec) -> Process:
+        """Submit one process. Never repeated; a lost reply raises `OutcomeUnknownError`."""
+        return await self.write(process.SubmitFunctionSpec(spec=spec), Process)
+
+    async def assign(
+        self, colony: str, *, timeout_s: int = 30, cpu: str = "", memory: str = ""
+    ) -> Process | None:
+        """Ask for work and wait up to `timeout_s` (negative: not at all); None when there is none.
+
+        Raises `ServerError` 408 or 503 with code `paused` while the colony is paused.
+        """
+        message = process.AssignProcess(
+            colonyname=colony, timeout=timeout_s, availablecpu=cpu, availablemem=memory
+        )
+        try:
+            return await self.read(message, Process, wait_s=max(0, timeout_s))
+        except ServerError as error:
+            if is_no_process(error):
+                return None
+            raise
+
+    async def get(self, process_id: str) -> Process:
+        """Read one process."""
+        return await self.read(process.GetProcess(processid=process_id), Process)
+
+    async def processes(
+        self,
+        colony: str,
+        *,
+        state: int = State.WAITING,
+        count: int = process.MAX_LIST,
+        executor_type: str = "",
+        label: str = "",
+        initiator: str = "",
+    ) -> list[Process]:
+        """List processes in a state: the next to run first, or the newest ended first."""
+        message = process.GetProcesses(
+            colonyname=colony,
+            count=count,
+            state=state,
+            executortype=executor_type,
+            label=label,
+            initiator=initiator,
+        )
+        return await self.read_list(message, Process)
+
+    async def history(
+        self, colony: str, *, seconds: int, state: int = State.SUCCESS, executor_id: str = ""
+    ) -> list[Process]:
+        """Processes in a state that were submitted within the last `seconds`."""
+        message = process.GetProcessHistory(
+            colonyname=colony, executorid=executor_id, seconds=seconds, state=state
+        )
+        return await self.read_list(message, Process)
+
+    async def close(self, process_id: str, out: Sequence[Any] = ()) -> None:
+        """Close a process as successful with its result; the assignee only."""
+        await self.order(process.CloseSuccessful(processid=process_id, out=raw(out)))
+
+    async def fail(self, process_id: str, errors: Sequence[str] = ()) -> None:
+        """Close a process as failed with the reasons; the assignee only."""
+        await self.order(process.CloseFailed(processid=process_id, errors=list(errors)))
+
+    async def set_output(self, process_id: str, out: Sequence[Any]) -> None:
+        """Replace the output of a running process; the assignee only."""
+        await self.order(process.SetOutput(processid=process_id, out=raw(out)))
+
+    async def cancel(self, process_id: str) -> None:
+        """End a process that is not final."""
+        await self.order(process.CancelProcess(processid=process_id))
+
+    async def remove(self, process_id: str) -> None:
+        """Remove a process that is not running."""
+        await self.order(process.RemoveProcess(processid=process_id))
+
+    async def remove_all(self, colony: str, *, state: int) -> None:
+        """Remove all processes in a state; -1: in every state but running. Colony owner only."""
+        await self.order(process.RemoveAllProcesses(colonyname=colony, state=state))
+
+    async def wait(self, process_id: str, *, timeout_s: float) -> Process:
+        """Look at a process until it is final. Raises `TimeoutError`.
+
+        Looks often at first, then every `LAST_POLL_S`; passes over failures that may pass.
+        """
+        async with asyncio.timeout(timeout_s):
+            pause_s = FIRST_POLL_S
+            while (found := await self._glance(process_id)) is None:
+                await asyncio.sleep(pause_s)
+                pause_s = min(LAST_POLL_S, pause_s * _GROWTH)
+            return found
+
+    async def _glance(self, process_id: str) -> Process | None:
+        try:
+            found = await self.get(process_id)
+        except (ServerError, UnreachableError) as error:
+            if is_transient(error):
+                return None
+            raise
+        return found if found.is_final else None
+
+
+def is_no_process(error: ServerError) -> bool:
+    """Whether an assign ended without work. A server other than ours sends no code."""
+    return error.status == HTTPStatus.NOT_FOUND and error.code in ("", "no_process")
+
+
+def raw(values: Sequence[Any]) -> msgspec.Raw:
+    """Values as the JSON array that travels."""
+    return msgspec.Raw(codec.encode(list(values)))
