@@ -1,7 +1,7 @@
 """Debian packages without root: fetched with apt's own signature checks, unpacked into a folder.
 
-Nothing here changes the machine: apt's lists and archives are kept in a private folder, and packages
-are unpacked, not installed. Runs on the system's Python, so it uses the standard library only.
+Nothing here changes the machine: apt's lists and archives are kept in a private folder, and
+packages are unpacked, not installed. Runs on the system's Python: standard library only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class UnavailableError(Exception):
 
 
 def unpack(packages: list[str], into: Path, *, cache: Path, closure: bool = True) -> list[str]:
-    """Unpack `packages` (with their missing dependencies if `closure`) and return what was unpacked."""
+    """Unpack `packages` (and their missing dependencies if `closure`); return what was unpacked."""
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
             raise UnavailableError(f"no {tool} on this machine")
@@ -29,6 +29,7 @@ def unpack(packages: list[str], into: Path, *, cache: Path, closure: bool = True
         options = _private(cache, own_lists=True)
         _run(["apt-get", *options, "update"])
         archives = _download(packages, closure, cache, options)
+    into.mkdir(parents=True, exist_ok=True)
     for archive in archives:
         _run(["dpkg-deb", "-x", str(archive), str(into)])
     return [archive.name.split("_")[0] for archive in archives]
@@ -37,7 +38,11 @@ def unpack(packages: list[str], into: Path, *, cache: Path, closure: bool = True
 def _private(cache: Path, *, own_lists: bool) -> list[str]:
     for folder in ("archives/partial", "lists/partial"):
         (cache / folder).mkdir(parents=True, exist_ok=True)
-    options = {"Dir::Cache": cache, "Dir::Cache::archives": cache / "archives", "Debug::NoLocking": 1}
+    options = {
+        "Dir::Cache": cache,
+        "Dir::Cache::archives": cache / "archives",
+        "Debug::NoLocking": 1,
+    }
     if own_lists:
         options["Dir::State::lists"] = cache / "lists"
     if os.geteuid() == 0:
@@ -56,7 +61,9 @@ def _download(packages: list[str], closure: bool, cache: Path, options: list[str
 
 def _missing(packages: list[str], options: list[str]) -> list[str]:
     """What apt would install for `packages` on this machine, each with its version."""
-    plan = _run(["apt-get", *options, "install", "--simulate", "--no-install-recommends", *packages])
+    plan = _run(
+        ["apt-get", *options, "install", "--simulate", "--no-install-recommends", *packages]
+    )
     found = re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+)", plan, flags=re.MULTILINE)
     # The machine's own C library must stay the one in use.
     return [f"{name}={version}" for name, version in found if not name.startswith("libc6")]

@@ -1,0 +1,38 @@
+"""For every test: a clean environment, a report of the real parts, a list of what was skipped."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.support import parts
+
+# The user's own settings must not change what a test sees.
+OURS = ("COLONIST_", "COLONIES_")
+
+# At import, so that it comes before anything that might read them.
+for _name in [name for name in os.environ if name.startswith(OURS)]:
+    del os.environ[_name]
+
+
+@pytest.fixture
+def seed() -> int:
+    """The number that a long randomised test starts from: `make campaign SEED=7`."""
+    return int(os.environ.get("SEED", "0"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what real parts there were, and what did not run for which reason."""
+    terminalreporter.section("REAL PARTS")
+    for name in parts.TABLE:
+        part = parts.find(name)
+        found = f"{part.version} ({part.path})" if part.path else f"MISSING: {part.reason}"
+        terminalreporter.line(f"{name}: {found}")
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} SKIPPED", sep="!", red=True)
+    for reason, count in Counter(report.longrepr[2] for report in skipped).most_common():
+        terminalreporter.line(f"{count} x {reason}")
+        for report in skipped:
+            if report.longrepr[2] == reason:
+                terminalreporter.line(f"    {report.nodeid}")
