@@ -1,0 +1,77 @@
+"""Who may do what: COLONIES-RPC section 2.0, in the words of its refusals."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, assert_never
+
+import msgspec
+
+from colonist_protocol.errors import AccessError
+from colonist_protocol.executor import ExecutorState
+
+
+class Access(Enum):
+    """What a message asks of its caller."""
+
+    ANYONE = "anyone"
+    SERVER_OWNER = "server owner"
+    COLONY_OWNER = "colony owner"
+    MEMBER = "approved executor or user"
+    NEWCOMER = "approved or pending executor, or user"
+    EXECUTOR = "approved executor"
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """What a caller is in the colony that a message is about."""
+
+    colony: str
+    is_colony_owner: bool = False
+    is_user: bool = False
+    executor_state: int | None = None
+
+
+_APPROVED: Final = ExecutorState.APPROVED
+
+
+def check_server_owner(caller: str, owner: str) -> None:
+    """Raise `AccessError` unless the caller is the server's owner."""
+    if caller != owner:
+        raise AccessError("Access denied, not server owner")
+
+
+def check_standing(needed: Access, standing: Standing) -> None:
+    """Raise `AccessError` unless the caller's standing in the colony is enough."""
+    match needed:
+        case Access.ANYONE:
+            return
+        case Access.COLONY_OWNER:
+            allowed = standing.is_colony_owner
+        case Access.MEMBER:
+            allowed = standing.is_user or standing.executor_state == _APPROVED
+        case Access.NEWCOMER:
+            allowed = standing.is_user or standing.executor_state in (
+                _APPROVED,
+                ExecutorState.PENDING,
+            )
+        case Access.EXECUTOR:
+            allowed = standing.executor_state == _APPROVED
+        case Access.SERVER_OWNER:
+            allowed = False
+        case _:
+            assert_never(needed)
+    if not allowed:
+        raise AccessError(_refusal(needed, standing.colony))
+
+
+def stranger(needed: Access, colony: str) -> AccessError:
+    """The refusal for a colony that does not exist: the same as for one the caller is not in."""
+    return AccessError(_refusal(needed, colony))
+
+
+def _refusal(needed: Access, colony: str) -> str:
+    if needed is Access.COLONY_OWNER:
+        return "Access denied, not colony owner"
+    if needed is Access.SERVER_OWNER:
+        return "Access denied, not server owner"
+    return f"Access denied, not a member of Colony with name <{colony}>"
