@@ -185,11 +185,8 @@ def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:
 
 
 def _short(error: BaseException) -> str:
-    if (
-        isinstance(error, OSError)
-        and not isinstance(error, ssl.SSLError)
-        and (error.errno or 0) > 0
-    ):
-        return os.strerror(error.errno)
+    number = error.errno if isinstance(error, OSError) else None
+    if number and number > 0 and not isinstance(error, ssl.SSLError):
+        return os.strerror(number)
     text = str(error) or type(error).__name__
     return text.splitlines()[0][:160]
