@@ -18,7 +18,7 @@ test: lint types imports cover    ## every gate: exactly what CI runs
 
 check: lint types imports tests   ## the same without coverage and slow tests: before each commit
 
-lint: dev
+lint: dev            ## format and style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
@@ -26,27 +26,27 @@ format: dev          ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-types: dev
+types: dev           ## basedpyright is the gate, mypy the quick second look
 	$(BIN)/basedpyright
 	$(BIN)/mypy
 
-imports: dev
-	$(BIN)/lint-imports
+imports: dev         ## who may import whom
+	$(BIN)/lint-imports --no-logo
 
-tests: dev parts
-	$(PYTEST) -m "not e2e and not slow"
+tests: dev parts     ## the quick tests
+	$(PYTEST) -m "not e2e and not slow and not campaign"
 
-cover: dev parts
+cover: dev parts     ## every test, and how much of the code they reach
 	scripts/cover
 
-bench: run
+bench: run           ## what is measured and how: benchmarks/
 	$(BIN)/python -m benchmarks
 
 campaign: dev parts  ## long randomised tests; SEED=n repeats one
 	SEED=$(SEED) $(PYTEST) --timeout=3600 --hypothesis-seed=$(SEED) -m campaign
 
 wheel: dev           ## build it, install it alone, then with everything, and run it
-	scripts/check_wheel
+	$(BIN)/python scripts/check_wheel
 
 lock:                ## after a change of dependencies in pyproject.toml
 	scripts/lock

@@ -51,7 +51,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, start_s: float = 0.0) -> None:
         self._clock = _JumpingSelector(start_s)
         super().__init__(self._clock)
-        # asyncio's own 1 ns is lost in a float the size of a Unix time: a due timer would never fire.
+        # asyncio's own 1 ns is lost in a float the size of a Unix time: no timer would ever fire.
         self._clock_resolution = 1e-6
 
     def time(self) -> float:
