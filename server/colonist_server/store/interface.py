@@ -145,7 +145,10 @@ class Store(Protocol):
         ...
 
     def watch(self, after: Revision) -> AsyncGenerator[Event, None]:
-        """Events with revisions larger than `after`, in order, for ever. Raises `CompactedError`."""
+        """Events with revisions larger than `after`, in order, for ever.
+
+        Raises `CompactedError`, and `UnavailableError` once the store is closed.
+        """
         ...
 
     async def lease(self, ttl_s: float) -> int:

@@ -1,0 +1,101 @@
+"""The newest events of a store, and those who wait for more.
+
+Lives on the loop. A watcher takes slices at its own pace; one that falls behind what is remembered
+gets `CompactedError`, it never holds up the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Sequence
+from operator import attrgetter
+
+from colonist_server.store.interface import CompactedError, Event, Revision, UnavailableError
+
+EVENTS = 10_000
+EVENT_BYTES = 67_108_864
+SLICE = 256
+
+_revision = attrgetter("revision")
+
+
+class EventRing:
+    """Remembers the last `events` events, fewer when their values exceed `event_bytes`."""
+
+    def __init__(
+        self, start: Revision, *, events: int = EVENTS, event_bytes: int = EVENT_BYTES
+    ) -> None:
+        self._start = start  # the newest revision that is not remembered
+        self._events: list[Event] = []
+        self._forgotten = 0  # leading entries of the list that are no longer remembered
+        self._bytes = 0
+        self._max_events = events
+        self._max_bytes = event_bytes
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._closed = False
+
+    def extend(self, events: Sequence[Event]) -> None:
+        """Remember newer events and wake the watchers."""
+        self._events.extend(events)
+        for event in events:
+            self._bytes += _size(event)
+        self._forget()
+        self._wake()
+
+    def close(self) -> None:
+        """End every watch with `UnavailableError`."""
+        self._closed = True
+        self._wake()
+
+    def since(self, after: Revision) -> list[Event]:
+        """The next events after a revision, a slice of them. Raises `CompactedError`."""
+        if after < self._start:
+            raise CompactedError(f"events after {after}: remembered are those after {self._start}")
+        at = bisect_right(self._events, after, lo=self._forgotten, key=_revision)
+        return self._events[at : at + SLICE]
+
+    async def watch(self, after: Revision) -> AsyncGenerator[Event, None]:
+        """The watch of the store interface."""
+        while True:
+            events = self.since(after)
+            for event in events:
+                yield event
+                after = event.revision
+            if not events:
+                await self._more()
+
+    def _forget(self) -> None:
+        events = self._events
+        while len(events) - self._forgotten > self._max_events or self._bytes > self._max_bytes:
+            gone = events[self._forgotten]
+            self._start = gone.revision
+            self._bytes -= _size(gone)
+            self._forgotten += 1
+        # One move for many events; what has gone is kept for a moment, a sixteenth of the ring.
+        if self._forgotten > self._max_events // 16:
+            del events[: self._forgotten]
+            self._forgotten = 0
+
+    async def _more(self) -> None:
+        if self._closed:
+            raise UnavailableError("the store is closed")
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+
+def _size(event: Event) -> int:
+    size = 0
+    for key, value in event.changes:
+        size += len(key) + (len(value) if value is not None else 0)
+    return size

@@ -1,0 +1,232 @@
+"""The one writer of a store file: a thread that turns waiting commits into batches.
+
+What it promises the loop: answers and events of a batch arrive together, after the batch is
+durable, in revision order. A batch that did not fit on the disk took no effect and is answered
+with `ReadOnlyError`. After any other failure nobody knows what is on file: nobody is answered and
+`on_fatal` ends the process; the next start reads the file anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import NamedTuple, cast
+
+from colonist_server.store.batch import (
+    COLUMNS,
+    Answers,
+    Batch,
+    Commit,
+    LeaseEnd,
+    Probe,
+    keys_to_know,
+)
+from colonist_server.store.interface import Event, Revision
+from colonist_server.store.laws import prefix_end
+
+MAX_WEIGHT = 1_024
+"""Guards and ops of a batch, at most (SQLite: 2 000 columns, 32 766 parameters a statement)."""
+MAX_BYTES = 8_388_608
+CHECKPOINT_ROWS = 4_096
+
+# The transaction was rolled back whole and is known to have left nothing.
+_UNDONE = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY))
+
+# A statement is compiled once for each of these sizes; what is missing to the next is padding.
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024, 1_280)
+_LOOK_UP_ONE = "(SELECT seq FROM kv WHERE k = ?)"
+_LOOK_UP = {size: "SELECT " + ", ".join([_LOOK_UP_ONE] * size) for size in _SIZES}
+_APPLY_ONE = "(?, ?, ?, ?, ?)"
+_APPLY = {
+    size: "INSERT INTO op VALUES " + ", ".join([_APPLY_ONE] * size)  # noqa: S608 - marks only
+    for size in _SIZES
+}
+
+_LOGGER = logging.getLogger(__name__)
+
+Work = Commit | LeaseEnd | Probe
+
+
+class Outcome(NamedTuple):
+    """What the loop learns about one batch; with a `fault`, its answers are that it failed."""
+
+    revision: Revision
+    answers: Answers
+    events: list[Event]
+    wrote: bool = False
+    fault: str = ""
+    last: bool = False
+
+
+class Writer:
+    """The thread and its queue."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        revision: Revision,
+        *,
+        deliver: Callable[[Outcome], None],
+        on_fatal: Callable[[], None],
+    ) -> None:
+        """`deliver` and `on_fatal` are called on the writer's thread."""
+        self._connection = connection
+        self._revision = revision
+        self._deliver = deliver
+        self._on_fatal = on_fatal
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._backlog: deque[Work | None] = deque()
+        self._uncopied = 0
+        self._thread = threading.Thread(target=self._run, name="colonist-store-write", daemon=True)
+        self.put = self._queue.put
+
+    def start(self) -> None:
+        """Begin to take work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what was put so far, copy the log into the file, close the connection."""
+        self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while work := self._collect():
+                self._deliver(self._write(work))
+                if self._uncopied > CHECKPOINT_ROWS:
+                    self._checkpoint("PASSIVE")
+            self._checkpoint("TRUNCATE")
+        except Exception:
+            _LOGGER.critical("store: writing failed, nobody knows what is on file", exc_info=True)
+            self._on_fatal()
+        finally:
+            self._connection.close()
+            self._deliver(
+                Outcome(
+                    self._revision, self._unanswered(), [], fault="the store is closed", last=True
+                )
+            )
+
+    def _collect(self) -> list[Work]:
+        """The works that go into the next batch; none when it is time to stop."""
+        backlog = self._backlog
+        if not backlog:
+            backlog.append(self._queue.get())
+        for _ in range(self._queue.qsize()):
+            backlog.append(self._queue.get())
+        first = backlog.popleft()
+        if first is None:
+            return []
+        works: list[Work] = [first]
+        if type(first) is Commit:
+            self._join_commits(first, works)
+        return works
+
+    def _join_commits(self, first: Commit, works: list[Work]) -> None:
+        # A delete-range is planned from what is stored, so it comes first in a batch.
+        backlog = self._backlog
+        weight, size = _weight(first), first.size
+        while backlog and type(commit := backlog[0]) is Commit and not commit.prefixes:
+            weight += _weight(commit)
+            size += commit.size
+            if weight > MAX_WEIGHT or size > MAX_BYTES:
+                return
+            works.append(commit)
+            backlog.popleft()
+
+    def _write(self, works: list[Work]) -> Outcome:
+        try:
+            batch = self._plan(works)
+            if batch.rows:
+                self._apply(batch.rows)
+        except sqlite3.Error as error:
+            if not self._is_undone(error):
+                self._backlog.extendleft(reversed(works))
+                raise
+            return Outcome(self._revision, _answers(works), [], fault=str(error))
+        self._revision = batch.revision
+        return Outcome(batch.revision, batch.answers, batch.events, wrote=bool(batch.rows))
+
+    def _plan(self, works: list[Work]) -> Batch:
+        first = works[0]
+        if type(first) is Commit:
+            commits = cast("list[Commit]", works)
+            batch = Batch(self._revision, self._look_up(keys_to_know(commits)))
+            swept = {prefix: self._keys_under(prefix) for prefix in first.prefixes}
+            for commit in commits:
+                batch.add(commit, swept)
+            batch.seal()
+            return batch
+        batch = Batch(self._revision, {})
+        if type(first) is LeaseEnd:
+            batch.end_lease(first, self._keys("lease = ? AND lease <> 0", (first.lease,)))
+            batch.seal()
+        elif type(first) is Probe:
+            batch.probe(first)
+        return batch
+
+    def _look_up(self, keys: list[bytes]) -> dict[bytes, Revision]:
+        if not keys:
+            return {}
+        size = _padded(len(keys))
+        found = self._connection.execute(_LOOK_UP[size], keys + [None] * (size - len(keys)))
+        return {
+            key: 0 if seq is None else seq >> 8
+            for key, seq in zip(keys, found.fetchone(), strict=False)
+        }
+
+    def _keys_under(self, prefix: bytes) -> list[bytes]:
+        return self._keys("k > x'' AND k >= ? AND k < ?", (prefix, prefix_end(prefix)))
+
+    def _keys(self, where: str, parameters: tuple[object, ...]) -> list[bytes]:
+        # In one row, because every row costs a turn of the interpreter lock.
+        sql = f"SELECT group_concat(hex(k)) FROM kv WHERE {where}"  # noqa: S608 - our own words
+        found = cast("str | None", self._connection.execute(sql, parameters).fetchone()[0])
+        return sorted(map(bytes.fromhex, found.split(","))) if found else []
+
+    def _apply(self, rows: list[object]) -> None:
+        count = len(rows) // COLUMNS
+        size = _padded(count)
+        rows += [None] * ((size - count) * COLUMNS)
+        self._connection.execute(_APPLY[size], rows)
+        self._uncopied += count
+
+    def _is_undone(self, error: sqlite3.Error) -> bool:
+        code = getattr(error, "sqlite_errorcode", None)
+        return code in _UNDONE and not self._connection.in_transaction
+
+    def _checkpoint(self, kind: str) -> None:
+        self._uncopied = 0
+        try:
+            self._connection.execute(f"PRAGMA wal_checkpoint({kind})")
+        except sqlite3.Error as error:
+            if not self._is_undone(error):
+                raise
+            _LOGGER.warning("store: the log cannot be copied into the file: %s", error)
+
+    def _unanswered(self) -> Answers:
+        works = [work for work in self._backlog if work is not None]
+        while not self._queue.empty():
+            if (work := self._queue.get()) is not None:
+                works.append(work)
+        return _answers(works)
+
+
+def _answers(works: list[Work]) -> Answers:
+    return [(work.answer, None) for work in works]
+
+
+def _weight(commit: Commit) -> int:
+    return len(commit.guards) + len(commit.ops)
+
+
+def _padded(count: int) -> int:
+    return _SIZES[bisect_left(_SIZES, count)]
