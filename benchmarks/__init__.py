@@ -1,0 +1,1 @@
+"""What Colonist can do, measured: `python -m benchmarks`. README.md says what and how."""
