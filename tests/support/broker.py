@@ -14,7 +14,7 @@ import pwd
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from tests.support import parts
@@ -122,7 +122,7 @@ class Broker:
 
 
 @contextlib.asynccontextmanager
-async def running_broker(config: str = ANYONE) -> AsyncIterator[Broker]:
+async def running_broker(config: str = ANYONE) -> AsyncGenerator[Broker, None]:
     """A broker for the length of a block; `config` is added to listener and persistence."""
     executable = parts.mosquitto()
     with tempfile.TemporaryDirectory(prefix="colonist-broker-") as folder:
