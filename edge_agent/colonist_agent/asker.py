@@ -1,0 +1,105 @@
+"""Asks the server for work, one long-poll at a time, for as long as it is let."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from colonist_agent.counters import Counters
+from colonist_client.client import Client
+from colonist_client.failure import ServerError
+from colonist_client.retry import Backoff, advice_s
+from colonist_client.transport import UnreachableError
+from colonist_protocol.process import Process
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a question stays open, and how long to wait after failures of each kind."""
+
+    backoff: Backoff
+    refused: Backoff
+    poll_s: int = 30
+
+    @classmethod
+    def of(cls, backoff: Backoff, *, poll_s: int = 30) -> Patience:
+        """After a refusal somebody has to act: wait 30 s at least, up to 5 minutes."""
+        refused = Backoff(uniform=backoff.uniform, base_s=30.0, cap_s=270.0, floor_s=30.0)
+        return cls(backoff=backoff, refused=refused, poll_s=poll_s)
+
+
+class Asker:
+    """Gets processes for one executor. Never ends by itself, never asks in a hot loop."""
+
+    def __init__(
+        self,
+        client: Client,
+        colony: str,
+        *,
+        patience: Patience,
+        counters: Counters,
+        cpu: str = "",
+        memory: str = "",
+    ) -> None:
+        self._client = client
+        self._colony = colony
+        self._patience = patience
+        self._counters = counters
+        self._cpu = cpu
+        self._memory = memory
+        self._failures = 0
+
+    async def next(self, on_heard: Callable[[], Awaitable[None]]) -> Process:
+        """The next process to run; `on_heard` is awaited whenever the server has answered."""
+        while True:
+            asked_at_s = asyncio.get_running_loop().time()
+            try:
+                process = await self._ask()
+            except (ServerError, UnreachableError) as error:
+                await self._wait_after(error)
+                continue
+            await on_heard()
+            if process is not None:
+                self._failures = 0
+                return process
+            await self._wait_after_nothing(asked_at_s)
+
+    async def _ask(self) -> Process | None:
+        return await self._client.assign(
+            self._colony, timeout_s=self._patience.poll_s, cpu=self._cpu, memory=self._memory
+        )
+
+    async def _wait_after(self, error: ServerError | UnreachableError) -> None:
+        self._failures += 1
+        self._counters.assign_errors += 1
+        is_refused = isinstance(error, ServerError) and error.status == HTTPStatus.FORBIDDEN
+        backoff = self._patience.refused if is_refused else self._patience.backoff
+        wait_s = backoff.delay_s(self._failures, at_least_s=advice_s(error))
+        if is_refused:
+            log.error(
+                "key_refused colony=%s executor=%s next_try_s=%.0f: %s; the colony's owner has to "
+                "add and approve an executor with this id",
+                self._colony,
+                self._client.identity.id if self._client.identity else "none",
+                wait_s,
+                error,
+            )
+        else:
+            log.warning(
+                "assign_failed failures=%d next_try_s=%.1f: %s", self._failures, wait_s, error
+            )
+        await asyncio.sleep(wait_s)
+
+    async def _wait_after_nothing(self, asked_at_s: float) -> None:
+        # An answer that comes too early is no long-poll; asking again at once would be a hot loop.
+        took_s = asyncio.get_running_loop().time() - asked_at_s
+        if took_s >= min(1.0, self._patience.poll_s / 2):
+            self._failures = 0
+            return
+        self._failures += 1
+        await asyncio.sleep(self._patience.backoff.delay_s(self._failures))

@@ -1,0 +1,160 @@
+"""`sample`: a sensor, read again and again for a while.
+
+The result is one JSON text: `sensor`, `unit`, `times` (seconds since the first reading), `values`, and
+`mean`, `min`, `max`, `count`; readings that failed are left out and counted in `missed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from colonist_agent.builtin.machine import Machine, MissingError
+from colonist_agent.context import Context
+from colonist_agent.function import PythonFunction
+from colonist_agent.outcome import FailError
+
+MIN_INTERVAL_S: Final = 0.05
+MAX_DURATION_S: Final = 86_400.0
+MAX_VALUES: Final = 20_000
+
+_PERCENT: Final = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """A unit and a way to read. A `rate` turns a growing count into what is added each second."""
+
+    unit: str
+    read: Callable[[], float]
+    is_rate: bool = False
+
+
+def sensors(machine: Machine) -> dict[str, Sensor]:
+    """What can be sampled, whether or not this machine has it."""
+    return {
+        "cpu": Sensor("%", _cpu_reader(machine)),
+        "load": Sensor("", lambda: machine.load()[0]),
+        "memory": Sensor("%", lambda: _memory_used(machine)),
+        "temperature": Sensor("C", lambda: _hottest(machine)),
+        "net_received": Sensor("B/s", lambda: machine.network()[0], is_rate=True),
+        "net_sent": Sensor("B/s", lambda: machine.network()[1], is_rate=True),
+        "disk_read": Sensor("B/s", lambda: machine.disk_io()[0], is_rate=True),
+        "disk_written": Sensor("B/s", lambda: machine.disk_io()[1], is_rate=True),
+    }
+
+
+def function(machine: Machine) -> PythonFunction:
+    """The function `sample` of a machine."""
+
+    async def sample(
+        context: Context, sensor: str, duration_s: float = 10.0, interval_s: float = 1.0
+    ) -> dict[str, object]:
+        """Read a sensor for a while: cpu, load, memory, temperature, net_*, disk_*."""
+        return await collect(
+            sensors(machine), sensor, duration_s, interval_s, on_progress=context.progress
+        )
+
+    return PythonFunction("sample", sample)
+
+
+async def collect(
+    known: dict[str, Sensor],
+    name: str,
+    duration_s: float,
+    interval_s: float,
+    *,
+    on_progress: Callable[[float], None],
+) -> dict[str, object]:
+    """Read a sensor every `interval_s` for `duration_s`. Raises `FailError`."""
+    if name not in known:
+        raise FailError(f"no sensor {name[:64]!r}; there are: {', '.join(known)}")
+    if not (MIN_INTERVAL_S <= interval_s and 0 <= duration_s <= MAX_DURATION_S):
+        raise FailError(
+            f"interval_s is at least {MIN_INTERVAL_S}, duration_s at most {MAX_DURATION_S:g}"
+        )
+    count = int(duration_s / interval_s) + 1
+    if count > MAX_VALUES:
+        raise FailError(f"{count} values are more than {MAX_VALUES}")
+    series = await _series(known[name], count, interval_s, on_progress)
+    if not series.values:
+        raise FailError(f"the sensor {name!r} cannot be read here: {series.reason}")
+    return {"sensor": name, "unit": known[name].unit, **series.summary()}
+
+
+class _Series:
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.values: list[float] = []
+        self.missed = 0
+        self.reason = "too few readings"
+
+    def summary(self) -> dict[str, object]:
+        return {
+            "times": self.times,
+            "values": self.values,
+            "mean": round(sum(self.values) / len(self.values), 6),
+            "min": min(self.values),
+            "max": max(self.values),
+            "count": len(self.values),
+            "missed": self.missed,
+        }
+
+
+async def _series(
+    sensor: Sensor, count: int, interval_s: float, on_progress: Callable[[float], None]
+) -> _Series:
+    loop = asyncio.get_running_loop()
+    series = _Series()
+    started_s = loop.time()
+    last: tuple[float, float] | None = None
+    # A rate needs a reading before the first value.
+    for step in range(count + sensor.is_rate):
+        # From the start, not from the last reading: the distances do not add up.
+        await asyncio.sleep(started_s + step * interval_s - loop.time())
+        now_s = loop.time() - started_s
+        try:
+            reading = sensor.read()
+        except MissingError as error:
+            series.missed += 1
+            series.reason = str(error)
+            continue
+        if not sensor.is_rate:
+            series.times.append(round(now_s, 3))
+            series.values.append(round(reading, 6))
+        elif last is not None:
+            series.times.append(round(now_s, 3))
+            series.values.append(round((reading - last[1]) / max(now_s - last[0], 1e-6), 3))
+        last = (now_s, reading)
+        on_progress((step + 1) / (count + sensor.is_rate))
+    return series
+
+
+def _cpu_reader(machine: Machine) -> Callable[[], float]:
+    last = None
+
+    def read() -> float:
+        nonlocal last
+        before, last = last, machine.cpu_time()
+        # The first reading is the mean since boot: there is nothing to compare it with.
+        busy = last.busy - (before.busy if before else 0)
+        total = last.total - (before.total if before else 0)
+        return _PERCENT * busy / total if total > 0 else 0.0
+
+    return read
+
+
+def _memory_used(machine: Machine) -> float:
+    memory = machine.memory()
+    if "available" not in memory:
+        raise MissingError("the kernel does not say how much memory is available")
+    return _PERCENT * (1 - memory["available"] / memory["total"])
+
+
+def _hottest(machine: Machine) -> float:
+    found = machine.temperatures()
+    if not found:
+        raise MissingError("this machine has no temperature sensor that can be read")
+    return max(found.values())

@@ -1,0 +1,132 @@
+"""The talk about one running process: what its function says, and what the server knows of it.
+
+The function never waits for it. While the server is unreachable things wait in the bounded mailbox;
+a line may arrive twice when a reply is lost, and that is better than not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from colonist_agent.mailbox import Mailbox
+from colonist_client.client import Client
+from colonist_client.failure import ServerError
+from colonist_client.retry import Backoff, advice_s, is_transient
+from colonist_client.transport import UnreachableError
+from colonist_protocol.process import Process
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporting:
+    """`batch_s` gathers what is said close together, `flush_s` bounds the end of it."""
+
+    backoff: Backoff
+    check_s: float = 15.0
+    batch_s: float = 0.2
+    flush_s: float = 5.0
+    queue_limit: int = 1000
+
+
+class Reporter:
+    """Sends a mailbox's content in batches, and looks at the process every `check_s`."""
+
+    def __init__(
+        self,
+        process: Process,
+        mailbox: Mailbox,
+        wake: asyncio.Event,
+        *,
+        client: Client,
+        limits: Reporting,
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._process = process
+        self._mailbox = mailbox
+        self._wake = wake
+        self._client = client
+        self._limits = limits
+        self._on_lost = on_lost
+        self._sending = asyncio.Lock()
+        self._unsent: bytes | None = None
+
+    async def run(self) -> None:
+        """Talk until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._report())
+            group.create_task(self._check())
+
+    async def finish(self, *, is_wanted: bool) -> None:
+        """Send what is left, for at most `flush_s`; the rest is dropped and counted."""
+        if is_wanted:
+            try:
+                async with asyncio.timeout(self._limits.flush_s):
+                    await self._send_all()
+            except TimeoutError:
+                log.info("reports_unsent process=%s", self._process.processid)
+        self._mailbox.drop_all()
+        self._mailbox.dropped += self._unsent is not None
+
+    async def _report(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(self._limits.batch_s)
+            self._wake.clear()
+            await self._send_all()
+
+    async def _send_all(self) -> None:
+        async with self._sending:
+            while True:
+                if self._unsent is None:
+                    message = self._mailbox.take()
+                    if message is None:
+                        return
+                    self._unsent = self._client.pack(message)
+                await self._send(self._unsent)
+                self._unsent = None
+
+    async def _send(self, body: bytes) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._client.deliver(body)
+            except (UnreachableError, ServerError) as error:
+                if not is_transient(error):
+                    self._mailbox.dropped += 1
+                    await self._look()
+                    return
+                failures += 1
+                wait_s = self._limits.backoff.delay_s(failures, at_least_s=advice_s(error))
+                await asyncio.sleep(wait_s)
+            else:
+                return
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.check_s)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            found = await self._client.get(self._process.processid)
+        except UnreachableError:
+            return
+        except ServerError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                self._on_lost()
+            return
+        if not self._is_ours(found):
+            self._on_lost()
+
+    def _is_ours(self, found: Process) -> bool:
+        given = self._process
+        return (
+            not found.is_final
+            and found.assignedexecutorid == given.assignedexecutorid
+            and found.starttime == given.starttime
+        )
