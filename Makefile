@@ -43,7 +43,7 @@ bench: run           ## what is measured and how: benchmarks/
 	$(BIN)/python -m benchmarks
 
 campaign: dev parts  ## long randomised tests; SEED=n repeats one
-	SEED=$(SEED) $(PYTEST) --timeout=3600 --hypothesis-seed=$(SEED) -m campaign
+	SEED=$(SEED) $(PYTEST) --timeout=3600 --hypothesis-profile=campaign --hypothesis-seed=$(SEED) -m campaign
 
 wheel: dev           ## build it, install it alone, then with everything, and run it
 	$(BIN)/python scripts/check_wheel

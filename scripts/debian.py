@@ -38,7 +38,7 @@ def unpack(packages: list[str], into: Path, *, cache: Path, closure: bool = True
 def _private(cache: Path, *, own_lists: bool) -> list[str]:
     for folder in ("archives/partial", "lists/partial"):
         (cache / folder).mkdir(parents=True, exist_ok=True)
-    options = {
+    options: dict[str, object] = {
         "Dir::Cache": cache,
         "Dir::Cache::archives": cache / "archives",
         "Debug::NoLocking": 1,

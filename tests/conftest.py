@@ -4,6 +4,7 @@ import os
 from collections import Counter
 
 import pytest
+from hypothesis import settings
 
 from tests.support import parts
 
@@ -13,6 +14,12 @@ OURS = ("COLONIST_", "COLONIES_")
 # At import, so that it comes before anything that might read them.
 for _name in [name for name in os.environ if name.startswith(OURS)]:
     del os.environ[_name]
+
+
+# The gates try the same examples each time; `make campaign` explores.
+settings.register_profile("gate", deadline=None, derandomize=True)
+settings.register_profile("campaign", deadline=None, max_examples=2_000, print_blob=True)
+settings.load_profile("gate")
 
 
 @pytest.fixture
