@@ -1,0 +1,87 @@
+"""What processes were submitted with: read once, kept in memory up to a number of bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+
+from colonist_protocol import codec
+from colonist_protocol.function_spec import FunctionSpec, normal_form
+from colonist_protocol.process import SubmitFunctionSpec
+from colonist_server.repo import keys
+from colonist_server.repo.records import Birth, decode_birth
+from colonist_server.repo.writes import Writes
+
+_OVERHEAD_BYTES = 400
+
+
+class Submitted(msgspec.Struct, frozen=True, gc=False):
+    """A birth as replies need it: `spec` is the normal form as JSON, spliced in as it is."""
+
+    spec: bytes
+    initiator_id: str
+    initiator: str
+    env: tuple[tuple[str, str], ...] = ()
+
+
+def submitted(spec: FunctionSpec, initiator_id: str, initiator: str) -> Submitted:
+    """From a spec in its normal form."""
+    # A bytes object of its own: what an encoder returns is larger than what it holds.
+    text = bytes(memoryview(codec.encode(spec)))
+    return Submitted(text, initiator_id, initiator, tuple(spec.env.items()))
+
+
+class Births:
+    """Births by process, the lately used ones in memory."""
+
+    __slots__ = ("_bytes", "_cache", "_limit_bytes", "_writes")
+
+    def __init__(self, writes: Writes, limit_bytes: int) -> None:
+        self._writes = writes
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._cache: OrderedDict[bytes, Submitted] = OrderedDict()
+
+    def remember(self, pid: bytes, birth: Submitted) -> None:
+        """Keep a birth, and let go of the least used ones."""
+        self._cache[pid] = birth
+        self._bytes += len(birth.spec) + _OVERHEAD_BYTES
+        while self._bytes > self._limit_bytes and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
+            self._bytes -= len(oldest.spec) + _OVERHEAD_BYTES
+
+    def forget(self, pid: bytes) -> None:
+        """Let go of a birth."""
+        birth = self._cache.pop(pid, None)
+        if birth is not None:
+            self._bytes -= len(birth.spec) + _OVERHEAD_BYTES
+
+    def known(self, pid: bytes) -> Submitted | None:
+        """The birth, if it is in memory."""
+        birth = self._cache.get(pid)
+        if birth is not None:
+            self._cache.move_to_end(pid)
+        return birth
+
+    async def of(self, pid: bytes) -> Submitted | None:
+        """The birth; None when the process was removed."""
+        return self.known(pid) or (await self.of_many([pid]))[0]
+
+    async def of_many(self, pids: Sequence[bytes]) -> list[Submitted | None]:
+        """Several births, with one read for all that are not in memory."""
+        missing = [pid for pid in pids if pid not in self._cache]
+        read: dict[bytes, Submitted] = {}
+        if missing:
+            items = await self._writes.read_many([keys.birth(pid) for pid in missing])
+            for pid, item in zip(missing, items, strict=True):
+                if item is not None:
+                    read[pid] = _restore(decode_birth(item.value))
+                    self.remember(pid, read[pid])
+        return [read.get(pid) or self.known(pid) for pid in pids]
+
+
+def _restore(birth: Birth) -> Submitted:
+    message = codec.decode(birth.payload, SubmitFunctionSpec, "stored submit")
+    return submitted(normal_form(message.spec), birth.initiator_id, birth.initiator)

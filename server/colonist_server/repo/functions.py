@@ -1,0 +1,97 @@
+"""Functions that executors announce, and their tallies."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from colonist_protocol.errors import AccessError, NotFoundError
+from colonist_protocol.function import Function as WireFunction
+from colonist_server.repo import keys
+from colonist_server.repo.records import FunctionRecord, encode
+from colonist_server.repo.view import Colony, Executor, Function, View
+from colonist_server.repo.writes import Plan, Writes
+from colonist_server.store.interface import Delete, Guard, Put
+
+
+class Functions:
+    """What happens to functions."""
+
+    __slots__ = ("_view", "_writes")
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+        self._view: View = writes.view
+
+    async def add(self, colony: Colony, executor: Executor, wanted: WireFunction) -> Function:
+        """Announce a function; announcing it again changes its text and keeps its tally."""
+        key = keys.function(colony.tag, executor.name, wanted.funcname)
+
+        def decide() -> Plan:
+            before = colony.functions.get(key)
+            record = FunctionRecord(
+                id=function_id(key),
+                executor=executor.name,
+                name=wanted.funcname,
+                description=wanted.description or "",
+                args=tuple(wanted.args or ()),
+            )
+            if before is not None:
+                record = msgspec.structs.replace(
+                    record, tally=before.record.tally, through=before.record.through
+                )
+            return Plan(
+                [
+                    Guard(key, before.revision if before else 0),
+                    Guard(executor.key, executor.revision),
+                ],
+                [Put(key, encode(record))],
+            )
+
+        await self._writes.apply(decide)
+        return colony.functions[key]
+
+    async def remove(self, caller: str, id: str) -> None:
+        """Withdraw a function. Raises `NotFoundError`, `AccessError`."""
+        colony, function = self._find(caller, id)
+
+        def decide() -> Plan:
+            current = colony.functions.get(function.key)
+            if current is None:
+                raise NotFoundError("Failed to remove function, function does not exist")
+            executor = colony.executors[current.record.executor]
+            if executor.record.id != caller or not executor.is_approved:
+                raise AccessError("Not allowed to remove a function from another executor")
+            return Plan([Guard(current.key, current.revision)], [Delete(current.key)])
+
+        await self._writes.apply(decide)
+
+    def _find(self, caller: str, id: str) -> tuple[Colony, Function]:
+        """Only in the caller's colonies, so that ids of others stay unknown."""
+        for colony in self._view.colonies.values():
+            if caller not in colony.members:
+                continue
+            for function in colony.functions.values():
+                if function.record.id == id:
+                    return colony, function
+        raise NotFoundError("Failed to remove function, function does not exist")
+
+    async def fold(self, through: int) -> None:
+        """Store the tallies that changed, counted up to a revision of the watch."""
+        changed = [
+            function
+            for colony in self._view.colonies.values()
+            for function in colony.functions.values()
+            if function.tally != function.record.tally
+        ]
+        for function in changed:
+            record = msgspec.structs.replace(function.record, tally=function.tally, through=through)
+            await self._writes.commit(
+                [Guard(function.key, function.revision)], [Put(function.key, encode(record))]
+            )
+
+
+def function_id(key: bytes) -> str:
+    """The id of a function: the same for the same name at the same executor."""
+    return hashlib.sha3_256(key).hexdigest()

@@ -1,0 +1,425 @@
+"""Handing work to executors that wait for it.
+
+A waiter stands in its colony's waiting room under what it can run. A process that becomes free
+claims the longest parked waiter that fits, in one step without an await, and nobody else hears of
+it. A submit that finds a waiter commits submission and assignment together. What nobody can
+receive any more goes back at once (event `undelivered`: the attempt is consumed, the retry is not).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from colonist_core.matching import Profile
+from colonist_core.process import Cause, Live, What, assigned, redelivered, returned
+from colonist_core.waiters import Parking, WaitingRoom
+from colonist_protocol.errors import (
+    AccessError,
+    AssignPausedError,
+    AssignPausedTimeoutError,
+    ColonistError,
+    NoProcessError,
+)
+from colonist_protocol.process import State
+from colonist_server.repo import keys
+from colonist_server.repo.clock import Clock, Timer
+from colonist_server.repo.records import ExecutorRecord, decode_live, encode
+from colonist_server.repo.view import Colony, Executor, Row, View
+from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
+from colonist_server.store.interface import Guard, Put
+
+log = logging.getLogger(__name__)
+
+NOTHING: Final = "No process available for assignment"
+PAUSED: Final = "No processes available: colony assignments are paused"
+PAUSED_TIMEOUT: Final = "Assignment timeout: colony assignments are paused"
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+"""Runs something in the background until it is done."""
+
+
+class Wake(Enum):
+    """Why a waiter woke without work."""
+
+    TIME_IS_UP = 1
+    REFUSED = 2
+    CLOSING = 3
+
+
+class Ask(NamedTuple):
+    """Who asks for work, with what to offer, by which request."""
+
+    colony: Colony
+    executor: Executor
+    profile: Profile
+    cause: Cause
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the executor may still work, under the key that signed the request."""
+        executor = self.executor
+        return (
+            executor.is_approved
+            and executor.record.id == self.cause.who
+            and not self.colony.is_gone
+        )
+
+
+class Waiter:
+    """An assign that waits. The future holds a claimed row, a granted process, or a `Wake`."""
+
+    __slots__ = (
+        "cause",
+        "colony",
+        "executor",
+        "future",
+        "number",
+        "parking",
+        "profile",
+        "timer",
+        "until",
+    )
+
+    def __init__(self, ask: Ask, future: asyncio.Future[Row | Grant | Wake], until: float) -> None:
+        self.colony = ask.colony
+        self.executor = ask.executor
+        self.profile = ask.profile
+        self.cause = ask.cause
+        self.until = until
+        self.future = future
+        self.parking = Parking.NEW
+        self.number = 0
+        self.timer: Timer | None = None
+
+    def wake(self, why: Row | Grant | Wake) -> bool:
+        """Tell the waiter; False when it is gone."""
+        if self.future.done():
+            return False
+        self.future.set_result(why)
+        return True
+
+
+class Grant(NamedTuple):
+    """A committed assignment on its way to its executor."""
+
+    pid: bytes
+    live: Live
+
+
+class HandOver:
+    """The waiting rooms, and the assignments made in them."""
+
+    __slots__ = ("_clock", "_closing", "_node", "_rooms", "_spawn", "_view", "_writes", "doubtful")
+
+    def __init__(
+        self, writes: Writes, view: View, clock: Clock, spawn: Spawn, *, node: str
+    ) -> None:
+        self._writes = writes
+        self._view = view
+        self._clock = clock
+        self._spawn = spawn
+        self._node = node
+        self._rooms: dict[Colony, WaitingRoom[Waiter]] = {}
+        self._closing = False
+        self.doubtful: dict[str, list[Row]] = {}
+        view.listen(self)
+
+    # -- asking for work
+
+    async def assign(self, ask: Ask, timeout_s: float) -> Grant:
+        """The next process for this executor, waiting up to `timeout_s`; negative: not at all.
+
+        Raises `NoProcessError`, `AssignPausedError`, `AssignPausedTimeoutError`, `AccessError`.
+        """
+        until = self._clock.monotonic() + timeout_s
+        doubtful = await self._redeliver(ask)
+        if doubtful is not None:
+            return doubtful
+        while True:
+            found = self._claim_row(ask.colony, ask.profile)
+            if found is None:
+                woken = await self._wait(ask, until)
+                if isinstance(woken, Grant):
+                    return woken
+                found = woken
+            grant = await self._grant(found, ask)
+            if grant is not None:
+                return grant
+
+    def _claim_row(self, colony: Colony, profile: Profile) -> Row | None:
+        if colony.record.is_paused or self._closing:
+            return None
+        row = colony.queue.first(profile)
+        if row is not None:
+            colony.queue.discard(row)
+            row.claimed = True
+        return row
+
+    async def _wait(self, ask: Ask, until: float) -> Row | Grant:
+        if self._clock.monotonic() >= until or self._closing:
+            raise _nothing(ask.colony, waited=False)
+        if not ask.is_allowed:
+            raise _refused(ask.colony)
+        waiter = Waiter(ask, asyncio.get_running_loop().create_future(), until)
+        room = self._room(ask.colony)
+        room.park(waiter)
+        waiter.timer = self._clock.call_at(until, lambda: _time_is_up(room, waiter))
+        try:
+            woken = await waiter.future
+        except asyncio.CancelledError:
+            self._gone(waiter)
+            raise
+        finally:
+            waiter.timer.cancel()
+            room.unpark(waiter)
+        if isinstance(woken, Wake):
+            raise (
+                _refused(ask.colony) if woken is Wake.REFUSED else _nothing(ask.colony, waited=True)
+            )
+        return woken
+
+    def _gone(self, waiter: Waiter) -> None:
+        """The connection died while parked: what was on its way goes to somebody else."""
+        if not waiter.future.done() or waiter.future.cancelled():
+            return
+        match waiter.future.result():
+            case Grant() as grant:
+                self.hand_back(grant)
+            case Row() as row:
+                self._release(row)
+            case _:
+                pass
+
+    # -- giving work
+
+    def claim_waiter(self, colony: Colony, live: Live) -> Waiter | None:
+        """Take the waiter that a process about to be submitted can go to at once."""
+        room = self._rooms.get(colony)
+        if room is None or colony.record.is_paused or self._closing:
+            return None
+        return room.claim(live.placement)
+
+    def grant_to(self, waiter: Waiter, grant: Grant) -> None:
+        """Answer a claimed waiter with a committed assignment."""
+        if not waiter.wake(grant):
+            self.hand_back(grant)
+
+    def release_waiter(self, waiter: Waiter) -> None:
+        """The claim came to nothing: park again, and look whether something else fits."""
+        if waiter.future.done():
+            return
+        if self._clock.monotonic() >= waiter.until or self._closing:
+            waiter.wake(Wake.TIME_IS_UP)
+            return
+        self._room(waiter.colony).release(waiter)
+        self._serve(waiter)
+
+    def hand_back(self, grant: Grant) -> None:
+        """Nobody received this assignment: put the process back, in the background."""
+        self._spawn(self._hand_back(grant.pid, grant.live.attempt))
+
+    def assigned_to(self, live: Live, pid: bytes, cause: Cause) -> Live:
+        """The live record after granting it to whoever signed the request."""
+        return assigned(
+            live,
+            pid.hex(),
+            executor=cause.who,
+            node=self._node,
+            now_ns=self._clock.now_ns(),
+            cause=cause,
+        )
+
+    async def _grant(self, row: Row, ask: Ask) -> Grant | None:
+        """Commit the assignment of a claimed row; None when the race was lost."""
+        if not ask.is_allowed:
+            self._release(row)
+            raise _refused(ask.colony)
+        after = self.assigned_to(row.live(), row.pid, ask.cause)
+        guards = (
+            Guard(keys.live(row.pid), row.revision),
+            Guard(ask.executor.key, ask.executor.revision),
+            Guard(ask.colony.key, ask.colony.revision),
+        )
+        ops = (Put(guards[0].key, encode(after)),)
+        try:
+            revision = await self._writes.commit(guards, ops)
+        except asyncio.CancelledError:
+            self._spawn(self._settle(row, Plan(guards, ops), after))
+            raise
+        except ColonistError:
+            self._release(row)
+            raise
+        if revision is not None:
+            return Grant(row.pid, after)
+        await self._writes.refresh([guard.key for guard in guards])
+        self._release(row)
+        return None
+
+    async def _settle(self, row: Row, plan: Plan, after: Live) -> None:
+        """Find out what became of a commit nobody waited for, by sending it again; undo it."""
+        key = keys.live(row.pid)
+        revision = await self._writes.commit(plan.guards, plan.ops)
+        if revision is None:
+            item = (await self._writes.refresh([key]))[0]
+            if item is None or decode_live(item.value).head != after.head:
+                self._release(row)
+                return
+        await self._hand_back(row.pid, after.attempt)
+
+    async def _hand_back(self, pid: bytes, attempt: int) -> None:
+        for _ in range(ATTEMPTS):
+            row = self._view.rows.get(pid)
+            if row is None or row.state != State.RUNNING:
+                return
+            live = row.live()
+            if live.attempt != attempt:
+                return
+            after = returned(live, row.id, What.UNDELIVERED, now_ns=self._clock.now_ns())
+            key = keys.live(pid)
+            if await self._writes.commit([Guard(key, row.revision)], [Put(key, encode(after))]):
+                log.info("undelivered process=%s attempt=%d: back in the queue", row.id, attempt)
+                return
+            await self._writes.refresh([key])
+
+    def _release(self, row: Row) -> None:
+        """A claimed row is free again, unless it changed meanwhile."""
+        if not row.claimed:
+            return
+        row.claimed = False
+        if row.state == State.WAITING and self._view.rows.get(row.pid) is row:
+            row.colony.queue.add(row)
+            self._offer(row)
+
+    def _offer(self, row: Row) -> None:
+        """A row has become free: wake the waiter that it fits, if there is one."""
+        room = self._rooms.get(row.colony)
+        if room is None or row.colony.record.is_paused or self._closing or not row.ticket:
+            return
+        waiter = room.claim(row.placement)
+        if waiter is not None:
+            row.colony.queue.discard(row)
+            row.claimed = True
+            if not waiter.wake(row):
+                self._release(row)
+
+    def _serve(self, waiter: Waiter) -> None:
+        """A waiter is parked again: give it what fits meanwhile."""
+        if waiter.parking is not Parking.PARKED:
+            return
+        row = self._claim_row(waiter.colony, waiter.profile)
+        if row is None:
+            return
+        self._room(waiter.colony).unpark(waiter)
+        if not waiter.wake(row):
+            self._release(row)
+
+    def _room(self, colony: Colony) -> WaitingRoom[Waiter]:
+        room = self._rooms.get(colony)
+        if room is None:
+            room = self._rooms[colony] = WaitingRoom()
+        return room
+
+    # -- assignments of a node that died before its reply was seen
+
+    async def _redeliver(self, ask: Ask) -> Grant | None:
+        rows = self.doubtful.get(ask.cause.who)
+        if rows is None:
+            return None
+        while rows:
+            row = rows.pop(0)
+            if row.doubtful and row.colony is ask.colony and self._view.rows.get(row.pid) is row:
+                grant = await self._redeliver_row(row, ask)
+                if grant is not None:
+                    return grant
+        self.doubtful.pop(ask.cause.who, None)
+        return None
+
+    async def _redeliver_row(self, row: Row, ask: Ask) -> Grant | None:
+        row.doubtful = False
+        after = redelivered(
+            row.live(), row.id, node=self._node, now_ns=self._clock.now_ns(), cause=ask.cause
+        )
+        key = keys.live(row.pid)
+        guards = [
+            Guard(key, row.revision),
+            Guard(ask.executor.key, ask.executor.revision),
+            Guard(ask.colony.key, ask.colony.revision),
+        ]
+        if await self._writes.commit(guards, [Put(key, encode(after))]):
+            return Grant(row.pid, after)
+        await self._writes.refresh([guard.key for guard in guards])
+        return None
+
+    def doubt(self, row: Row, executor_id: str) -> None:
+        """Note an assignment that its executor may never have seen."""
+        row.doubtful = True
+        self.doubtful.setdefault(executor_id, []).append(row)
+
+    # -- what the view learns
+
+    def row_changed(self, row: Row) -> None:
+        """A process is free: look for a waiter."""
+        if row.state == State.WAITING:
+            self._offer(row)
+
+    def row_ended(self, row: Row) -> None:
+        """Nothing waits for a process that has ended."""
+
+    def executor_changed(
+        self, colony: Colony, executor: Executor, before: ExecutorRecord | None
+    ) -> None:
+        """An executor that may not work any more, or not under this key, is told so."""
+        room = self._rooms.get(colony)
+        if room is None or before is None:
+            return
+        for waiter in room.of(before.type, executor.name):
+            if not executor.is_approved or executor.record.id != waiter.cause.who:
+                room.unpark(waiter)
+                waiter.wake(Wake.REFUSED)
+
+    def colony_changed(self, colony: Colony) -> None:
+        """A resumed colony serves its waiters; those of a removed one are refused."""
+        room = self._rooms.get(colony)
+        if room is None:
+            return
+        for waiter in room.everyone():
+            if colony.is_gone:
+                room.unpark(waiter)
+                waiter.wake(Wake.REFUSED)
+            else:
+                self._serve(waiter)
+        if colony.is_gone:
+            del self._rooms[colony]
+
+    def parked(self) -> int:
+        """How many assigns wait."""
+        return sum(len(room) for room in self._rooms.values())
+
+    def close(self) -> None:
+        """Answer everyone who waits, and let nobody wait any more."""
+        self._closing = True
+        for room in self._rooms.values():
+            for waiter in room.everyone():
+                room.unpark(waiter)
+                waiter.wake(Wake.CLOSING)
+
+
+def _time_is_up(room: WaitingRoom[Waiter], waiter: Waiter) -> None:
+    """A waiter that is being served just now is not disturbed; its claim decides."""
+    if waiter.parking is Parking.PARKED:
+        room.unpark(waiter)
+        waiter.wake(Wake.TIME_IS_UP)
+
+
+def _refused(colony: Colony) -> AccessError:
+    return AccessError(f"Access denied, not a member of Colony with name <{colony.record.name}>")
+
+
+def _nothing(colony: Colony, *, waited: bool) -> ColonistError:
+    if not colony.record.is_paused:
+        return NoProcessError(NOTHING)
+    return AssignPausedTimeoutError(PAUSED_TIMEOUT) if waited else AssignPausedError(PAUSED)

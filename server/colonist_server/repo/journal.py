@@ -1,0 +1,184 @@
+"""What executors write while they work: attributes and log lines."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from colonist_protocol.attribute import AttributeType, attribute_id
+from colonist_protocol.errors import ContendedError, NotFoundError
+from colonist_protocol.log import GetLogs, Log
+from colonist_protocol.times import SECOND_NS
+from colonist_server.repo import keys
+from colonist_server.repo.births import Births
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.processes import check_running
+from colonist_server.repo.records import (
+    AttributeRecord,
+    LogRecord,
+    decode_attribute,
+    decode_closed,
+    decode_log,
+    encode,
+)
+from colonist_server.repo.view import Colony, Row, View
+from colonist_server.repo.writes import ATTEMPTS, Writes
+from colonist_server.store.interface import Guard, Op, Put
+
+DAY_S: Final = 86_400
+
+_PAGE: Final = 500
+
+
+class Journal:
+    """Attributes and logs."""
+
+    __slots__ = ("_births", "_clock", "_view", "_writes")
+
+    def __init__(self, writes: Writes, births: Births, clock: Clock) -> None:
+        self._writes = writes
+        self._view: View = writes.view
+        self._births = births
+        self._clock = clock
+
+    # -- attributes
+
+    async def set_attribute(self, row: Row, record: AttributeRecord, caller: str) -> str:
+        """Set an attribute of a running process, anew or over an older value; its id."""
+        id = attribute_id(row.id, record.key, record.kind)
+        key = keys.attribute(row.pid, id)
+        row.has_attributes = True
+        for _ in range(ATTEMPTS):
+            before = await self._writes.read(key)
+            check_running(row, self._view, caller, "Failed to add attribute")
+            guards = [
+                Guard(keys.live(row.pid), row.revision),
+                Guard(key, before.modified if before else 0),
+            ]
+            ops = [Put(key, encode(record)), Put(keys.attribute_index(id), row.pid)]
+            if await self._writes.commit(guards, ops):
+                return id
+            await self._writes.refresh([guards[0].key])
+        raise ContendedError("the attribute changed too often")
+
+    async def attribute_owner(self, id: str) -> bytes | None:
+        """The process that an attribute belongs to."""
+        item = await self._writes.read(keys.attribute_index(id))
+        return item.value if item is not None else None
+
+    async def attribute(self, pid: bytes, id: str) -> AttributeRecord:
+        """One attribute, also one made from the spec's `env`. Raises `NotFoundError`."""
+        item = await self._writes.read(keys.attribute(pid, id))
+        if item is not None:
+            return decode_attribute(item.value)
+        birth = await self._births.of(pid)
+        for name, value in birth.env if birth is not None else ():
+            if attribute_id(pid.hex(), name, AttributeType.ENV) == id:
+                return AttributeRecord(AttributeType.ENV, name, value)
+        raise NotFoundError("Attribute does not exists")
+
+    # -- logs
+
+    async def log(self, row: Row, message: str, caller: str, executor: str) -> None:
+        """Write a line to a running process, and to its executor's log."""
+        mine = executor_pid(row.colony.tag, executor)
+        for _ in range(ATTEMPTS):
+            live = check_running(row, self._view, caller, "Failed to add log")
+            now_ns = self._clock.now_ns()
+            record = encode(LogRecord(message, executor, row.pid, now_ns))
+            key = keys.log(row.pid, live.attempt, now_ns)
+            ops: list[Op] = [Put(key, record), Put(keys.log(mine, 0, now_ns), record)]
+            if await self._writes.commit(
+                [Guard(keys.live(row.pid), row.revision), Guard(key, 0)], ops
+            ):
+                return
+            await self._writes.refresh([keys.live(row.pid)])
+        raise ContendedError("the process changed too often")
+
+    async def log_of_executor(self, colony: Colony, executor: str, message: str) -> None:
+        """Write a line to an executor's own log."""
+        now_ns = self._clock.now_ns()
+        key = keys.log(executor_pid(colony.tag, executor), 0, now_ns)
+        record = encode(LogRecord(message, executor, b"", now_ns))
+        if await self._writes.commit([Guard(key, 0)], [Put(key, record)]) is None:
+            raise ContendedError("another line was written at the same instant")
+
+    async def lines(self, colony: Colony, wanted: GetLogs) -> list[Log]:
+        """Lines of an executor, else of a process: COLONIES-RPC section 2.10.
+
+        Raises `NotFoundError`.
+        """
+        if wanted.executorname:
+            if wanted.executorname not in colony.executors:
+                raise NotFoundError("Failed to get logs, executor does not exist")
+            pid, attempts = executor_pid(colony.tag, wanted.executorname), range(1)
+        else:
+            pid = bytes.fromhex(wanted.processid)
+            attempts = range(1, await self._attempts(pid) + 1)
+        backwards = wanted.latest and wanted.since <= 0
+        found: list[LogRecord] = []
+        for attempt in reversed(attempts) if backwards else attempts:
+            found += await self._page(pid, attempt, wanted, backwards, wanted.count - len(found))
+            if len(found) >= wanted.count:
+                break
+        return [_shown(colony, record) for record in (reversed(found) if backwards else found)]
+
+    async def _page(
+        self, pid: bytes, attempt: int, wanted: GetLogs, backwards: bool, count: int
+    ) -> list[LogRecord]:
+        after = b"" if wanted.since <= 0 else keys.log(pid, attempt, wanted.since)
+        page = await self._writes.range(
+            keys.logs(pid, attempt), after=after, limit=count, reverse=backwards
+        )
+        return [decode_log(item.value) for item in page.items]
+
+    async def _attempts(self, pid: bytes) -> int:
+        row = self._view.rows.get(pid)
+        if row is not None:
+            return row.live().attempt
+        item = await self._writes.read(keys.closed(pid))
+        if item is None:
+            raise NotFoundError("Failed to get logs, process does not exist")
+        return decode_closed(item.value).live.attempt
+
+    async def search(self, colony: Colony, *, text: str, days: int, count: int) -> list[Log]:
+        """Lines of the last days that contain a text."""
+        since_ns = self._clock.now_ns() - days * DAY_S * SECOND_NS
+        prefix = keys.LOG + colony.tag
+        found: list[Log] = []
+        after = b""
+        while len(found) < count:
+            page = await self._writes.range(prefix, after=after, limit=_PAGE)
+            for item in page.items:
+                record = decode_log(item.value)
+                if (
+                    record.time_ns >= since_ns
+                    and text in record.message
+                    and _is_own(item.key, record)
+                ):
+                    found.append(_shown(colony, record))
+            if not page.more:
+                break
+            after = page.items[-1].key
+        return found[:count]
+
+
+def executor_pid(tag: bytes, executor: str) -> bytes:
+    """Where an executor's own log is kept."""
+    return keys.executor_pid(tag, hashlib.sha3_256(executor.encode()).digest())
+
+
+def _is_own(key: bytes, record: LogRecord) -> bool:
+    """Whether a line stands where it was written, and is not its executor's copy of it."""
+    at_executor = keys.is_executor_pid(key[len(keys.LOG) : len(keys.LOG) + keys.PID_BYTES])
+    return at_executor != bool(record.process)
+
+
+def _shown(colony: Colony, record: LogRecord) -> Log:
+    return Log(
+        processid=record.process.hex(),
+        colonyname=colony.record.name,
+        executorname=record.executor,
+        message=record.message,
+        timestamp=record.time_ns,
+    )

@@ -1,0 +1,184 @@
+"""Reading processes: one, lists by state, history, attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Final
+
+from colonist_core.process import Closed, Live
+from colonist_protocol.errors import NotFoundError
+from colonist_protocol.process import FINAL, GetProcesses, Process, State
+from colonist_server.repo import keys, render
+from colonist_server.repo.births import Births
+from colonist_server.repo.records import (
+    AttributeRecord,
+    Ended,
+    decode_attribute,
+    decode_closed,
+    decode_ended,
+)
+from colonist_server.repo.view import Colony, Row, View
+from colonist_server.repo.writes import Writes
+
+MAX_HISTORY: Final = 1000
+
+_PAGE: Final = 200
+_Shown = tuple[bytes, Live, Closed | None, bool, bool]
+
+
+class Listing:
+    """Processes as they are read."""
+
+    __slots__ = ("_births", "_view", "_writes")
+
+    def __init__(self, writes: Writes, births: Births) -> None:
+        self._writes = writes
+        self._view: View = writes.view
+        self._births = births
+
+    async def get(self, colony: Colony, pid: bytes) -> Process:
+        """One process. Raises `NotFoundError`."""
+        row = self._view.rows.get(pid)
+        if row is not None:
+            found = await self._render(colony, [_of_row(row)])
+        else:
+            item = await self._writes.read(keys.closed(pid))
+            found = await self._render(colony, [_of_closed(pid, item.value)] if item else [])
+        if not found:
+            raise NotFoundError("Failed to get process, process not found")
+        return found[0]
+
+    async def by_state(self, colony: Colony, wanted: GetProcesses) -> list[Process]:
+        """Up to `count` processes in a state, in the order of COLONIES-RPC section 2.6."""
+        state = State(wanted.state)
+        if state in FINAL:
+            return await self._closed(colony, wanted, state)
+        rows = colony.queue if state == State.WAITING else colony.running.values()
+        rows = (row for row in rows if _matches(row.live(), wanted))
+        return await self._render(colony, [_of_row(row) for row in islice(rows, wanted.count)])
+
+    async def history(
+        self, colony: Colony, *, state: State, since_ns: int, executor: str
+    ) -> list[Process]:
+        """Up to `MAX_HISTORY` processes submitted since then, oldest first."""
+        if state not in FINAL:
+            rows = colony.queue if state == State.WAITING else colony.running.values()
+            shown = [
+                _of_row(row)
+                for row in rows
+                if (live := row.live()).submitted_ns >= since_ns
+                and (not executor or live.executor == executor)
+            ]
+        else:
+            shown = await self._ended_since(colony, state, since_ns, executor)
+        shown.sort(key=lambda entry: entry[1].submitted_ns)
+        return await self._render(colony, shown[-MAX_HISTORY:])
+
+    async def _ended_since(
+        self, colony: Colony, state: State, since_ns: int, executor: str
+    ) -> list[_Shown]:
+        pids: list[bytes] = []
+        after = b""
+        while len(pids) < MAX_HISTORY:
+            page = await self._writes.range(
+                keys.ended_in(colony.tag, state), after=after, limit=_PAGE
+            )
+            listed = [(item.key, decode_ended(item.value)) for item in page.items]
+            pids.extend(
+                key[-keys.PID_BYTES :]
+                for key, ended in listed
+                if ended.submitted_ns >= since_ns and (not executor or ended.executor == executor)
+            )
+            # Nothing that ended before then was submitted after it.
+            if not page.more or listed[-1][1].ended_ns < since_ns:
+                break
+            after = listed[-1][0]
+        return await self._read_closed(pids[:MAX_HISTORY])
+
+    async def _closed(self, colony: Colony, wanted: GetProcesses, state: State) -> list[Process]:
+        pids: list[bytes] = []
+        after = b""
+        while len(pids) < wanted.count:
+            page = await self._writes.range(
+                keys.ended_in(colony.tag, state), after=after, limit=_PAGE
+            )
+            pids.extend(
+                item.key[-keys.PID_BYTES :]
+                for item in page.items
+                if _lists(decode_ended(item.value), wanted)
+            )
+            if not page.more:
+                break
+            after = page.items[-1].key
+        return await self._render(colony, await self._read_closed(pids[: wanted.count]))
+
+    async def _read_closed(self, pids: Sequence[bytes]) -> list[_Shown]:
+        items = await self._writes.read_many([keys.closed(pid) for pid in pids])
+        return [
+            _of_closed(pid, item.value)
+            for pid, item in zip(pids, items, strict=True)
+            if item is not None
+        ]
+
+    async def _render(self, colony: Colony, found: Sequence[_Shown]) -> list[Process]:
+        """One read for all births, one for all outputs, one per process that has attributes."""
+        births = await self._births.of_many([pid for pid, *_ in found])
+        outputs = await self._outputs(found)
+        shown: list[Process] = []
+        for (pid, live, closed, has_attributes, _), birth in zip(found, births, strict=True):
+            if birth is None:
+                continue  # removed meanwhile
+            out = render.result(closed) if closed else render.NO_OUTPUT
+            shown.append(
+                render.process(
+                    pid.hex(),
+                    colony.record.name,
+                    birth,
+                    live,
+                    out=outputs.get(pid, out) if render.is_empty(out) else out,
+                    errors=closed.errors if closed else (),
+                    attributes=await self.attributes(pid) if has_attributes else (),
+                )
+            )
+        return shown
+
+    async def _outputs(self, found: Sequence[_Shown]) -> dict[bytes, bytes]:
+        pids = [pid for pid, _, _, _, has_output in found if has_output]
+        if not pids:
+            return {}
+        items = await self._writes.read_many([keys.output(pid) for pid in pids])
+        return {pid: item.value for pid, item in zip(pids, items, strict=True) if item is not None}
+
+    async def attributes(self, pid: bytes) -> list[tuple[str, AttributeRecord]]:
+        """The attributes set while a process ran, with their ids."""
+        found = await self._writes.range(keys.attributes(pid))
+        return [
+            (item.key[-keys.ATTRIBUTE_BYTES :].hex(), decode_attribute(item.value))
+            for item in found.items
+        ]
+
+
+def _of_row(row: Row) -> _Shown:
+    return row.pid, row.live(), None, row.has_attributes, row.has_output
+
+
+def _of_closed(pid: bytes, value: bytes) -> _Shown:
+    closed = decode_closed(value)
+    return pid, closed.live, closed, closed.has_attributes, closed.has_output
+
+
+def _matches(live: Live, wanted: GetProcesses) -> bool:
+    return (
+        (not wanted.executortype or live.placement.type == wanted.executortype)
+        and (not wanted.label or live.label == wanted.label)
+        and (not wanted.initiator or live.initiator == wanted.initiator)
+    )
+
+
+def _lists(ended: Ended, wanted: GetProcesses) -> bool:
+    return (
+        (not wanted.executortype or ended.type == wanted.executortype)
+        and (not wanted.label or ended.label == wanted.label)
+        and (not wanted.initiator or ended.initiator == wanted.initiator)
+    )

@@ -1,0 +1,181 @@
+"""Executors and users: who may do something in a colony."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from colonist_core.process import Live
+from colonist_protocol import executor as wire
+from colonist_protocol.errors import ColonistError, ConflictError, ExistsError, NotFoundError
+from colonist_protocol.executor import ExecutorState
+from colonist_protocol.user import User as WireUser
+from colonist_server.repo import keys
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.colonies import check_there
+from colonist_server.repo.processes import Processes
+from colonist_server.repo.records import ExecutorRecord, UserRecord, encode
+from colonist_server.repo.view import Colony, Executor
+from colonist_server.repo.writes import Plan, Writes
+from colonist_server.store.interface import Delete, DeleteRange, Guard, Op, Put
+
+log = logging.getLogger(__name__)
+
+
+class Members:
+    """What happens to executors and users."""
+
+    __slots__ = ("_clock", "_may_reregister", "_processes", "_writes")
+
+    def __init__(
+        self, writes: Writes, processes: Processes, clock: Clock, *, may_reregister: bool
+    ) -> None:
+        self._writes = writes
+        self._processes = processes
+        self._clock = clock
+        self._may_reregister = may_reregister
+
+    async def add_executor(self, colony: Colony, wanted: wire.Executor) -> Executor:
+        """Add an executor, PENDING. Raises `ExistsError`.
+
+        A name that was unregistered may be taken again where the server is set so; it starts
+        anew, PENDING, and what it held is free.
+        """
+        name = wanted.executorname
+        record = _record(wanted, self._clock.now_ns())
+
+        def decide() -> Plan:
+            check_there(colony)
+            before = colony.executors.get(name)
+            if before is not None and not self._may_reregister:
+                raise ExistsError(
+                    f"Executor with name <{name}> in Colony <{colony.record.name}> already exists"
+                )
+            _check_id_free(colony, record.id, before)
+            key = keys.executor(colony.tag, name)
+            identity = keys.identity(record.id, colony.tag)
+            guards = [Guard(colony.key, colony.revision), Guard(key, 0)]
+            ops: list[Op] = [Put(key, encode(record)), Put(identity, name.encode())]
+            if before is not None:
+                guards[1] = Guard(key, before.revision)
+                ops.append(DeleteRange(keys.functions_of(colony.tag, name)))
+                if before.record.id != record.id:
+                    ops.append(Delete(keys.identity(before.record.id, colony.tag)))
+            if before is None or before.record.id != record.id:
+                guards.append(Guard(identity, 0))
+            return Plan(guards, ops)
+
+        old = colony.executors.get(name)
+        old_id = old.record.id if old is not None else ""
+        await self._writes.apply(decide)
+        if old_id:
+            await self._free_work(colony, old_id)
+        return colony.executors[name]
+
+    async def set_state(self, colony: Colony, name: str, state: ExecutorState) -> None:
+        """Approve or reject. Raises `NotFoundError`; `ConflictError` for an unregistered one."""
+
+        def decide() -> Plan:
+            executor = find_executor(colony, name)
+            if executor.record.state == ExecutorState.UNREGISTERED:
+                raise ConflictError(
+                    f"Executor with name <{name}> is unregistered; register it anew"
+                )
+            return _put(executor, msgspec.structs.replace(executor.record, state=state))
+
+        await self._writes.apply(decide)
+
+    async def remove_executor(self, colony: Colony, name: str) -> None:
+        """Unregister: the record stays, its functions go, its running work is free again."""
+
+        def decide() -> Plan:
+            executor = find_executor(colony, name)
+            record = msgspec.structs.replace(executor.record, state=ExecutorState.UNREGISTERED)
+            plan = _put(executor, record)
+            return Plan(plan.guards, [*plan.ops, DeleteRange(keys.functions_of(colony.tag, name))])
+
+        executor = find_executor(colony, name)
+        if executor.record.state != ExecutorState.UNREGISTERED:
+            await self._writes.apply(decide)
+        await self._free_work(colony, executor.record.id)
+
+    async def _free_work(self, colony: Colony, executor_id: str) -> None:
+        for row in list(colony.running.values()):
+            live: Live = row.live()
+            if live.executor != executor_id:
+                continue
+            try:
+                await self._processes.orphan(row, executor_id)
+            except ConflictError:
+                continue  # it ended, or went back, meanwhile
+            except ColonistError as error:
+                log.warning("orphaned process=%s stays assigned: %s", row.id, error)
+
+    async def add_user(self, wanted: WireUser, colony: Colony) -> None:
+        """Add a user. Raises `ExistsError`."""
+
+        def decide() -> Plan:
+            check_there(colony)
+            if wanted.name in colony.users:
+                raise ExistsError(
+                    f"A user with name <{wanted.name}> already exists in Colony with name "
+                    f"<{colony.record.name}>"
+                )
+            _check_id_free(colony, wanted.userid, None)
+            key = keys.user(colony.tag, wanted.name)
+            identity = keys.identity(wanted.userid, colony.tag)
+            record = UserRecord(wanted.userid, wanted.email, wanted.phone)
+            return Plan(
+                [Guard(colony.key, colony.revision), Guard(key, 0), Guard(identity, 0)],
+                [Put(key, encode(record)), Put(identity, b"")],
+            )
+
+        await self._writes.apply(decide)
+
+    async def remove_user(self, colony: Colony, name: str) -> None:
+        """Remove a user. Raises `NotFoundError`."""
+
+        def decide() -> Plan:
+            user = colony.users.get(name)
+            if user is None:
+                raise NotFoundError(f"User with name <{name}> not found")
+            return Plan(
+                [Guard(user.key, user.revision)],
+                [Delete(user.key), Delete(keys.identity(user.record.id, colony.tag))],
+            )
+
+        await self._writes.apply(decide)
+
+
+def find_executor(colony: Colony, name: str) -> Executor:
+    """An executor by name. Raises `NotFoundError`."""
+    executor = colony.executors.get(name)
+    if executor is None:
+        raise NotFoundError(f"Executor with name <{name}> not found, executor is nil")
+    return executor
+
+
+def _check_id_free(colony: Colony, id: str, but: Executor | None) -> None:
+    member = colony.members.get(id)
+    if member is not None and member is not but:
+        raise ExistsError(f"That id is <{member.name}> already in Colony <{colony.record.name}>")
+
+
+def _put(executor: Executor, record: ExecutorRecord) -> Plan:
+    return Plan([Guard(executor.key, executor.revision)], [Put(executor.key, encode(record))])
+
+
+def _record(wanted: wire.Executor, now_ns: int) -> ExecutorRecord:
+    return ExecutorRecord(
+        id=wanted.executorid,
+        type=wanted.executortype,
+        state=ExecutorState.PENDING,
+        commissioned_ns=now_ns,
+        location=wanted.locationname or "",
+        requires_functions=wanted.requirefuncreg,
+        capabilities=wanted.capabilities,
+        allocations=wanted.allocations,
+        blueprint=wanted.blueprintid or "",
+        blueprint_generation=wanted.blueprintgen or 0,
+    )

@@ -1,0 +1,111 @@
+"""Processes as they are shown on the wire (COLONIES-RPC section 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, cast
+
+import msgspec
+
+from colonist_core.process import Closed, Live, deadline
+from colonist_protocol import codec
+from colonist_protocol.attribute import Attribute, AttributeType, attribute_id
+from colonist_protocol.function_spec import FunctionSpec
+from colonist_protocol.process import FINAL, CloseSuccessful, Process, State
+from colonist_protocol.times import to_text
+from colonist_server.repo.births import Submitted
+from colonist_server.repo.records import AttributeRecord
+
+NO_OUTPUT: Final = b"[]"
+
+
+def process(
+    id: str,
+    colony: str,
+    birth: Submitted,
+    live: Live,
+    *,
+    out: bytes = NO_OUTPUT,
+    errors: Iterable[str] = (),
+    attributes: Iterable[tuple[str, AttributeRecord]] = (),
+) -> Process:
+    """A process; `attributes` are those set while it ran, with their ids."""
+    is_final = live.state in FINAL
+    return Process(
+        processid=id,
+        initiatorid=birth.initiator_id,
+        initiatorname=birth.initiator,
+        assignedexecutorid=live.executor,
+        isassigned=bool(live.executor),
+        state=live.state,
+        prioritytime=live.priority_ns,
+        submissiontime=to_text(live.submitted_ns),
+        starttime=to_text(live.started_ns),
+        endtime=to_text(live.changed_ns if is_final else 0),
+        waitdeadline=to_text(_wait_deadline(live)),
+        execdeadline=to_text(deadline(live.started_ns, live.max_exec_s) if live.started_ns else 0),
+        retries=live.retries,
+        attributes=_attributes(id, colony, live.state, birth, attributes),
+        # An encoder splices Raw in where the model has the spec.
+        spec=cast("FunctionSpec", msgspec.Raw(birth.spec)),
+        out=msgspec.Raw(out),
+        errors=list(errors),
+    )
+
+
+def result(closed: Closed) -> bytes:
+    """The output in the request that closed a process; `NO_OUTPUT` when there is none."""
+    if closed.live.state != State.SUCCESS or not closed.payload:
+        return NO_OUTPUT
+    return output_text(codec.decode(closed.payload, CloseSuccessful, "stored close").out)
+
+
+def output_text(out: msgspec.Raw) -> bytes:
+    """The text of an output; a `null` counts as none."""
+    text = bytes(out).strip()
+    return NO_OUTPUT if text == b"null" else text
+
+
+def is_empty(out: bytes) -> bool:
+    """Whether an output says nothing, so that an earlier one stays."""
+    return out[1:-1].strip() == b""
+
+
+def attribute(id: str, target: str, colony: str, state: int, record: AttributeRecord) -> Attribute:
+    """An attribute on the wire."""
+    return Attribute(
+        attributeid=id,
+        targetid=target,
+        targetcolonyname=colony,
+        state=state,
+        attributetype=record.kind,
+        key=record.key,
+        value=record.value,
+    )
+
+
+def _wait_deadline(live: Live) -> int:
+    if live.state == State.WAITING:
+        return live.deadline_ns
+    return deadline(live.submitted_ns, live.max_wait_s)
+
+
+def _attributes(
+    id: str,
+    colony: str,
+    state: int,
+    birth: Submitted,
+    others: Iterable[tuple[str, AttributeRecord]],
+) -> list[Attribute]:
+    shown = [
+        attribute(
+            attribute_id(id, key, AttributeType.ENV),
+            id,
+            colony,
+            state,
+            AttributeRecord(AttributeType.ENV, key, value),
+        )
+        for key, value in birth.env
+    ]
+    shown.extend(attribute(other, id, colony, state, record) for other, record in others)
+    return shown

@@ -1,0 +1,388 @@
+"""What this node believes: colonies, executors, users, functions and every process not yet ended.
+
+Fed twice: by this node's own commits at once, and by the watch in revision order. Per key the newer
+revision wins, whoever brings it; a deleted key leaves a tombstone until the watch has passed it, so
+that no late put revives it. Closed processes are counted, on watch order only, and not held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import msgspec
+
+from colonist_core.function import Tally, counted
+from colonist_core.matching import Placement
+from colonist_core.process import Live
+from colonist_core.queue import Queue
+from colonist_protocol.executor import ExecutorState
+from colonist_protocol.process import State
+from colonist_protocol.times import SECOND_NS
+from colonist_server.repo import keys
+from colonist_server.repo.records import (
+    ColonyRecord,
+    ExecutorRecord,
+    FunctionRecord,
+    UserRecord,
+    decode_colony,
+    decode_ended,
+    decode_executor,
+    decode_function,
+    decode_live,
+    decode_user,
+)
+from colonist_server.store.interface import Delete, Event, Op, Put, Revision
+
+_TAG: Final = slice(2, 2 + keys.TAG_BYTES)
+_NAME: Final = slice(3 + keys.TAG_BYTES, None)
+_PREFIX: Final = slice(0, 2)
+_STATES: Final = len(State)
+
+
+class Row(msgspec.Struct, eq=False, gc=False):
+    """A process that has not ended. `raw` is its live record as stored; decoded when needed.
+
+    A `claimed` row stands in no queue: somebody is about to commit its assignment. `doubtful`: its
+    assignment was committed by a node that died before anybody could see a reply.
+    """
+
+    pid: bytes
+    colony: Colony
+    revision: Revision
+    state: int
+    priority_ns: int
+    placement: Placement
+    deadline_ns: int
+    raw: bytes
+    ticket: int = 0
+    claimed: bool = False
+    doubtful: bool = False
+    has_attributes: bool = False
+    has_output: bool = False
+
+    @property
+    def id(self) -> str:
+        """The process id as it is on the wire."""
+        return self.pid.hex()
+
+    def live(self) -> Live:
+        """The record."""
+        return decode_live(self.raw)
+
+
+class Executor(msgspec.Struct, eq=False):
+    """An executor as this node knows it; `heard_ns` is presence, held in memory."""
+
+    key: bytes
+    name: str
+    record: ExecutorRecord
+    revision: Revision
+    heard_ns: int = 0
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether it may work."""
+        return self.record.state == ExecutorState.APPROVED
+
+
+class User(msgspec.Struct, eq=False):
+    """A user as this node knows it."""
+
+    key: bytes
+    name: str
+    record: UserRecord
+    revision: Revision
+
+
+class Function(msgspec.Struct, eq=False):
+    """A function and its tally up to now."""
+
+    key: bytes
+    record: FunctionRecord
+    revision: Revision
+    tally: Tally = Tally()
+
+
+class Colony:
+    """All that this node knows of one colony."""
+
+    __slots__ = (
+        "closed",
+        "executors",
+        "functions",
+        "is_gone",
+        "key",
+        "members",
+        "queue",
+        "record",
+        "revision",
+        "running",
+        "tag",
+        "users",
+        "waiting",
+    )
+
+    def __init__(self, key: bytes, record: ColonyRecord, revision: Revision) -> None:
+        self.key = key
+        self.tag = key[2:]
+        self.record = record
+        self.revision = revision
+        self.is_gone = False
+        self.executors: dict[str, Executor] = {}
+        self.users: dict[str, User] = {}
+        self.functions: dict[bytes, Function] = {}
+        self.members: dict[str, Executor | User] = {}
+        self.queue: Queue[Row] = Queue()
+        self.waiting = 0
+        self.running: dict[bytes, Row] = {}
+        self.closed = [0] * _STATES
+
+
+class Listener(Protocol):
+    """Whoever acts on what the view learns. Calls are made in the middle of a change: no awaits."""
+
+    def row_changed(self, row: Row) -> None:
+        """A process is new, changed its state, or was put back into the queue."""
+        ...
+
+    def row_ended(self, row: Row) -> None:
+        """A process has ended or was removed."""
+        ...
+
+    def executor_changed(
+        self, colony: Colony, executor: Executor, before: ExecutorRecord | None
+    ) -> None:
+        """An executor was added, approved, rejected, removed; `before` is None for a new one."""
+        ...
+
+    def colony_changed(self, colony: Colony) -> None:
+        """A colony was paused, resumed or removed."""
+        ...
+
+
+class View:
+    """The live part of the state."""
+
+    __slots__ = ("_appliers", "_graves", "_listeners", "_placements", "colonies", "rows", "tags")
+
+    def __init__(self) -> None:
+        self.colonies: dict[str, Colony] = {}
+        self.tags: dict[bytes, Colony] = {}
+        self.rows: dict[bytes, Row] = {}
+        self._graves: dict[bytes, Revision] = {}
+        self._placements: dict[Placement, Placement] = {}
+        self._listeners: list[Listener] = []
+        self._appliers: dict[bytes, Callable[[bytes, bytes | None, Revision], None]] = {
+            keys.LIVE: self._apply_live,
+            keys.COLONY: self._apply_colony,
+            keys.EXECUTOR: self._apply_executor,
+            keys.USER: self._apply_user,
+            keys.FUNCTION: self._apply_function,
+        }
+
+    def listen(self, listener: Listener) -> None:
+        """Tell a listener of every change from now on."""
+        self._listeners.append(listener)
+
+    def committed(self, revision: Revision, ops: Iterable[Op]) -> None:
+        """Apply this node's own commit; what its delete-ranges deleted comes by the watch."""
+        for op in ops:
+            match op:
+                case Put(key, value):
+                    self.apply(key, value, revision)
+                case Delete(key):
+                    self.apply(key, None, revision)
+                case _:
+                    pass
+
+    def watched(self, event: Event) -> None:
+        """Apply one revision of the watch, count what it closed, and forget graves it passed."""
+        for key, value in event.changes:
+            self.apply(key, value, event.revision)
+            if key[_PREFIX] == keys.ENDED:
+                self.count_ended(key, value, event.revision)
+        if self._graves:
+            passed = [key for key, at in self._graves.items() if at <= event.revision]
+            for key in passed:
+                del self._graves[key]
+
+    def apply(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        """Take note that a key was written or deleted at a revision."""
+        applier = self._appliers.get(key[_PREFIX])
+        if applier is None:
+            return
+        if self._graves.get(key, -1) >= revision:
+            return
+        if value is None:
+            self._graves[key] = revision
+        applier(key, value, revision)
+
+    def count_ended(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        """Count a closed process, or one that was removed; the caller sees each change once."""
+        colony = self.tags.get(key[_TAG])
+        if colony is None:
+            return
+        state = keys.state_of_ended(key)
+        colony.closed[state] += 1 if value is not None else -1
+        if value is not None and state == State.SUCCESS and colony.functions:
+            self._tally(colony, value, revision)
+
+    def _tally(self, colony: Colony, value: bytes, revision: Revision) -> None:
+        ended = decode_ended(value)
+        executor = colony.members.get(ended.executor)
+        if executor is None:
+            return
+        function = colony.functions.get(keys.function(colony.tag, executor.name, ended.funcname))
+        if function is None or revision <= function.record.through:
+            return
+        wait_s = (ended.started_ns - ended.submitted_ns) / SECOND_NS
+        exec_s = (ended.ended_ns - ended.started_ns) / SECOND_NS
+        function.tally = counted(function.tally, wait_s, exec_s)
+
+    # -- processes
+
+    def _apply_live(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        pid = key[2:]
+        row = self.rows.get(pid)
+        if row is not None and row.revision >= revision:
+            return
+        if value is None:
+            if row is not None:
+                self._end_row(row)
+        elif row is not None:
+            self._update_row(row, value, revision)
+        else:
+            self._add_row(pid, value, revision)
+
+    def _add_row(self, pid: bytes, raw: bytes, revision: Revision) -> None:
+        colony = self.tags.get(pid[: keys.TAG_BYTES])
+        if colony is None:
+            return
+        live = decode_live(raw)
+        placement = self._placements.setdefault(live.placement, live.placement)
+        row = Row(
+            pid, colony, revision, live.state, live.priority_ns, placement, live.deadline_ns, raw
+        )
+        row.has_attributes = row.has_output = live.attempt > 1
+        self.rows[pid] = row
+        self._place_row(row)
+
+    def _update_row(self, row: Row, raw: bytes, revision: Revision) -> None:
+        live = decode_live(raw)
+        self._displace_row(row)
+        row.revision = revision
+        row.raw = raw
+        row.state = live.state
+        row.deadline_ns = live.deadline_ns
+        row.claimed = row.doubtful = False
+        self._place_row(row)
+
+    def _end_row(self, row: Row) -> None:
+        del self.rows[row.pid]
+        self._displace_row(row)
+        for listener in self._listeners:
+            listener.row_ended(row)
+
+    def _place_row(self, row: Row) -> None:
+        if row.state == State.WAITING:
+            row.colony.waiting += 1
+            row.colony.queue.add(row)
+        else:
+            row.colony.running[row.pid] = row
+        for listener in self._listeners:
+            listener.row_changed(row)
+
+    def _displace_row(self, row: Row) -> None:
+        if row.state == State.WAITING:
+            row.colony.waiting -= 1
+            row.colony.queue.discard(row)
+        else:
+            row.colony.running.pop(row.pid, None)
+
+    # -- cold nouns
+
+    def _apply_colony(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        colony = self.tags.get(key[_TAG])
+        if colony is not None and colony.revision >= revision:
+            return
+        if value is None:
+            if colony is not None:
+                self._drop_colony(colony)
+            return
+        record = decode_colony(value)
+        if colony is None:
+            colony = self.tags[key[_TAG]] = Colony(key, record, revision)
+            self.colonies[record.name] = colony
+        else:
+            colony.record = record
+            colony.revision = revision
+        self._tell_colony(colony)
+
+    def _drop_colony(self, colony: Colony) -> None:
+        del self.tags[colony.tag]
+        del self.colonies[colony.record.name]
+        colony.is_gone = True
+        for row in [row for row in self.rows.values() if row.colony is colony]:
+            self._end_row(row)
+        self._tell_colony(colony)
+
+    def _tell_colony(self, colony: Colony) -> None:
+        for listener in self._listeners:
+            listener.colony_changed(colony)
+
+    def _apply_executor(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        colony = self.tags.get(key[_TAG])
+        if colony is None:
+            return
+        name = key[_NAME].decode()
+        executor = colony.executors.get(name)
+        if executor is not None and executor.revision >= revision:
+            return
+        if executor is not None:
+            colony.members.pop(executor.record.id, None)
+        if value is None:
+            colony.executors.pop(name, None)
+            return
+        record = decode_executor(value)
+        before = executor.record if executor is not None else None
+        if executor is None:
+            executor = colony.executors[name] = Executor(key, name, record, revision)
+        else:
+            executor.record = record
+            executor.revision = revision
+        colony.members[record.id] = executor
+        for listener in self._listeners:
+            listener.executor_changed(colony, executor, before)
+
+    def _apply_user(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        colony = self.tags.get(key[_TAG])
+        if colony is None:
+            return
+        name = key[_NAME].decode()
+        user = colony.users.get(name)
+        if user is not None and user.revision >= revision:
+            return
+        if user is not None:
+            del colony.users[name]
+            del colony.members[user.record.id]
+        if value is not None:
+            record = decode_user(value)
+            colony.users[name] = colony.members[record.id] = User(key, name, record, revision)
+
+    def _apply_function(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        colony = self.tags.get(key[_TAG])
+        if colony is None:
+            return
+        function = colony.functions.get(key)
+        if function is not None and function.revision >= revision:
+            return
+        if value is None:
+            colony.functions.pop(key, None)
+            return
+        record = decode_function(value)
+        if function is None:
+            colony.functions[key] = Function(key, record, revision, record.tally)
+        else:
+            function.record = record
+            function.revision = revision

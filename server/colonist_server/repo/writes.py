@@ -1,0 +1,98 @@
+"""The one write path: read with revisions, decide, commit under guards, on a lost race again.
+
+Nobody writes to the store in another way. A commit is applied to the view as soon as it is durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from colonist_protocol.errors import ContendedError, UnavailableError
+from colonist_server.repo.view import View
+from colonist_server.store.interface import Guard, Item, Op, Range, Revision, Store, StoreError
+
+ATTEMPTS: Final = 8
+
+
+class Plan(NamedTuple):
+    """What to write, and on what condition."""
+
+    guards: Sequence[Guard]
+    ops: Sequence[Op]
+
+
+class Writes:
+    """Commits to the store on behalf of this node."""
+
+    __slots__ = ("store", "view")
+
+    def __init__(self, store: Store, view: View) -> None:
+        self.store = store
+        self.view = view
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        """Commit once: the revision, or None when a guard failed. Raises `UnavailableError`.
+
+        Cancelling the caller does not cancel the commit; the watch then brings it to the view.
+        """
+        try:
+            revision = await self.store.commit(guards, ops)
+        except StoreError as error:
+            raise UnavailableError(f"the store cannot write now: {error}") from error
+        if revision is not None:
+            self.view.committed(revision, ops)
+        return revision
+
+    async def apply(self, decide: Callable[[], Plan]) -> Revision:
+        """Decide on the view and commit, until a commit is not raced. What it raises passes.
+
+        Raises `ContendedError` after `ATTEMPTS` lost races.
+        """
+        for _ in range(ATTEMPTS):
+            plan = decide()
+            revision = await self.commit(plan.guards, plan.ops)
+            if revision is not None:
+                return revision
+            await self.refresh([guard.key for guard in plan.guards])
+        raise ContendedError(f"{ATTEMPTS} others changed the same object at once")
+
+    async def refresh(self, keys: Sequence[bytes]) -> list[Item | None]:
+        """Bring the view up to the store for some keys."""
+        before = self.store.revision  # of an absent key only this is sure: it was so after here
+        items = await self.read_many(keys)
+        for key, item in zip(keys, items, strict=True):
+            if item is not None:
+                self.view.apply(key, item.value, item.modified)
+            else:
+                self.view.apply(key, None, before)
+        return items
+
+    async def read(self, key: bytes) -> Item | None:
+        """One key as it is stored. Raises `UnavailableError`."""
+        return (await self.read_many([key]))[0]
+
+    async def read_many(self, keys: Sequence[bytes]) -> list[Item | None]:
+        """Several keys as of one revision. Raises `UnavailableError`."""
+        try:
+            return await self.store.get_many(keys)
+        except StoreError as error:
+            raise UnavailableError(f"the store cannot read now: {error}") from error
+
+    async def range(
+        self,
+        prefix: bytes,
+        *,
+        after: bytes = b"",
+        limit: int = 0,
+        since: Revision = 0,
+        reverse: bool = False,
+        keys_only: bool = False,
+    ) -> Range:
+        """Keys with a prefix, as `Store.range` has them. Raises `UnavailableError`."""
+        try:
+            return await self.store.range(
+                prefix, after=after, limit=limit, since=since, reverse=reverse, keys_only=keys_only
+            )
+        except StoreError as error:
+            raise UnavailableError(f"the store cannot read now: {error}") from error
