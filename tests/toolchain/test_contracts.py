@@ -15,6 +15,8 @@ FAULTS = [
     ("protocol/colonist_protocol/__init__.py", "import colonist_core"),
     ("edge_agent/colonist_agent/__init__.py", "import colonist_server"),
     ("server/colonist_server/repo/__init__.py", "import aiohttp"),
+    ("bridge/colonist_bridge/__init__.py", "import paho.mqtt.client"),
+    ("server/colonist_server/rpc/__init__.py", "import coincurve"),
     ("server/colonist_server/store/__init__.py", "import colonist_server.rpc"),
 ]
 
