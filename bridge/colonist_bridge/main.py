@@ -1,0 +1,199 @@
+"""The bridge as a program: the one place that puts its parts together and owns clock and chance.
+
+python -m colonist_bridge --config bridge.toml
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from colonist_bridge.broker import BridgePeer
+from colonist_bridge.config import BridgeConfig, load, split_broker_url
+from colonist_bridge.counts import Counts
+from colonist_bridge.forward import Forwarder, Limits
+from colonist_bridge.presence import Presence
+from colonist_bridge.state import GatewayState, StatePublisher
+from colonist_bridge.uplink import ServerUplink
+from colonist_client.http import HttpTransport
+from colonist_client.mqtt_connection import BrokerAddress
+from colonist_client.mqtt_link import Link
+from colonist_client.retry import Backoff
+from colonist_client.transport import Transport
+from colonist_protocol.errors import InvalidValueError
+from colonist_protocol.topics import Topics
+
+COUNTS_S: Final = 60.0
+_SPARE_CONNECTIONS: Final = 16
+
+_log = logging.getLogger(__name__)
+
+
+class Bridge:
+    """All parts of one bridge, wired. `run` ends when cancelled."""
+
+    def __init__(self, config: BridgeConfig, transport: Transport) -> None:
+        """`transport` leads to the server; the caller closes it."""
+        chance = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self.counts = Counts()
+        self._config = config
+        self._topics = Topics(config.prefix)
+        self._boot = secrets.token_hex(8)
+        self._backoff = Backoff(
+            uniform=chance.uniform,
+            base_s=config.reconnect_base_s,
+            cap_s=config.reconnect_cap_s,
+        )
+        self.state = StatePublisher(self._read_state, self._publish_state)
+        self.uplink = ServerUplink(
+            transport,
+            reply_bytes=config.max_reply_bytes,
+            backoff=self._backoff,
+            wall=time.time,
+            on_change=self.state.turned,
+        )
+        self.forwarder = Forwarder(
+            self.uplink,
+            self._reply,
+            limits=_limits(config),
+            counts=self.counts,
+            uniform=chance.uniform,
+            on_change=self.state.counted,
+        )
+        self.link = Link(_address(config), self._peer(), self._backoff)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.forwarder.run())
+            await asyncio.sleep(0)  # the forwarder is ready before the first message
+            group.create_task(self.uplink.run())
+            group.create_task(self.link.run())
+            group.create_task(self.state.run())
+            group.create_task(self._log_counts())
+
+    def _peer(self) -> BridgePeer:
+        return BridgePeer(
+            name=self._config.name,
+            boot=self._boot,
+            topics=self._topics,
+            forwarder=self.forwarder,
+            presence=Presence(self._config.max_devices),
+            counts=self.counts,
+            birth=lambda _conn: self.state.current(),
+            max_bytes=self._config.max_request_bytes,
+        )
+
+    def _read_state(self) -> GatewayState:
+        return GatewayState(
+            boot=self._boot,
+            conn=self.link.connects,
+            uplink="up" if self.uplink.is_up else "down",
+            since=int(self.uplink.since),
+            epoch="",
+            backlog_bytes=0,
+            oldest_age_s=0,
+            open=self.forwarder.open_requests,
+            held=self.forwarder.held_polls,
+            version=_version(),
+        )
+
+    async def _reply(self, device: str, message: bytes) -> None:
+        await self.link.publish(self._topics.device(device, "rep"), message)
+
+    async def _publish_state(self, payload: bytes) -> None:
+        topic = self._topics.gateway(self._config.name, "state")
+        await self.link.publish(topic, payload, retain=True)
+
+    async def _log_counts(self) -> None:
+        shown: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(COUNTS_S)
+            numbers = self.counts.all()
+            if numbers != shown:
+                _log.info("counts %s", numbers)
+                shown = numbers
+
+
+async def run(config: BridgeConfig) -> None:
+    """Run a bridge until cancelled."""
+    async with HttpTransport(
+        config.server_url,
+        tls=_tls(config.server_ca_file) if config.server_ca_file else None,
+        max_connections=config.max_requests + _SPARE_CONNECTIONS,
+    ) as transport:
+        _log.info("bridge starts: %s", config)
+        await Bridge(config, transport).run()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the configuration and run until a signal; the exit code."""
+    parser = argparse.ArgumentParser(prog="colonist_bridge", description=__doc__)
+    parser.add_argument("--config", type=Path)
+    for item in fields(BridgeConfig):
+        if item.name != "password":  # a flag can be read by every user of the machine
+            parser.add_argument(f"--{item.name.replace('_', '-')}")
+    flags = vars(parser.parse_args(arguments))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        config = load(flags.pop("config"), os.environ, flags)
+    except InvalidValueError as error:
+        print(f"colonist bridge: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    asyncio.run(_until_signal(config))
+    return 0
+
+
+async def _until_signal(config: BridgeConfig) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run(config))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+
+
+def _limits(config: BridgeConfig) -> Limits:
+    return Limits(
+        requests=config.max_requests,
+        request_bytes=config.max_open_bytes,
+        requests_per_device=config.max_requests_per_device,
+        reply_s=config.reply_s,
+        hold_s=config.hold_s,
+        retry_after_s=config.retry_after_s,
+    )
+
+
+def _address(config: BridgeConfig) -> BrokerAddress:
+    has_tls, host, port = split_broker_url(config.broker_url)
+    return BrokerAddress(
+        host=host,
+        port=port,
+        client_id=config.account,
+        username=config.account,
+        password=config.password,
+        tls=_tls(config.broker_ca_file) if has_tls else None,
+    )
+
+
+def _tls(ca_file: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file or None)
+
+
+def _version() -> str:
+    try:
+        return version("colonist")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,79 @@
+"""The checks before anything else: size, strict form, recovered signer = the id in the topic.
+
+So nobody reads another's reply by presenting a captured request on a topic of his own. Pure: bytes
+in, a request or a refusal out. Cheapest first; nothing of a refused message is kept or repeated,
+except the name of the request if it could be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from colonist_bridge.hint import HintCode, request_tag
+from colonist_client.repeatable import ASSIGN, is_repeatable
+from colonist_protocol.envelope import Envelope, authenticate, open_message, parse_request
+from colonist_protocol.errors import ColonistError, TooLargeError
+from colonist_protocol.process import AssignProcess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request that may be forwarded. `hold_s`: how long the server may hold it, 0 if not."""
+
+    device: str
+    body: bytes
+    tag: str
+    kind: str
+    hold_s: float
+    is_repeatable: bool
+
+    @property
+    def is_poll(self) -> bool:
+        """Whether the server may hold the reply back until there is work."""
+        return self.hold_s > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A message that is not forwarded, and what the sender may be told."""
+
+    code: str
+    tag: str
+
+
+def screen(device: str, body: bytes, *, max_bytes: int) -> Request | Refusal:
+    """Check one message on `{prefix}/{device}/req`. Never raises."""
+    tag = ""
+    try:
+        if len(body) > max_bytes:
+            raise TooLargeError(f"{len(body)} bytes are over {max_bytes}")
+        envelope = parse_request(body)
+        tag = _tag(envelope)
+        signed = authenticate(envelope)
+    except ColonistError as error:
+        return Refusal(code=error.code, tag=tag)
+    if signed.caller != device:
+        return Refusal(code=HintCode.NOT_YOURS, tag=tag)
+    return Request(
+        device=device,
+        body=body,
+        tag=tag,
+        kind=envelope.payloadtype,
+        hold_s=_hold_s(envelope),
+        is_repeatable=is_repeatable(envelope.payloadtype),
+    )
+
+
+def _tag(envelope: Envelope) -> str:
+    tag = request_tag(envelope.signature)
+    return tag if tag.isascii() and tag.isalnum() else ""
+
+
+def _hold_s(envelope: Envelope) -> float:
+    """The timeout of an assign; what cannot be read is for the server to refuse, at once."""
+    if envelope.payloadtype != ASSIGN:
+        return 0.0
+    try:
+        return max(0.0, float(open_message(envelope, AssignProcess).timeout))
+    except ColonistError:
+        return 0.0
