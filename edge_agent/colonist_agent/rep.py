@@ -16,6 +16,7 @@ from colonist_protocol import codec
 from colonist_protocol.errors import MalformedError
 
 REQ_CHARS: Final = 16
+HINT_FLOOR_S: Final = 0.5
 HINT_CAP_S: Final = 3600.0
 
 _NAME: Final = re.compile(rb'\A(.*),"req":"([0-9a-f]{16})"\}\Z', re.DOTALL)
@@ -38,8 +39,8 @@ class Hint(msgspec.Struct, frozen=True):
 
     @property
     def delay_s(self) -> float:
-        """How long to wait before sending again: what is asked, within 0 and an hour."""
-        return min(max(self.retry_after_s, 0.0), HINT_CAP_S)
+        """How long to wait before sending again: what is asked, within half a second and an hour."""
+        return min(max(self.retry_after_s, HINT_FLOOR_S), HINT_CAP_S)
 
 
 class _HintMessage(msgspec.Struct, frozen=True):
