@@ -99,6 +99,7 @@ class SlowConnection(sqlite3.Connection):
     delay_s = 0.0
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Run the statement, then wait if it was a write."""
         cursor = super().execute(sql, parameters)
         if sql.startswith("INSERT INTO op"):
             time.sleep(self.delay_s)

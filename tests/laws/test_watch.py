@@ -1,0 +1,156 @@
+"""Laws of watches and leases, for every implementation."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from colonist_server.store.interface import (
+    Change,
+    CompactedError,
+    Delete,
+    Event,
+    Guard,
+    LawError,
+    Put,
+    Store,
+)
+from colonist_server.store.ring import EVENTS, EventRing
+from tests.laws.harness import DEADLINE_S, Kind, events
+
+A, B = b"a", b"b"
+TTL_S = 3.0
+
+
+async def test_watch_yields_whole_revisions_in_order_and_without_gaps(store: Store) -> None:
+    async with asyncio.TaskGroup() as group:
+        watched = group.create_task(events(store, 0, 301))
+        for number in range(300):
+            key = b"%03d" % number
+            group.create_task(store.commit([Guard(key, 0)], [Put(key, b"1"), Put(b"x" + key, b"")]))
+        await asyncio.sleep(0)
+        group.create_task(store.commit([Guard(b"last", 0)], [Put(b"last", b"")]))
+    seen = watched.result()
+    assert [event.revision for event in seen] == list(range(1, 302))
+    assert {len(event.changes) for event in seen[:-1]} == {2}
+
+
+async def test_answers_come_in_revision_order_and_after_their_events(store: Store) -> None:
+    answers: list[int] = []
+
+    async def commit(key: bytes) -> None:
+        answer = await store.commit([Guard(key, 0)], [Put(key, b"")])
+        assert answer is not None
+        assert store.revision >= answer
+        answers.append(answer)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(200):
+            group.create_task(commit(b"%d" % number))
+    assert answers == sorted(answers)
+
+
+async def test_watch_after_a_revision_starts_with_the_next(store: Store) -> None:
+    revision = 0
+    for value in (b"1", b"2", b"3"):
+        revision = await store.commit([Guard(A, revision)], [Put(A, value)]) or 0
+    (event,) = await events(store, revision - 1, revision)
+    assert event.changes == (Change(A, b"3"),)
+
+
+async def test_watch_tells_deletes_from_empty_values(store: Store) -> None:
+    first = await store.commit([Guard(A, 0)], [Put(A, b"")])
+    assert first is not None
+    second = await store.commit([Guard(A, first)], [Delete(A)])
+    assert second is not None
+    seen = await events(store, 0, second)
+    assert [event.changes for event in seen] == [(Change(A, b""),), (Change(A, None),)]
+
+
+async def test_two_watchers_see_the_same(store: Store) -> None:
+    async with asyncio.TaskGroup() as group:
+        both = [group.create_task(events(store, 0, 1)) for _ in range(2)]
+        await asyncio.sleep(0)
+        group.create_task(store.commit([Guard(A, 0)], [Put(A, b"")]))
+    assert both[0].result() == both[1].result()
+
+
+async def test_watcher_that_fell_behind_is_told_and_held_up_nobody(store: Store) -> None:
+    chains = 50
+    slow = store.watch(0)
+
+    async def chain(key: bytes) -> None:
+        revision: int | None = 0
+        for _ in range(EVENTS // chains + 20):
+            revision = await store.commit([Guard(key, revision or 0)], [Put(key, b"")])
+
+    async with contextlib.aclosing(slow):
+        assert await store.commit([Guard(A, 0)], [Put(A, b"")])
+        assert (await anext(slow)).revision == 1
+        async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+            for number in range(chains):
+                group.create_task(chain(b"%d" % number))
+        with pytest.raises(CompactedError):
+            async for _ in slow:
+                pass
+    with pytest.raises(CompactedError):
+        await events(store, 0, 1)
+    assert len(await events(store, store.revision - EVENTS, store.revision)) == EVENTS
+
+
+async def test_ring_of_large_values_remembers_fewer_events() -> None:
+    ring = EventRing(0, events=100, event_bytes=1_000)
+    for revision in range(1, 51):
+        ring.extend([Event(revision, (Change(A, bytes(99)),))])
+    assert [event.revision for event in ring.since(40)] == list(range(41, 51))
+    with pytest.raises(CompactedError):
+        ring.since(39)
+
+
+async def test_lease_not_kept_alive_takes_its_keys_away(store: Store, kind: Kind) -> None:
+    lease = await store.lease(TTL_S)
+    revision = await store.commit([Guard(A, 0)], [Put(A, b"1", lease), Put(B, b"2")])
+    assert revision is not None
+    await kind.pass_time(TTL_S + 1)
+    (event,) = await events(store, revision, revision + 1)
+    assert event.changes == (Change(A, None),)
+    assert [item.key for item in (await store.range(b"")).items] == [B]
+    assert not await store.keep_alive(lease)
+    with pytest.raises(LawError):
+        await store.commit([Guard(A, 0)], [Put(A, b"", lease)])
+
+
+async def test_lease_kept_alive_keeps_its_keys(store: Store, kind: Kind) -> None:
+    lease = await store.lease(TTL_S)
+    assert await store.commit([Guard(A, 0)], [Put(A, b"1", lease)])
+    for _ in range(4):
+        await kind.pass_time(TTL_S - 1)
+        assert await store.keep_alive(lease)
+    assert await store.get(A) is not None
+
+
+async def test_revoked_lease_takes_its_keys_away_at_once(store: Store) -> None:
+    lease = await store.lease(TTL_S)
+    assert await store.commit([Guard(A, 0)], [Put(A, b"", lease)])
+    await store.revoke(lease)
+    assert await store.get(A) is None
+    assert not await store.keep_alive(lease)
+    await store.revoke(lease)
+
+
+async def test_key_put_again_without_its_lease_stays(store: Store) -> None:
+    lease = await store.lease(TTL_S)
+    revision = await store.commit([Guard(A, 0)], [Put(A, b"", lease)])
+    assert revision is not None
+    assert await store.commit([Guard(A, revision)], [Put(A, b"")])
+    await store.revoke(lease)
+    assert await store.get(A) is not None
+
+
+async def test_put_that_waits_when_its_lease_ends_leaves_no_key(store: Store) -> None:
+    lease = await store.lease(TTL_S)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(store.commit([Guard(A, 0)], [Put(A, b"", lease)]))
+        await asyncio.sleep(0)
+        group.create_task(store.revoke(lease))
+    assert await store.get(A) is None
