@@ -21,6 +21,7 @@ import msgspec
 
 from colonist_protocol import codec
 from colonist_protocol.envelope import MAX_PAYLOAD_CHARS
+from colonist_protocol.errors import MalformedError
 
 MAX_OUT_BYTES: Final = MAX_PAYLOAD_CHARS // 4 * 3 - 1024
 MAX_ERROR_CHARS: Final = 4_000
@@ -65,9 +66,7 @@ def done(value: object) -> Done | Failed:
     try:
         out = codec.encode(elements(value))
         codec.scan(out)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return failed(f"the result cannot travel as JSON: {error}")
-    except codec.NotJsonError as error:
+    except (TypeError, ValueError, OverflowError, RecursionError, MalformedError) as error:
         return failed(f"the result cannot travel as JSON: {error}")
     if len(out) > MAX_OUT_BYTES:
         return failed(f"the result is {len(out)} bytes, over the limit of {MAX_OUT_BYTES}")

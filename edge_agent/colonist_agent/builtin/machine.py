@@ -25,7 +25,7 @@ _PSEUDO: Final = ("loop", "ram", "zram", "dm-", "md")
 
 
 class MissingError(Exception):
-    """This machine has no such thing, or does not let us see it."""
+    """The machine has no such thing, or does not let us see it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """`sample`: a sensor, read again and again for a while.
 
-The result is one JSON text: `sensor`, `unit`, `times` (seconds since the first reading), `values`, and
+The result is one JSON text: `sensor`, `unit`, `times` (seconds since the start), `values`, and
 `mean`, `min`, `max`, `count`; readings that failed are left out and counted in `missed`.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from colonist_agent.builtin.machine import Machine, MissingError
+from colonist_agent.builtin.machine import CpuTime, Machine, MissingError
 from colonist_agent.context import Context
 from colonist_agent.function import PythonFunction
 from colonist_agent.outcome import FailError
@@ -25,24 +25,28 @@ _PERCENT: Final = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """A unit and a way to read. A `rate` turns a growing count into what is added each second."""
+    """A unit and a way to read. A rate turns a growing count into what is added each second.
+
+    What compares two readings has to `warm_up`: its first reading is no value.
+    """
 
     unit: str
     read: Callable[[], float]
     is_rate: bool = False
+    warm_up: bool = False
 
 
 def sensors(machine: Machine) -> dict[str, Sensor]:
     """What can be sampled, whether or not this machine has it."""
     return {
-        "cpu": Sensor("%", _cpu_reader(machine)),
+        "cpu": Sensor("%", _cpu_reader(machine), warm_up=True),
         "load": Sensor("", lambda: machine.load()[0]),
         "memory": Sensor("%", lambda: _memory_used(machine)),
         "temperature": Sensor("C", lambda: _hottest(machine)),
-        "net_received": Sensor("B/s", lambda: machine.network()[0], is_rate=True),
-        "net_sent": Sensor("B/s", lambda: machine.network()[1], is_rate=True),
-        "disk_read": Sensor("B/s", lambda: machine.disk_io()[0], is_rate=True),
-        "disk_written": Sensor("B/s", lambda: machine.disk_io()[1], is_rate=True),
+        "net_received": Sensor("B/s", lambda: machine.network()[0], is_rate=True, warm_up=True),
+        "net_sent": Sensor("B/s", lambda: machine.network()[1], is_rate=True, warm_up=True),
+        "disk_read": Sensor("B/s", lambda: machine.disk_io()[0], is_rate=True, warm_up=True),
+        "disk_written": Sensor("B/s", lambda: machine.disk_io()[1], is_rate=True, warm_up=True),
     }
 
 
@@ -71,7 +75,7 @@ async def collect(
     """Read a sensor every `interval_s` for `duration_s`. Raises `FailError`."""
     if name not in known:
         raise FailError(f"no sensor {name[:64]!r}; there are: {', '.join(known)}")
-    if not (MIN_INTERVAL_S <= interval_s and 0 <= duration_s <= MAX_DURATION_S):
+    if not (interval_s >= MIN_INTERVAL_S and 0 <= duration_s <= MAX_DURATION_S):
         raise FailError(
             f"interval_s is at least {MIN_INTERVAL_S}, duration_s at most {MAX_DURATION_S:g}"
         )
@@ -90,6 +94,10 @@ class _Series:
         self.values: list[float] = []
         self.missed = 0
         self.reason = "too few readings"
+
+    def add(self, time_s: float, value: float) -> None:
+        self.times.append(round(time_s, 3))
+        self.values.append(round(value, 6))
 
     def summary(self) -> dict[str, object]:
         return {
@@ -110,8 +118,8 @@ async def _series(
     series = _Series()
     started_s = loop.time()
     last: tuple[float, float] | None = None
-    # A rate needs a reading before the first value.
-    for step in range(count + sensor.is_rate):
+    steps = count + sensor.warm_up
+    for step in range(steps):
         # From the start, not from the last reading: the distances do not add up.
         await asyncio.sleep(started_s + step * interval_s - loop.time())
         now_s = loop.time() - started_s
@@ -121,27 +129,27 @@ async def _series(
             series.missed += 1
             series.reason = str(error)
             continue
-        if not sensor.is_rate:
-            series.times.append(round(now_s, 3))
-            series.values.append(round(reading, 6))
-        elif last is not None:
-            series.times.append(round(now_s, 3))
-            series.values.append(round((reading - last[1]) / max(now_s - last[0], 1e-6), 3))
+        if last is not None or not sensor.warm_up:
+            series.add(now_s, _value(sensor, now_s, reading, last))
         last = (now_s, reading)
-        on_progress((step + 1) / (count + sensor.is_rate))
+        on_progress((step + 1) / steps)
     return series
 
 
+def _value(sensor: Sensor, now_s: float, reading: float, last: tuple[float, float] | None) -> float:
+    if not sensor.is_rate or last is None:
+        return reading
+    return (reading - last[1]) / max(now_s - last[0], 1e-6)
+
+
 def _cpu_reader(machine: Machine) -> Callable[[], float]:
-    last = None
+    last = CpuTime(busy=0, total=0)
 
     def read() -> float:
         nonlocal last
         before, last = last, machine.cpu_time()
-        # The first reading is the mean since boot: there is nothing to compare it with.
-        busy = last.busy - (before.busy if before else 0)
-        total = last.total - (before.total if before else 0)
-        return _PERCENT * busy / total if total > 0 else 0.0
+        total = last.total - before.total
+        return _PERCENT * (last.busy - before.busy) / total if total > 0 else 0.0
 
     return read
 

@@ -1,7 +1,7 @@
 """`sysinfo`: what this machine is and how it is.
 
 The result is one JSON text: `cpus`, `cpu_model`, `load`, `memory` (bytes), `disks` (bytes),
-`uptime_s`, `temperatures` (Celsius), and `missing`: what this machine does not say, with the reason.
+`uptime_s`, `temperatures` (Celsius), and `missing`: what the machine does not say, and why not.
 """
 
 from __future__ import annotations
