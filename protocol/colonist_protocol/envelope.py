@@ -6,23 +6,30 @@ it was sent. A reply is `{payloadtype, payload, error}` and is always well forme
 
 from __future__ import annotations
 
-from typing import Final
+import binascii
+from typing import Final, cast
 
 import msgspec
 
 from colonist_protocol import codec
 from colonist_protocol.errors import (
     ColonistError,
-    InvalidMessageError,
     MessageTypeError,
+    OutOfBoundsError,
     TooLargeError,
+    WrongTypeError,
 )
 from colonist_protocol.identity import Identity, digest, parse_signature, recover_digest
 from colonist_protocol.message import M, Message
+from colonist_protocol.server import GetServerInfo
 
 MAX_BODY_BYTES: Final = 2_097_152
 MAX_PAYLOAD_CHARS: Final = 1_048_576
+MAX_TYPE_CHARS: Final = 64
 ERROR: Final = "error"
+
+# Three members, each a name and a text without escapes.
+_QUOTES: Final = 12
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -70,12 +77,29 @@ def parse_request(body: bytes) -> Envelope:
     """Read a body. Raises `TooLargeError` and the codec's errors."""
     if len(body) > MAX_BODY_BYTES:
         raise TooLargeError(f"body of {len(body)} bytes is over the limit of {MAX_BODY_BYTES}")
-    envelope = codec.decode(body, Envelope, "envelope")
+    envelope = _parse_plain(body) or codec.decode(body, Envelope, "envelope")
+    if len(envelope.payloadtype) > MAX_TYPE_CHARS or not envelope.payloadtype.isprintable():
+        raise OutOfBoundsError(f"payloadtype is not up to {MAX_TYPE_CHARS} printable characters")
     if len(envelope.payload) > MAX_PAYLOAD_CHARS:
         raise TooLargeError(
             f"payload of {len(envelope.payload)} characters is over {MAX_PAYLOAD_CHARS}"
         )
     return envelope
+
+
+def _parse_plain(body: bytes) -> Envelope | None:
+    """The envelope as all SDKs write it; None for any other spelling, good or bad.
+
+    With twelve quotes and no escape there are six texts: when all three members are there, each is
+    there once, and no other. Five times as fast as looking for names that stand twice.
+    """
+    if body.count(b'"') != _QUOTES or b"\\" in body:
+        return None
+    try:
+        envelope = _PLAIN.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return envelope if envelope.signature else None
 
 
 def authenticate(envelope: Envelope) -> Signed:
@@ -87,28 +111,36 @@ def authenticate(envelope: Envelope) -> Signed:
 
 def open_message(envelope: Envelope, kind: type[M]) -> M:
     """The typed message inside. Raises the codec's errors and `MessageTypeError`."""
+    return open_payload(envelope, kind)[0]
+
+
+def open_payload(envelope: Envelope, kind: type[M]) -> tuple[M, bytes]:
+    """The typed message inside, and its JSON as it was signed. Raises as `open_message` does."""
     name = envelope.payloadtype
+    if kind is GetServerInfo:
+        return kind(), b""  # the one message whose payload is not read (section 2.1)
     payload = codec.from_base64(envelope.payload)
     tree = codec.scan(payload)
     if not isinstance(tree, dict):
-        raise InvalidMessageError(f"Failed to parse {name}, invalid JSON: not an object")
-    if tree.get("msgtype") != name:
+        raise WrongTypeError(f"Failed to parse {name}, invalid JSON: not an object")
+    if cast("dict[str, object]", tree).get("msgtype") != name:
         raise MessageTypeError(f"Failed to parse {name}, msg.MsgType does not match payloadType")
-    return codec.convert(payload, tree, kind, name)
+    return codec.convert(payload, tree, kind, name), payload
 
 
 def pack_reply(payloadtype: str, payload: bytes) -> bytes:
     """The body of a success; `payload` is the reply's JSON."""
-    return b'{"payloadtype":"%b","payload":"%b","error":false}' % (
-        payloadtype.encode(),
-        codec.to_base64(payload).encode(),
+    return b'{"payloadtype":%b,"payload":"%b","error":false}' % (
+        codec.encode(payloadtype),
+        binascii.b2a_base64(payload, newline=False),
     )
 
 
 def pack_failure(error: ColonistError) -> bytes:
     """The body of an error."""
     retry_after_s = getattr(error, "retry_after_s", 0.0)
-    failure = Failure(error.status, str(error), error.code, retry_after_s)
+    message = str(error).encode(errors="replace").decode()  # whatever it quotes, it is UTF-8
+    failure = Failure(error.status, message, error.code, retry_after_s)
     payload = codec.to_base64(codec.encode(failure))
     return codec.encode(ReplyEnvelope(payloadtype=ERROR, payload=payload, error=True))
 
@@ -120,3 +152,6 @@ def parse_reply(body: bytes) -> bytes | Failure:
     if reply.error:
         return codec.decode(payload, Failure, "failure")
     return payload
+
+
+_PLAIN: Final = msgspec.json.Decoder(Envelope)

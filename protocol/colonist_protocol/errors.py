@@ -1,9 +1,10 @@
 """One family of errors; the HTTP status and the stable `code` are attributes of the class.
 
-An error is raised anywhere and mapped to the wire in exactly one place (`envelope.pack_failure`). Its
-text says what, which and why, and never holds a key or a message body. Statuses follow
+An error is raised anywhere and mapped to the wire in exactly one place (`envelope.pack_failure`).
+Its text says what, which and why, and never holds a key or a message body. Each kind of bad input
+has a class and a code of its own; the classes above it are for those who catch. Statuses follow
 COLONIES-RPC section 1.4; where the reference answers 500 or 400 for "not found" and "exists
-already", ours are 404 and 409.
+already", ours are 404 and 409. docs/reference/errors.md is made from this module.
 """
 
 from __future__ import annotations
@@ -26,9 +27,27 @@ class MalformedError(ColonistError):
 
 
 class NotJsonError(MalformedError):
-    """Not one UTF-8 JSON value (RFC 8259), or NaN, an infinite number or a lone surrogate in it."""
+    """Not one JSON value (RFC 8259). A byte order mark is none either."""
 
     code = "not_json"
+
+
+class NotUtf8Error(NotJsonError):
+    """JSON travels as UTF-8 (RFC 3629)."""
+
+    code = "not_utf8"
+
+
+class NumberError(NotJsonError):
+    """NaN, an infinity, beyond a double (`1e999`), or an integer of over 4 300 characters."""
+
+    code = "bad_number"
+
+
+class LoneSurrogateError(NotJsonError):
+    """An escape of half a character, such as D800 alone."""
+
+    code = "lone_surrogate"
 
 
 class DuplicateMemberError(MalformedError):
@@ -50,9 +69,27 @@ class Base64Error(MalformedError):
 
 
 class InvalidMessageError(MalformedError):
-    """A member is missing, has the wrong type or is out of bounds."""
+    """Strict JSON, but not this message."""
 
     code = "invalid_message"
+
+
+class MissingMemberError(InvalidMessageError):
+    """A required member is missing or `null`."""
+
+    code = "missing_member"
+
+
+class WrongTypeError(InvalidMessageError):
+    """A member has the wrong JSON type: a number for a text, `1.0` for an integer."""
+
+    code = "wrong_type"
+
+
+class OutOfBoundsError(InvalidMessageError):
+    """An integer is not within 64 bits, or a type of message is no short printable text."""
+
+    code = "out_of_bounds"
 
 
 class MessageTypeError(MalformedError):
@@ -62,9 +99,45 @@ class MessageTypeError(MalformedError):
 
 
 class InvalidValueError(MalformedError):
-    """Well formed, but the value makes no sense: a bad name, an unknown unit, a zero timeout."""
+    """Well formed, but the value makes no sense, such as a zero timeout."""
 
     code = "invalid_value"
+
+
+class NameFormError(InvalidValueError):
+    """A name or text is empty, too long, or holds a character that it may not hold."""
+
+    code = "bad_name"
+
+
+class IdFormError(InvalidValueError):
+    """An id is not 64 lower-case hex characters."""
+
+    code = "bad_id"
+
+
+class KeyFormError(InvalidValueError):
+    """A private key is not 64 hex characters within the order of the curve."""
+
+    code = "bad_key"
+
+
+class AmountError(InvalidValueError):
+    """An amount of CPU or memory is no number with a known unit, or more than 64 bits hold."""
+
+    code = "bad_amount"
+
+
+class TimeFormError(InvalidValueError):
+    """Not an RFC 3339 time."""
+
+    code = "bad_time"
+
+
+class TopicError(InvalidValueError):
+    """A part of an MQTT topic is not what a topic may hold."""
+
+    code = "bad_topic"
 
 
 class TooLargeError(ColonistError):
@@ -75,10 +148,40 @@ class TooLargeError(ColonistError):
 
 
 class SignatureError(ColonistError):
-    """The signature has the wrong form or fits no key."""
+    """The signature proves nothing; the classes below say why."""
 
     status = 403
     code = "bad_signature"
+
+
+class SignatureLengthError(SignatureError):
+    """The signature is not 130 characters long; a missing one has 0."""
+
+    code = "signature_length"
+
+
+class SignatureHexError(SignatureError):
+    """The signature is not hexadecimal."""
+
+    code = "signature_hex"
+
+
+class SignatureRangeError(SignatureError):
+    """r or s is not within the order of the curve, or the recovery id not 0 to 3."""
+
+    code = "signature_range"
+
+
+class HighSError(SignatureError):
+    """s is over half the order: the same signature could be written in two ways."""
+
+    code = "high_s"
+
+
+class NoKeyError(SignatureError):
+    """No key can have made this signature."""
+
+    code = "signature_no_key"
 
 
 class UnknownMessageError(ColonistError):
@@ -127,7 +230,7 @@ class AssignPausedTimeoutError(ColonistError):
     """An assign waited in vain for a paused colony."""
 
     status = 408
-    code = "paused"
+    code = "paused_timeout"
 
 
 class ExistsError(ColonistError):

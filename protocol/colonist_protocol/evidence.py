@@ -12,12 +12,15 @@ from typing import Final
 import msgspec
 
 from colonist_protocol import codec
+from colonist_protocol.errors import InvalidValueError
 
 EVENT_TAG: Final = "colonist:event:1"
 
 
 def tagged_digest(tag: str, *parts: str) -> bytes:
-    """`D(tag, a, b, ..)`."""
+    """`D(tag, a, b, ..)`. Raises `InvalidValueError` for a part that holds a line feed."""
+    if any("\n" in part for part in parts):
+        raise InvalidValueError("a part of a digest holds a line feed: it could be read as two")
     return hashlib.sha3_256("\n".join((tag, *parts)).encode()).digest()
 
 

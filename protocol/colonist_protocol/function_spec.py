@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 
 from colonist_protocol import codec, units
-from colonist_protocol.errors import InvalidValueError
-from colonist_protocol.message import EMPTY_LIST, EMPTY_OBJECT, Int
-from colonist_protocol.names import check_text
+from colonist_protocol.errors import InvalidValueError, WrongTypeError
+from colonist_protocol.message import EMPTY_LIST, EMPTY_OBJECT, Int, carried
+from colonist_protocol.names import check_text, is_text
 
 PRIORITY_LIMIT: Final = 50_000
 MAX_EXECUTOR_NAMES: Final = 32
 MAX_ENV: Final = 100
 
 _NO_FILESYSTEM: Final = msgspec.Raw(b'{"mount":"","snapshots":null,"dirs":null}')
-_NULL: Final = b"null"
+_FILESYSTEM: Final = codec.members(bytes(_NO_FILESYSTEM))
+_NULL: Final = msgspec.Raw(b"null")
+# As the SDKs write it: nothing to fill in.
+_LIST: Final = rb"(?:null|\[[^]]*\])"
+_WHOLE: Final = re.compile(
+    rb'\{"mount": ?"[^"]*", ?"snapshots": ?%b, ?"dirs": ?%b\}' % (_LIST, _LIST)
+)
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,17 +72,17 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     def arguments(self) -> list[Any]:
         """The positional arguments."""
-        return codec.scan(bytes(self.args))
+        return codec.scan(bytes(self.args)) or []
 
     def keywords(self) -> dict[str, Any]:
         """The keyword arguments."""
-        return codec.scan(bytes(self.kwargs))
+        return codec.scan(bytes(self.kwargs)) or {}
 
 
 def normal_form(spec: FunctionSpec) -> FunctionSpec:
     """The spec as every reply shows it: checked, nulls filled in, amounts in their normal form.
 
-    Raises `InvalidValueError`.
+    Raises `InvalidValueError`, `WrongTypeError`.
     """
     if not -PRIORITY_LIMIT <= spec.priority <= PRIORITY_LIMIT:
         raise InvalidValueError(
@@ -85,9 +92,9 @@ def normal_form(spec: FunctionSpec) -> FunctionSpec:
     _check_texts(spec)
     return msgspec.structs.replace(
         spec,
-        args=_carried(spec.args, EMPTY_LIST, "args", "["),
-        kwargs=_carried(spec.kwargs, EMPTY_OBJECT, "kwargs", "{"),
-        fs=_carried(spec.fs, _NO_FILESYSTEM, "fs", "{"),
+        args=carried(spec.args, b"[", "args"),
+        kwargs=carried(spec.kwargs, b"{", "kwargs"),
+        fs=_filesystem(spec.fs),
         channels=spec.channels or msgspec.UNSET,
         conditions=_normal_conditions(spec.conditions),
     )
@@ -115,23 +122,30 @@ def _check_texts(spec: FunctionSpec) -> None:
     if len(spec.env) > MAX_ENV:
         raise InvalidValueError(f"more than {MAX_ENV} env entries")
     conditions = spec.conditions
-    for what, text in (
-        ("nodename", spec.nodename),
-        ("funcname", spec.funcname),
-        ("label", spec.label),
-        ("executortype", conditions.executortype),
-        ("locationname", conditions.locationname or ""),
-    ):
-        check_text(text, what)
-    for name in conditions.executornames or ():
-        check_text(name, "executornames")
+    texts = [spec.nodename, spec.funcname, spec.label, conditions.executortype]
+    if conditions.locationname:
+        texts.append(conditions.locationname)
+    if conditions.executornames:
+        texts += conditions.executornames
+    if not is_text("".join(texts)):  # together they are short and clean nearly always: one look
+        for text in texts:
+            check_text(text, "one of nodename, funcname, label, executortype, locationname, names")
 
 
-def _carried(value: msgspec.Raw, default: msgspec.Raw, name: str, opening: str) -> msgspec.Raw:
-    text = bytes(value)
-    if text == _NULL:
-        return default
-    if not text.startswith(opening.encode()):
-        kind = "array" if opening == "[" else "object"
-        raise InvalidValueError(f"{name} is not an {kind}")
-    return value
+def _filesystem(value: msgspec.Raw) -> msgspec.Raw:
+    """As it was sent, with the three members that pycolonies wants (section 3.17)."""
+    if value is _NO_FILESYSTEM:
+        return value
+    whole = carried(value, b"{", "fs")
+    if _WHOLE.fullmatch(bytes(whole)):
+        return whole
+    found = codec.members(bytes(whole))
+    if found.get("mount") == _NULL:
+        del found["mount"]
+    merged = _FILESYSTEM | found
+    if not bytes(merged["mount"]).startswith(b'"'):
+        raise WrongTypeError("fs.mount is not a string")
+    for name in ("snapshots", "dirs"):
+        if not bytes(merged[name]).startswith((b"[", b"n")):
+            raise WrongTypeError(f"fs.{name} is not an array")
+    return whole if len(merged) == len(found) else msgspec.Raw(codec.encode(merged))

@@ -12,20 +12,62 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Final
+import re
+from typing import Final, Protocol
 
-from colonist_protocol.errors import InvalidValueError, SignatureError
+from colonist_protocol.errors import (
+    HighSError,
+    InvalidValueError,
+    KeyFormError,
+    NoKeyError,
+    SignatureHexError,
+    SignatureLengthError,
+    SignatureRangeError,
+)
 
+
+class Signer(Protocol):
+    """Signs digests with one private key."""
+
+    @property
+    def public(self) -> bytes:
+        """The uncompressed public key, 65 bytes."""
+        ...
+
+    def sign(self, digest: bytes, /) -> bytes:
+        """65 bytes `r s v` over a 32-byte digest (RFC 6979, low s)."""
+        ...
+
+
+class Curve(Protocol):
+    """What a module that does the arithmetic offers."""
+
+    def Signer(self, private: bytes, /) -> Signer:  # noqa: N802 - a class in the modules
+        """Take a private key of 32 bytes."""
+        ...
+
+    def recover(self, digest: bytes, signature: bytes, /) -> bytes:
+        """The uncompressed public key. Raises `ValueError` where there is none."""
+        ...
+
+
+curve: Curve
 try:
-    from colonist_protocol import curve_libsecp as curve
+    from colonist_protocol import curve_libsecp
+
+    curve = curve_libsecp
 except ImportError:  # no wheel for this machine
-    from colonist_protocol import curve_pure as curve
+    from colonist_protocol import curve_pure
+
+    curve = curve_pure
 
 ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SIGNATURE_CHARS: Final = 130
 ID_CHARS: Final = 64
+KEY_BYTES: Final = 32
 
 _HALF_ORDER: Final = (ORDER // 2).to_bytes(32, "big")
+_KEY: Final = re.compile("[0-9A-Fa-f]{64}")
 _HEX: Final = frozenset("0123456789abcdef")
 _V_MAX: Final = 3
 
@@ -46,26 +88,24 @@ class Identity:
     __slots__ = ("_private", "_signer", "id")
 
     def __init__(self, private: bytes) -> None:
-        """Raises `InvalidValueError` when the 32 bytes are no valid scalar."""
-        if not 0 < int.from_bytes(private, "big") < ORDER or len(private) != 32:  # noqa: PLR2004
-            raise InvalidValueError("private key is not 32 bytes within the order of the curve")
+        """Raises `KeyFormError` when the 32 bytes are no valid scalar."""
+        if not 0 < int.from_bytes(private, "big") < ORDER or len(private) != KEY_BYTES:
+            raise KeyFormError("private key is not 32 bytes within the order of the curve")
         self._private = private
         self._signer = curve.Signer(private)
         self.id = _id_of(self._signer.public)
 
     @classmethod
     def from_hex(cls, text: str) -> Identity:
-        """Read 64 hex characters. Raises `InvalidValueError`, which does not repeat them."""
-        try:
-            private = bytes.fromhex(text.strip())
-        except ValueError:
-            raise InvalidValueError("private key is not hexadecimal") from None
-        return cls(private)
+        """Read 64 hex characters. Raises `KeyFormError`, which does not repeat them."""
+        if _KEY.fullmatch(text.strip()) is None:
+            raise KeyFormError("private key is not 64 hexadecimal characters")
+        return cls(bytes.fromhex(text))
 
     @classmethod
     def from_entropy(cls, entropy: bytes) -> Identity:
         """The key made from at least 32 random bytes, as the SDKs make theirs."""
-        if len(entropy) < 32:  # noqa: PLR2004
+        if len(entropy) < KEY_BYTES:
             raise InvalidValueError("a key needs at least 32 random bytes")
         return cls(hashlib.sha3_256(entropy).digest())
 
@@ -93,31 +133,37 @@ def recover(text: bytes, signature: str) -> str:
 
 
 def recover_digest(digest32: bytes, signature: bytes) -> str:
-    """The id whose key signed the digest; the signature as `parse_signature` returned it."""
+    """The id whose key signed the digest; the signature as `parse_signature` returned it.
+
+    Raises `NoKeyError`.
+    """
     try:
         return _id_of(curve.recover(digest32, signature))
     except ValueError:
-        raise SignatureError("Failed to recover public key: the signature fits no key") from None
+        raise NoKeyError("Failed to recover public key: the signature fits no key") from None
 
 
 def parse_signature(text: str) -> bytes:
-    """Read and bound a signature: length, hex, v in 0..3, r and s in range, low s."""
+    """Read and bound a signature: length, hex, v in 0..3, r and s in range, low s.
+
+    Raises `SignatureError`.
+    """
     if len(text) != SIGNATURE_CHARS:
-        raise SignatureError(f"Invalid signature length: {len(text)}, not {SIGNATURE_CHARS}")
+        raise SignatureLengthError(f"Invalid signature length: {len(text)}, not {SIGNATURE_CHARS}")
     try:
         raw = bytes.fromhex(text)
     except ValueError:
-        raise SignatureError("Invalid signature: not hexadecimal") from None
+        raise SignatureHexError("Invalid signature: not hexadecimal") from None
     if len(raw) * 2 != SIGNATURE_CHARS:  # fromhex skips white space
-        raise SignatureError("Invalid signature: not hexadecimal")
+        raise SignatureHexError("Invalid signature: not hexadecimal")
     if raw[64] > _V_MAX:
-        raise SignatureError(f"Invalid signature: recovery id {raw[64]} is not 0 to {_V_MAX}")
+        raise SignatureRangeError(f"Invalid signature: recovery id {raw[64]} is not 0 to {_V_MAX}")
     if not 0 < int.from_bytes(raw[:32], "big") < ORDER:
-        raise SignatureError("Invalid signature: r is out of range")
+        raise SignatureRangeError("Invalid signature: r is out of range")
     if not 0 < int.from_bytes(raw[32:64], "big") < ORDER:
-        raise SignatureError("Invalid signature: s is out of range")
+        raise SignatureRangeError("Invalid signature: s is out of range")
     if raw[32:64] > _HALF_ORDER:
-        raise SignatureError("Failed verify signature: Signature s value is over half the order")
+        raise HighSError("Failed verify signature: Signature s value is over half the order")
     return raw
 
 

@@ -10,7 +10,7 @@ import msgspec
 from colonist_protocol import codec
 from colonist_protocol.attribute import Attribute
 from colonist_protocol.function_spec import FunctionSpec
-from colonist_protocol.message import EMPTY_LIST, Int, Message
+from colonist_protocol.message import EMPTY_LIST, Int, Message, carried
 from colonist_protocol.times import UNSET
 
 MAX_LIST: Final = 100
@@ -121,24 +121,30 @@ class RemoveAllProcesses(Message, tag="removeallprocessesmsg"):
 
 
 class CloseSuccessful(Message, tag="closesuccessfulmsg"):
-    """The assignee's result."""
+    """The assignee's result. Raises `WrongTypeError` for an `out` that is no array."""
 
     processid: str = ""
     out: msgspec.Raw = EMPTY_LIST
+
+    def __post_init__(self) -> None:
+        self.out = carried(self.out, b"[", "out")
 
 
 class CloseFailed(Message, tag="closefailedmsg"):
     """The assignee gives up, with its reasons."""
 
     processid: str = ""
-    errors: list[str] = []
+    errors: list[str] = msgspec.field(default_factory=list[str])
 
 
 class SetOutput(Message, tag="setoutputmsg"):
-    """Replace the output of a running process."""
+    """Replace the output of a running process. Raises as `CloseSuccessful` does."""
 
     processid: str = ""
     out: msgspec.Raw = EMPTY_LIST
+
+    def __post_init__(self) -> None:
+        self.out = carried(self.out, b"[", "out")
 
 
 class CancelProcess(Message, tag="cancelprocessmsg"):

@@ -10,33 +10,37 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from colonist_protocol.errors import InvalidValueError
+from colonist_protocol.errors import AmountError
 
 _MEBIBYTE: Final = 1_048_576
 _LIMIT: Final = 2**63 - 1
-_MILLI: Final = 1000
-_AMOUNT: Final = re.compile(r"([0-9]{1,19})([A-Za-z]{0,3})", re.ASCII)
-_POWERS: Final = {"K": 1, "M": 2, "G": 3, "T": 4}
+_AMOUNT: Final = re.compile(r"([0-9]{1,19})([A-Za-z]{0,3})")
+_CPU: Final = {"": 1000, "m": 1}
+_MEMORY: Final = {
+    "": 1,
+    **{
+        f"{unit}{end}": 1 << 10 * power
+        for power, unit in enumerate("KMGT", 1)
+        for end in ("i", "iB")
+    },
+    **{
+        f"{unit}{end}": int(1000**power)
+        for power, unit in enumerate("KMGT", 1)
+        for end in ("", "B", "b")
+    },
+}
 
 
 @lru_cache(maxsize=4096)
 def parse_cpu(text: str) -> int:
-    """Milli-cores of `"1500m"` or `"2"`; 0 for "". Raises `InvalidValueError`."""
-    if not text:
-        return 0
-    amount, unit = _split(text, "CPU")
-    if unit not in ("m", ""):
-        raise InvalidValueError(f"Error converting CPU to int: {text[:40]!r} has an unknown unit")
-    return _bounded(amount if unit else amount * _MILLI, text)
+    """Milli-cores of `"1500m"` or `"2"`; 0 for "". Raises `AmountError`."""
+    return _parse(text, _CPU, "CPU")
 
 
 @lru_cache(maxsize=4096)
 def parse_memory(text: str) -> int:
-    """Bytes of `"1Gi"`, `"500MB"`, `"4096"`; 0 for "". Raises `InvalidValueError`."""
-    if not text:
-        return 0
-    amount, unit = _split(text, "memory")
-    return _bounded(amount * _factor(unit, text), text)
+    """Bytes of `"1Gi"`, `"500MB"`, `"4096"`; 0 for "". Raises `AmountError`."""
+    return _parse(text, _MEMORY, "memory")
 
 
 def cpu_text(millicores: int) -> str:
@@ -49,26 +53,16 @@ def memory_text(amount: int) -> str:
     return f"{amount // _MEBIBYTE}Mi"
 
 
-def _split(text: str, what: str) -> tuple[int, str]:
+def _parse(text: str, units: dict[str, int], what: str) -> int:
+    if not text:
+        return 0
     match = _AMOUNT.fullmatch(text)
     if match is None:
-        raise InvalidValueError(f"Error converting {what} to int: {text[:40]!r} is no amount")
-    return int(match[1]), match[2]
-
-
-def _factor(unit: str, text: str) -> int:
-    if not unit:
-        return 1
-    power = _POWERS.get(unit[0])
-    if power is not None:
-        if unit[1:] in ("i", "iB"):
-            return 1024**power
-        if unit[1:] in ("", "B", "b"):
-            return 1000**power
-    raise InvalidValueError(f"Error converting memory to int: {text[:40]!r} has an unknown unit")
-
-
-def _bounded(amount: int, text: str) -> int:
+        raise AmountError(f"Error converting {what} to int: {text[:40]!a} is no amount")
+    factor = units.get(match[2])
+    if factor is None:
+        raise AmountError(f"Error converting {what} to int: {text[:40]!a} has an unknown unit")
+    amount = int(match[1]) * factor
     if amount > _LIMIT:
-        raise InvalidValueError(f"{text[:40]!r} is more than 64 bits hold")
+        raise AmountError(f"Error converting {what} to int: {text!a} is more than 64 bits hold")
     return amount
