@@ -20,6 +20,7 @@ class Access(Enum):
     MEMBER = "approved executor or user"
     NEWCOMER = "approved or pending executor, or user"
     EXECUTOR = "approved executor"
+    OBJECT = "whoever may see the object; what it may not see does not exist for it"
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -43,7 +44,7 @@ def check_server_owner(caller: str, owner: str) -> None:
 def check_standing(needed: Access, standing: Standing) -> None:
     """Raise `AccessError` unless the caller's standing in the colony is enough."""
     match needed:
-        case Access.ANYONE:
+        case Access.ANYONE | Access.OBJECT:
             return
         case Access.COLONY_OWNER:
             allowed = standing.is_colony_owner

@@ -8,7 +8,7 @@
 | `p/pid`, `s/pid`, `z/pid` | birth (never rewritten), live part, closed part of a process |
 | `y/tag/kind,state,~ended/pid` | closed processes, newest first, with what lists filter by |
 | `o/pid`, `a/pid/attr`, `ai/attr`, `l/pid/attempt,time` | output, attribute, its index, log line |
-| `n/node`, `nh/node` | a running node; when its executors were last heard |
+| `n/node`, `nh/node/part` | a running node; when its executors were last heard |
 | `m/..` | housekeeping: schema, colonies whose remains are to be swept |
 
 A process id is `colony tag 4, birth minute 4, 20 bytes, member 4`: what belongs together is
@@ -18,6 +18,8 @@ contiguous, and a colony made anew meets nothing old.
 from __future__ import annotations
 
 from typing import Final
+
+from colonist_protocol.identity import is_id
 
 TAG_BYTES: Final = 4
 PID_BYTES: Final = 32
@@ -164,11 +166,16 @@ def node(name: str) -> bytes:
     return b"n/" + name.encode()
 
 
-def heard(name: str) -> bytes:
-    """When a node last heard executors."""
-    return HEARD + name.encode()
+def heard_part(name: str, part: int) -> bytes:
+    """When a node last heard executors, in parts."""
+    return HEARD + name.encode() + b"/" + part.to_bytes(2, "big")
 
 
 def remains(tag: bytes) -> bytes:
     """A removed colony whose keys are not all deleted."""
     return REMAINS + tag
+
+
+def parse_pid(text: str) -> bytes | None:
+    """A process id as it is on the wire; None for what is no id."""
+    return bytes.fromhex(text) if is_id(text) else None

@@ -10,7 +10,7 @@ from colonist_core.process import Closed, Live
 from colonist_protocol.errors import NotFoundError
 from colonist_protocol.process import FINAL, GetProcesses, Process, State
 from colonist_server.repo import keys, render
-from colonist_server.repo.births import Births
+from colonist_server.repo.births import Births, Submitted
 from colonist_server.repo.records import (
     AttributeRecord,
     Ended,
@@ -48,6 +48,13 @@ class Listing:
         if not found:
             raise NotFoundError("Failed to get process, process not found")
         return found[0]
+
+    async def birth(self, pid: bytes) -> Submitted:
+        """What a process was submitted with. Raises `NotFoundError`."""
+        birth = await self._births.of(pid)
+        if birth is None:
+            raise NotFoundError("Failed to get process, process not found")
+        return birth
 
     async def by_state(self, colony: Colony, wanted: GetProcesses) -> list[Process]:
         """Up to `count` processes in a state, in the order of COLONIES-RPC section 2.6."""

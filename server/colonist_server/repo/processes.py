@@ -271,6 +271,16 @@ class Processes:
         check_assignee(closed.live, cause.who, CLOSING[what])
         step(State(closed.live.state), what)
 
+    async def refuse_ended(self, pid: bytes, refusal: str, what: What | None) -> None:
+        """Say why nothing more can be done to a process that has ended.
+
+        Raises `NotFoundError`, `ConflictError`.
+        """
+        _, closed = await self.closed(pid)
+        if what is not None:
+            step(State(closed.live.state), what)
+        raise ConflictError(f"{refusal}, process is not running")
+
     # -- while it runs
 
     async def set_output(self, row: Row, out: bytes, cause: Cause) -> None:

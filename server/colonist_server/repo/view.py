@@ -226,9 +226,10 @@ class View:
         state = keys.state_of_ended(key)
         colony.closed[state] += 1 if value is not None else -1
         if value is not None and state == State.SUCCESS and colony.functions:
-            self._tally(colony, value, revision)
+            self.tally(colony, value, revision)
 
-    def _tally(self, colony: Colony, value: bytes, revision: Revision) -> None:
+    def tally(self, colony: Colony, value: bytes, revision: Revision) -> None:
+        """Add a run that was closed at a revision to its function's tally."""
         ended = decode_ended(value)
         executor = colony.members.get(ended.executor)
         if executor is None:
@@ -239,6 +240,19 @@ class View:
         wait_s = (ended.started_ns - ended.submitted_ns) / SECOND_NS
         exec_s = (ended.ended_ns - ended.started_ns) / SECOND_NS
         function.tally = counted(function.tally, wait_s, exec_s)
+
+    def keys(self, prefix: bytes) -> set[bytes]:
+        """The keys of what the view holds under a prefix."""
+        if prefix == keys.LIVE:
+            return {keys.live(pid) for pid in self.rows}
+        colonies = self.tags.values()
+        if prefix == keys.COLONY:
+            return {colony.key for colony in colonies}
+        if prefix == keys.FUNCTION:
+            return {key for colony in colonies for key in colony.functions}
+        if prefix == keys.EXECUTOR:
+            return {member.key for colony in colonies for member in colony.executors.values()}
+        return {member.key for colony in colonies for member in colony.users.values()}
 
     # -- processes
 

@@ -88,7 +88,6 @@ class Batch:
     def end_lease(self, end: LeaseEnd, keys: Iterable[bytes]) -> None:
         """Plan the end of a lease that has these keys."""
         changes = [Change(key, None) for key in keys]
-        self.known.update((change.key, 0) for change in changes)
         if changes:
             self.rows += (None, None, None, end.lease, None)
             self._record(changes)

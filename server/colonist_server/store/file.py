@@ -64,6 +64,7 @@ class Opened(NamedTuple):
     lock: int
     writes: sqlite3.Connection
     reads: sqlite3.Connection
+    copies: sqlite3.Connection
     revision: Revision
 
 
@@ -80,11 +81,11 @@ def open_file(path: Path, connect_: Connect) -> Opened:
             writes = connect_(path)
             undo.callback(writes.close)
             revision = _prepare(writes, path)
-            reads = connect(path)
+            reads, copies = connect(path), connect(path)
         except sqlite3.Error as error:
             raise StoreError(f"{path}: cannot open the store: {error}") from error
         undo.pop_all()
-        return Opened(lock, writes, reads, revision)
+        return Opened(lock, writes, reads, copies, revision)
 
 
 def _lock(path: Path) -> int:
@@ -105,7 +106,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> Revision:
     _check_or_create(connection, path)
     for pragma in ("temp_store = MEMORY", "synchronous = FULL", "cache_size = -65536"):
         connection.execute("PRAGMA " + pragma)
-    # The writer checkpoints by itself, after the answers have gone out.
+    # The copier checkpoints.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     for statement in APPLY:
         connection.execute(statement)

@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 
 from colonist_server.store import file, reader
 from colonist_server.store.batch import Answer, Commit, LeaseEnd, Probe
+from colonist_server.store.copier import Copier
 from colonist_server.store.interface import (
     Event,
     Guard,
@@ -93,7 +94,10 @@ class SqliteStore:
     def _start(self, opened: file.Opened, on_fatal: Callable[[], None]) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self._reader = Reader(opened.reads, self._loop)
-        self._writer = Writer(opened.writes, opened.revision, deliver=self._post, on_fatal=on_fatal)
+        copier = Copier(opened.copies, on_fatal=on_fatal)
+        self._writer = Writer(
+            opened.writes, opened.revision, copier, deliver=self._post, on_fatal=on_fatal
+        )
         self._writer.start()
 
     async def __aenter__(self) -> Self:

@@ -26,13 +26,15 @@ from colonist_server.store.batch import (
     Probe,
     keys_to_know,
 )
+from colonist_server.store.copier import Copier, checkpoint
 from colonist_server.store.interface import Event, Revision
 from colonist_server.store.laws import prefix_end
 
 MAX_WEIGHT = 1_024
 """Guards and ops of a batch, at most (SQLite: 2 000 columns, 32 766 parameters a statement)."""
 MAX_BYTES = 8_388_608
-CHECKPOINT_ROWS = 4_096
+COPIED_ROWS = 4_096
+"""So many rows are written before the log is copied into the file."""
 
 # The transaction was rolled back whole and is known to have left nothing.
 _UNDONE = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY))
@@ -70,12 +72,14 @@ class Writer:
         self,
         connection: sqlite3.Connection,
         revision: Revision,
+        copier: Copier,
         *,
         deliver: Callable[[Outcome], None],
         on_fatal: Callable[[], None],
     ) -> None:
         """`deliver` and `on_fatal` are called on the writer's thread."""
         self._connection = connection
+        self._copier = copier
         self._revision = revision
         self._deliver = deliver
         self._on_fatal = on_fatal
@@ -101,13 +105,15 @@ class Writer:
         try:
             while work := self._collect():
                 self._deliver(self._write(work))
-                if self._uncopied > CHECKPOINT_ROWS:
-                    self._checkpoint("PASSIVE")
-            self._checkpoint("TRUNCATE")
+                if self._uncopied > COPIED_ROWS:
+                    self._copy()
+            self._copier.close()
+            checkpoint(self._connection, "TRUNCATE")
         except Exception:
             _LOGGER.critical("store: writing failed, nobody knows what is on file", exc_info=True)
             self._on_fatal()
         finally:
+            self._copier.close()
             self._connection.close()
             self._deliver(
                 Outcome(
@@ -203,14 +209,11 @@ class Writer:
         code = getattr(error, "sqlite_errorcode", None)
         return code in _UNDONE and not self._connection.in_transaction
 
-    def _checkpoint(self, kind: str) -> None:
+    def _copy(self) -> None:
         self._uncopied = 0
-        try:
-            self._connection.execute(f"PRAGMA wal_checkpoint({kind})")
-        except sqlite3.Error as error:
-            if not self._is_undone(error):
-                raise
-            _LOGGER.warning("store: the log cannot be copied into the file: %s", error)
+        if self._copier.is_log_long:
+            checkpoint(self._connection, "PASSIVE")
+        self._copier.copy()
 
     def _unanswered(self) -> Answers:
         works = [work for work in self._backlog if work is not None]

@@ -1,0 +1,108 @@
+"""Ending what took too long: one timer for all deadlines, nothing polled.
+
+A deadline runs on the monotonic clock from when this node learnt of it. Entries of processes that
+moved on are dropped when they ring, or all at once when they are most of the heap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from colonist_protocol.errors import ColonistError, ConflictError
+from colonist_protocol.times import SECOND_NS
+from colonist_server.repo.clock import Clock, Timer
+from colonist_server.repo.processes import Processes
+from colonist_server.repo.records import ExecutorRecord
+from colonist_server.repo.view import Colony, Executor, Row, View
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 500
+RETRY_S: Final = 1.0
+
+_SLACK: Final = 1000
+_Entry = tuple[float, int, int, Row]
+
+
+class Deadlines:
+    """A listener of the view that ends or re-queues processes in time."""
+
+    __slots__ = ("_clock", "_due", "_heap", "_number", "_processes", "_timer", "_view")
+
+    def __init__(self, view: View, processes: Processes, clock: Clock) -> None:
+        self._view = view
+        self._processes = processes
+        self._clock = clock
+        self._heap: list[_Entry] = []
+        self._number = 0
+        self._timer: Timer | None = None
+        self._due = asyncio.Event()
+        view.listen(self)
+
+    def row_changed(self, row: Row) -> None:
+        """Note a deadline."""
+        if row.deadline_ns:
+            left_s = (row.deadline_ns - self._clock.now_ns()) / SECOND_NS
+            self._push(self._clock.monotonic() + left_s, row)
+
+    def row_ended(self, row: Row) -> None:
+        """Its entry is dropped when it rings."""
+
+    def executor_changed(
+        self, colony: Colony, executor: Executor, before: ExecutorRecord | None
+    ) -> None:
+        """Deadlines do not depend on executors."""
+
+    def colony_changed(self, colony: Colony) -> None:
+        """Deadlines run on while a colony is paused (COLONIES-RPC section 4.6)."""
+
+    async def run(self) -> None:
+        """Ring until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            async with asyncio.TaskGroup() as group:
+                for row in self._pop_due():
+                    group.create_task(self._expire(row))
+            self._arm()
+
+    async def _expire(self, row: Row) -> None:
+        try:
+            await self._processes.expire(row)
+        except ConflictError:
+            return  # it moved on just now
+        except ColonistError as error:
+            log.warning("deadline of process=%s not kept, trying again: %s", row.id, error)
+            self._push(self._clock.monotonic() + RETRY_S, row)
+
+    def _push(self, due: float, row: Row) -> None:
+        self._number += 1
+        heappush(self._heap, (due, self._number, row.deadline_ns, row))
+        if len(self._heap) > 2 * len(self._view.rows) + _SLACK:
+            self._heap = [entry for entry in self._heap if self._is_current(entry)]
+            heapify(self._heap)
+        if self._heap and self._heap[0][1] == self._number:
+            self._arm()
+
+    def _is_current(self, entry: _Entry) -> bool:
+        _, _, deadline_ns, row = entry
+        return row.deadline_ns == deadline_ns and self._view.rows.get(row.pid) is row
+
+    def _pop_due(self) -> list[Row]:
+        rows: list[Row] = []
+        now = self._clock.monotonic()
+        while self._heap and self._heap[0][0] <= now and len(rows) < BATCH:
+            entry = heappop(self._heap)
+            if self._is_current(entry):
+                rows.append(entry[3])
+        return rows
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._heap:
+            self._timer = self._clock.call_at(self._heap[0][0], self._due.set)

@@ -1,0 +1,109 @@
+"""Who was heard when: kept in memory, stored once a minute, and stale executors unregistered.
+
+Every signed call of an executor counts as a sign of life, and one that holds an unexpired process
+is never taken for stale (COLONIES-RPC W4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from colonist_protocol.errors import ColonistError
+from colonist_protocol.times import SECOND_NS
+from colonist_server.repo import keys
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.members import Members
+from colonist_server.repo.records import decode_heard, encode
+from colonist_server.repo.view import Colony
+from colonist_server.repo.writes import Writes
+from colonist_server.store.interface import Guard, Put
+
+log = logging.getLogger(__name__)
+
+EXECUTORS_PER_RECORD = 10_000
+
+
+class Presence:
+    """Signs of life."""
+
+    __slots__ = ("_clock", "_every_s", "_members", "_node", "_stale_ns", "_stored", "_writes")
+
+    def __init__(
+        self,
+        writes: Writes,
+        members: Members,
+        clock: Clock,
+        *,
+        node: str,
+        every_s: float,
+        stale_s: float,
+    ) -> None:
+        self._writes = writes
+        self._members = members
+        self._clock = clock
+        self._node = node
+        self._every_s = every_s
+        self._stale_ns = int(stale_s * SECOND_NS)
+        self._stored = 0
+
+    async def load(self) -> None:
+        """Take over what was stored."""
+        heard: dict[bytes, int] = {}
+        for item in (await self._writes.range(keys.HEARD)).items:
+            for key, time_ns in decode_heard(item.value).items():
+                heard[key] = max(time_ns, heard.get(key, 0))
+        for colony in self._writes.view.colonies.values():
+            for executor in colony.executors.values():
+                executor.heard_ns = max(executor.heard_ns, heard.get(executor.key, 0))
+
+    async def run(self) -> None:
+        """Store and reap until cancelled."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            try:
+                await self.store()
+                await self.reap()
+            except ColonistError as error:
+                log.warning("presence not stored, trying again: %s", error)
+
+    async def store(self) -> None:
+        """Store what was heard since the last time, if anything was."""
+        heard = {
+            executor.key: executor.heard_ns
+            for colony in self._writes.view.colonies.values()
+            for executor in colony.executors.values()
+            if executor.heard_ns
+        }
+        newest = max(heard.values(), default=0)
+        if newest <= self._stored:
+            return
+        entries = list(heard.items())
+        for start in range(0, len(entries), EXECUTORS_PER_RECORD):
+            part = dict(entries[start : start + EXECUTORS_PER_RECORD])
+            key = keys.heard_part(self._node, start // EXECUTORS_PER_RECORD)
+            before = await self._writes.read(key)
+            guard = Guard(key, before.modified if before is not None else 0)
+            await self._writes.commit([guard], [Put(key, encode(part))])
+        self._stored = newest
+
+    async def reap(self) -> None:
+        """Unregister executors that nobody has heard for too long and that hold no work."""
+        if not self._stale_ns:
+            return
+        horizon_ns = self._clock.now_ns() - self._stale_ns
+        for colony in list(self._writes.view.colonies.values()):
+            busy = {row.live().executor for row in colony.running.values()}
+            for name in _stale(colony, horizon_ns, busy):
+                log.info("unregistering stale executor=%s colony=%s", name, colony.record.name)
+                await self._members.remove_executor(colony, name)
+
+
+def _stale(colony: Colony, horizon_ns: int, busy: set[str]) -> list[str]:
+    return [
+        executor.name
+        for executor in colony.executors.values()
+        if executor.is_approved
+        and 0 < executor.heard_ns < horizon_ns
+        and executor.record.id not in busy
+    ]

@@ -1,0 +1,22 @@
+"""Storing the tallies of functions now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from colonist_protocol.errors import ColonistError
+from colonist_server.loops.watcher import Watcher
+from colonist_server.repo.functions import Functions
+
+log = logging.getLogger(__name__)
+
+
+async def run(functions: Functions, watcher: Watcher, every_s: float) -> None:
+    """Fold until cancelled."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await functions.fold(watcher.revision)
+        except ColonistError as error:
+            log.warning("tallies not stored, trying again: %s", error)

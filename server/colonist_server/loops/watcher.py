@@ -1,0 +1,38 @@
+"""Feeding the view from the watch, in revision order."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+
+from colonist_server.repo.load import load
+from colonist_server.repo.writes import Writes
+from colonist_server.store.interface import CompactedError, Revision
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """Follows the store; `revision` is how far it has come."""
+
+    __slots__ = ("_writes", "revision")
+
+    def __init__(self, writes: Writes, revision: Revision) -> None:
+        self._writes = writes
+        self.revision = revision
+
+    async def run(self) -> None:
+        """Follow until cancelled; fallen too far behind, load the view anew."""
+        while True:
+            try:
+                await self._follow()
+            except CompactedError:
+                log.warning("watch fell behind revision=%d: loading the view anew", self.revision)
+                self.revision = await load(self._writes)
+
+    async def _follow(self) -> None:
+        view = self._writes.view
+        async with aclosing(self._writes.store.watch(self.revision)) as events:
+            async for event in events:
+                view.watched(event)
+                self.revision = event.revision

@@ -1,0 +1,300 @@
+"""The root of the server: makes the rooms, gives them time, randomness and a store, and runs them.
+
+python -m colonist_server.main --host 127.0.0.1 --port 50080 --store sqlite:PATH
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib.metadata
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from colonist_client import keyfile
+from colonist_protocol.errors import InvalidValueError
+from colonist_protocol.identity import Identity
+from colonist_protocol.server import Backend, ServerInfo, VersionReply
+from colonist_server.config import ServerConfig
+from colonist_server.http import app
+from colonist_server.loops import tallies
+from colonist_server.loops.deadlines import Deadlines
+from colonist_server.loops.presence import Presence
+from colonist_server.loops.watcher import Watcher
+from colonist_server.repo import keys
+from colonist_server.repo.births import Births
+from colonist_server.repo.clock import Timer
+from colonist_server.repo.colonies import Colonies
+from colonist_server.repo.functions import Functions
+from colonist_server.repo.handover import HandOver
+from colonist_server.repo.journal import Journal
+from colonist_server.repo.listing import Listing
+from colonist_server.repo.load import doubt_lost_replies, load
+from colonist_server.repo.members import Members
+from colonist_server.repo.processes import Processes
+from colonist_server.repo.records import SCHEMA
+from colonist_server.repo.view import View
+from colonist_server.repo.writes import Writes
+from colonist_server.rpc.dispatch import Dispatch
+from colonist_server.rpc.rooms import About, Rooms
+from colonist_server.store.interface import Delete, Guard, Put, Store, StoreError
+from colonist_server.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+OWNER_ID_VARIABLE: Final = "COLONIES_SERVER_ID"
+REREGISTER_VARIABLE: Final = "COLONIES_ALLOW_EXECUTOR_REREGISTER"
+OWNER_KEY: Final = "server-owner.key"
+SERVER_KEY: Final = "server.key"
+BACKLOG: Final = 4096
+
+
+class SystemClock:
+    """The machine's time."""
+
+    __slots__ = ("_last_ns", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._last_ns = 0
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970; never the same twice, never back."""
+        self._last_ns = max(time.time_ns(), self._last_ns + 1)
+        return self._last_ns
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        return self._loop.time()
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Call back when `monotonic` reaches `when`."""
+        return self._loop.call_at(when, callback)
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, config: ServerConfig, address: tuple[str, int], rooms: Rooms) -> None:
+        self.config = config
+        self.host, self.port = address
+        self.rooms = rooms
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self.host}:{self.port}"
+
+
+@asynccontextmanager
+async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
+    """Run a server until the block is left; then answer whoever waits and close the store.
+
+    Raises `InvalidValueError`, `StoreError`, `OSError` when it cannot start.
+    """
+    owner = config.owner or _key(config.keys_path / OWNER_KEY, "server owner").id
+    _key(config.keys_path / SERVER_KEY, "server")
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(await SqliteStore.open(config.store_path))
+        await _check_schema(store)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        clock = SystemClock()
+        writes = Writes(store, View())
+        rooms = _rooms(config, writes, clock, owner, group)
+        deadlines = Deadlines(writes.view, rooms.processes, clock)
+        presence = Presence(
+            writes,
+            rooms.members,
+            clock,
+            node=config.node,
+            every_s=config.presence_every_s,
+            stale_s=config.stale_s,
+        )
+        watcher = Watcher(writes, await load(writes))
+        await presence.load()
+        await doubt_lost_replies(writes, rooms.hand_over, config.node)
+        await _mark_running(writes, config.node)
+        gc.collect()
+        gc.freeze()
+        loops: list[Coroutine[Any, Any, None]] = [
+            watcher.run(),
+            deadlines.run(),
+            presence.run(),
+            tallies.run(rooms.functions, watcher, config.tallies_every_s),
+        ]
+        tasks = [group.create_task(loop) for loop in loops]
+        group.create_task(rooms.colonies.sweep_remains())
+        dispatch = Dispatch(rooms, group.create_task)
+        runner = web.AppRunner(
+            app.build(dispatch, lambda: "" if store.writable else "the store refuses writes"),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=config.shutdown_s,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, config.host, config.port, backlog=BACKLOG).start()
+            address = runner.addresses[0]
+            yield Server(config, (address[0], address[1]), rooms)
+        finally:
+            rooms.hand_over.close()
+            await runner.cleanup()
+            for task in tasks:
+                task.cancel()
+            await presence.store()
+            await _mark_stopped(writes, config.node)
+
+
+def _rooms(
+    config: ServerConfig, writes: Writes, clock: SystemClock, owner: str, group: asyncio.TaskGroup
+) -> Rooms:
+    def spawn(work: Coroutine[Any, Any, None]) -> None:
+        group.create_task(_survive(work))
+
+    births = Births(writes, config.births_bytes)
+    hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
+    processes = Processes(
+        writes, births, hand_over, clock=clock, entropy=secrets.token_bytes, spawn=spawn
+    )
+    return Rooms(
+        view=writes.view,
+        colonies=Colonies(writes, secrets.token_bytes),
+        members=Members(writes, processes, clock, may_reregister=config.may_reregister),
+        functions=Functions(writes),
+        processes=processes,
+        listing=Listing(writes, births),
+        journal=Journal(writes, births, clock),
+        hand_over=hand_over,
+        clock=clock,
+        owner=owner,
+        about=_about(config),
+    )
+
+
+async def _survive(work: Coroutine[Any, Any, None]) -> None:
+    """Background work may fail alone; what it left undone is found by its record."""
+    try:
+        await work
+    except Exception:
+        log.exception("background work failed")
+
+
+def _about(config: ServerConfig) -> About:
+    version = importlib.metadata.version("colonist")
+    backend = Backend(port=config.port, host=config.host)
+    return About(
+        node=config.node,
+        host=config.host,
+        port=config.port,
+        version=VersionReply(buildversion=version, buildtime=""),
+        info=ServerInfo(buildversion=version, buildtime="", backends=[backend]),
+    )
+
+
+def _key(path: Path, whose: str) -> Identity:
+    """Read a key, or make it at the first start and say where it is."""
+    if path.exists():
+        return keyfile.read(path)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    identity = Identity.from_entropy(secrets.token_bytes(32))
+    keyfile.write(path, identity)
+    log.warning("made the key of the %s: id=%s file=%s", whose, identity.id, path)
+    return identity
+
+
+async def _check_schema(store: Store) -> None:
+    item = await store.get(keys.SCHEMA)
+    if item is None:
+        await store.commit([Guard(keys.SCHEMA, 0)], [Put(keys.SCHEMA, str(SCHEMA).encode())])
+    elif item.value != str(SCHEMA).encode():
+        raise StoreError(
+            f"the store was written with schema {item.value.decode(errors='replace')!r}, "
+            f"this server knows {SCHEMA}: run the version that wrote it"
+        )
+
+
+async def _mark_running(writes: Writes, node: str) -> None:
+    """While this key stands, the node has not stopped in order."""
+    key = keys.node(node)
+    before = await writes.read(key)
+    await writes.commit([Guard(key, before.modified if before else 0)], [Put(key, b"")])
+
+
+async def _mark_stopped(writes: Writes, node: str) -> None:
+    before = await writes.read(keys.node(node))
+    if before is not None:
+        await writes.commit([Guard(before.key, before.modified)], [Delete(before.key)])
+
+
+async def run(config: ServerConfig) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serve(config) as server:
+        log.warning("serving at %s store=%s", server.url, config.store)
+        await stop.wait()
+        log.warning("stopping: answering whoever waits")
+
+
+def configure(arguments: list[str]) -> ServerConfig:
+    """Flags over environment over defaults. Raises `InvalidValueError`."""
+    parser = argparse.ArgumentParser(prog="colonist-server", description="The central server.")
+    parser.add_argument("--host", default=ServerConfig.host)
+    parser.add_argument("--port", type=int, default=ServerConfig.port)
+    parser.add_argument("--store", default=ServerConfig.store, help="sqlite:PATH")
+    parser.add_argument("--keys", type=Path, default=None, help="folder of key files")
+    parser.add_argument("--node", default=ServerConfig.node, help="this node's name")
+    flags = parser.parse_args(arguments)
+    return ServerConfig(
+        host=flags.host,
+        port=flags.port,
+        store=flags.store,
+        keys=flags.keys,
+        node=flags.node,
+        owner=os.environ.get(OWNER_ID_VARIABLE, ""),
+        may_reregister=os.environ.get(REREGISTER_VARIABLE, "").lower() == "true",
+    )
+
+
+def run_blocking(config: ServerConfig) -> int:
+    """Serve until a signal; the exit code: 0 stopped in order, 1 could not start."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        new_loop: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
+    except ImportError:
+        new_loop = None
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run(config))
+    except (InvalidValueError, StoreError, OSError) as error:
+        log.error("%s", error)  # noqa: TRY400 - one line for a person, the cause is in it
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Run from the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    try:
+        config = configure(sys.argv[1:])
+    except InvalidValueError as error:
+        sys.exit(str(error))
+    sys.exit(run_blocking(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Filling the view from the store: at the start, and whenever the watch was lost."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from colonist_core.process import What
+from colonist_protocol.process import State
+from colonist_protocol.times import SECOND_NS
+from colonist_server.repo import keys
+from colonist_server.repo.handover import HandOver
+from colonist_server.repo.view import Colony, View
+from colonist_server.repo.writes import Writes
+from colonist_server.store.interface import Revision
+
+DOUBT_NS: Final = 30 * SECOND_NS
+
+_PAGE: Final = 10_000
+_COLD: Final = (keys.COLONY, keys.EXECUTOR, keys.USER, keys.FUNCTION)
+
+
+async def load(writes: Writes) -> Revision:
+    """Bring the whole view up to the store; the revision from which to watch.
+
+    What changes meanwhile comes by the watch too: per key the newer revision wins.
+    """
+    view = writes.view
+    revision = writes.store.revision
+    for prefix in (*_COLD, keys.LIVE):
+        await _load(writes, view, prefix)
+    for colony in view.colonies.values():
+        await _count(writes, colony)
+        await _tally(writes, view, colony)
+    return revision
+
+
+async def _load(writes: Writes, view: View, prefix: bytes) -> None:
+    found: set[bytes] = set()
+    after = b""
+    while True:
+        page = await writes.range(prefix, after=after, limit=_PAGE)
+        for item in page.items:
+            view.apply(item.key, item.value, item.modified)
+        found.update(item.key for item in page.items)
+        if not page.more:
+            break
+        after = page.items[-1].key
+    for key in view.keys(prefix) - found:
+        view.apply(key, None, page.revision)
+
+
+async def _count(writes: Writes, colony: Colony) -> None:
+    """Closed processes are counted here once, then by the watch."""
+    for state in State:
+        total = 0
+        after = b""
+        while True:
+            page = await writes.range(
+                keys.ended_in(colony.tag, state), after=after, limit=_PAGE, keys_only=True
+            )
+            total += len(page.items)
+            if not page.more:
+                break
+            after = page.items[-1].key
+        colony.closed[state] = total
+
+
+async def _tally(writes: Writes, view: View, colony: Colony) -> None:
+    """Add the runs that were closed after the stored tallies were folded."""
+    if not colony.functions:
+        return
+    for function in colony.functions.values():
+        function.tally = function.record.tally
+    through = min(function.record.through for function in colony.functions.values())
+    prefix = keys.ended_in(colony.tag, State.SUCCESS)
+    after = b""
+    while True:
+        page = await writes.range(prefix, after=after, since=through, limit=_PAGE)
+        for item in page.items:
+            view.tally(colony, item.value, item.modified)
+        if not page.more:
+            break
+        after = page.items[-1].key
+
+
+async def doubt_lost_replies(writes: Writes, hand_over: HandOver, node: str) -> None:
+    """After a crash: assignments of this node's last seconds may never have been seen.
+
+    Nothing is written; the executor's next assign gets the process again.
+    """
+    mark = await writes.read(keys.node(node))
+    if mark is None:
+        return
+    rows = [row for row in writes.view.rows.values() if row.state == State.RUNNING]
+    newest = max((row.live().changed_ns for row in writes.view.rows.values()), default=0)
+    for row in rows:
+        live = row.live()
+        fresh = bool(live.events) and live.events[-1].what in (What.ASSIGNED, What.REDELIVERED)
+        if fresh and live.node == node and live.changed_ns >= newest - DOUBT_NS:
+            hand_over.doubt(row, live.executor)

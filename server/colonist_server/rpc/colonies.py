@@ -1,0 +1,66 @@
+"""Messages about colonies: COLONIES-RPC section 2.2."""
+
+from __future__ import annotations
+
+from colonist_protocol import colony as wire
+from colonist_protocol.errors import NotFoundError
+from colonist_protocol.names import check_id, check_name
+from colonist_server.repo.view import Colony
+from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
+
+
+async def add(rooms: Rooms, call: Call, message: wire.AddColony) -> Reply:
+    """Found a colony."""
+    del call
+    check_id(message.colony.colonyid, "colony Id")
+    check_name(message.colony.name, "colony name")
+    await rooms.colonies.add(message.colony.name, message.colony.colonyid)
+    return Reply(message.colony)
+
+
+async def remove(rooms: Rooms, call: Call, message: wire.RemoveColony) -> Reply:
+    """Remove a colony with all that is in it."""
+    del call
+    colony = rooms.view.colonies.get(message.colonyname)
+    if colony is None:
+        raise NotFoundError(f"Colony with name <{message.colonyname}> not found")
+    await rooms.colonies.remove(colony)
+    return NOTHING
+
+
+async def list_all(rooms: Rooms, call: Call, message: wire.GetColonies) -> Reply:
+    """List all colonies."""
+    del call, message
+    return Reply([_shown(colony) for colony in rooms.view.colonies.values()])
+
+
+async def get(rooms: Rooms, call: Call, message: wire.GetColony) -> Reply:
+    """Read one colony."""
+    del rooms, message
+    return Reply(_shown(call.colony))
+
+
+async def pause(rooms: Rooms, call: Call, message: wire.PauseAssignments) -> Reply:
+    """Stop handing out work."""
+    del message
+    await rooms.colonies.pause(call.colony, is_paused=True)
+    return NOTHING
+
+
+async def resume(rooms: Rooms, call: Call, message: wire.ResumeAssignments) -> Reply:
+    """Hand out work again."""
+    del message
+    await rooms.colonies.pause(call.colony, is_paused=False)
+    return NOTHING
+
+
+async def pause_status(rooms: Rooms, call: Call, message: wire.GetPauseStatus) -> Reply:
+    """Say whether a colony is paused."""
+    del rooms, message
+    record = call.colony.record
+    status = wire.PauseStatus(colonyname=record.name, ispaused=record.is_paused)
+    return Reply(status, wire.PAUSE_STATUS_REPLY)
+
+
+def _shown(colony: Colony) -> wire.Colony:
+    return wire.Colony(colonyid=colony.record.owner, name=colony.record.name)

@@ -1,0 +1,84 @@
+"""Messages about executors: COLONIES-RPC section 2.4."""
+
+from __future__ import annotations
+
+import msgspec
+
+from colonist_protocol import executor as wire
+from colonist_protocol.errors import NotFoundError
+from colonist_protocol.executor import ExecutorState
+from colonist_protocol.names import check_id, check_name, check_text
+from colonist_protocol.times import to_text
+from colonist_server.repo.members import find_executor
+from colonist_server.repo.view import Colony, Executor
+from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
+
+
+async def add(rooms: Rooms, call: Call, message: wire.AddExecutor) -> Reply:
+    """Register an executor; it waits for approval."""
+    executor = message.executor
+    check_id(executor.executorid, "executor Id")
+    check_name(executor.executorname, "executor name")
+    check_text(executor.executortype, "executor type")
+    check_text(executor.locationname or "", "location name")
+    added = await rooms.members.add_executor(call.colony, executor)
+    return Reply(_shown(call.colony, added))
+
+
+async def list_all(rooms: Rooms, call: Call, message: wire.GetExecutors) -> Reply:
+    """List a colony's executors, unregistered ones too."""
+    del rooms, message
+    colony = call.colony
+    return Reply([_shown(colony, executor) for executor in colony.executors.values()])
+
+
+async def get(rooms: Rooms, call: Call, message: wire.GetExecutor) -> Reply:
+    """Read an executor by name."""
+    del rooms
+    return Reply(_shown(call.colony, find_executor(call.colony, message.executorname)))
+
+
+async def get_by_id(rooms: Rooms, call: Call, message: wire.GetExecutorById) -> Reply:
+    """Read an executor by id."""
+    del rooms
+    executor = call.colony.members.get(message.executorid)
+    if not isinstance(executor, Executor):
+        raise NotFoundError("Failed to get executor by ID, executor is nil")
+    return Reply(_shown(call.colony, executor))
+
+
+async def approve(rooms: Rooms, call: Call, message: wire.ApproveExecutor) -> Reply:
+    """Let an executor work."""
+    await rooms.members.set_state(call.colony, message.executorname, ExecutorState.APPROVED)
+    return NOTHING
+
+
+async def reject(rooms: Rooms, call: Call, message: wire.RejectExecutor) -> Reply:
+    """Keep an executor from work."""
+    await rooms.members.set_state(call.colony, message.executorname, ExecutorState.REJECTED)
+    return NOTHING
+
+
+async def remove(rooms: Rooms, call: Call, message: wire.RemoveExecutor) -> Reply:
+    """Unregister an executor."""
+    await rooms.members.remove_executor(call.colony, message.executorname)
+    return NOTHING
+
+
+def _shown(colony: Colony, executor: Executor) -> wire.Executor:
+    record = executor.record
+    return wire.Executor(
+        executorid=record.id,
+        executortype=record.type,
+        executorname=executor.name,
+        colonyname=colony.record.name,
+        state=record.state,
+        requirefuncreg=record.requires_functions,
+        commissiontime=to_text(record.commissioned_ns),
+        lastheardfromtime=to_text(executor.heard_ns),
+        locationname=record.location or msgspec.UNSET,
+        capabilities=record.capabilities,
+        allocations=record.allocations,
+        blueprintid=record.blueprint or msgspec.UNSET,
+        blueprintgen=record.blueprint_generation or msgspec.UNSET,
+    )

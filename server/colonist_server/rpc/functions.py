@@ -1,0 +1,62 @@
+"""Messages about functions: COLONIES-RPC section 2.5."""
+
+from __future__ import annotations
+
+import msgspec
+
+from colonist_protocol import function as wire
+from colonist_protocol.errors import AccessError
+from colonist_protocol.names import check_text
+from colonist_server.repo.members import find_executor
+from colonist_server.repo.view import Colony, Function
+from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
+
+
+async def add(rooms: Rooms, call: Call, message: wire.AddFunction) -> Reply:
+    """Announce a function; the executor itself only."""
+    wanted = message.function
+    check_text(wanted.funcname, "function name")
+    if find_executor(call.colony, wanted.executorname) is not call.member:
+        raise AccessError("Not allowed to add a function to another executor")
+    function = await rooms.functions.add(call.colony, call.executor, wanted)
+    return Reply(_shown(call.colony, function))
+
+
+async def list_all(rooms: Rooms, call: Call, message: wire.GetFunctions) -> Reply:
+    """List functions of a colony or of one executor."""
+    del rooms
+    return Reply(
+        [
+            _shown(call.colony, function)
+            for function in call.colony.functions.values()
+            if not message.executorname or function.record.executor == message.executorname
+        ]
+    )
+
+
+async def remove(rooms: Rooms, call: Call, message: wire.RemoveFunction) -> Reply:
+    """Withdraw a function; the executor itself only."""
+    await rooms.functions.remove(call.cause.who, message.functionid)
+    return NOTHING
+
+
+def _shown(colony: Colony, function: Function) -> wire.Function:
+    record, tally = function.record, function.tally
+    executor = colony.executors.get(record.executor)
+    return wire.Function(
+        functionid=record.id,
+        executorname=record.executor,
+        executortype=executor.record.type if executor is not None else "",
+        colonyname=colony.record.name,
+        funcname=record.name,
+        description=record.description or msgspec.UNSET,
+        args=list(record.args) or msgspec.UNSET,
+        counter=tally.counter,
+        minwaittime=tally.min_wait_s,
+        maxwaittime=tally.max_wait_s,
+        minexectime=tally.min_exec_s,
+        maxexectime=tally.max_exec_s,
+        avgwaittime=tally.mean_wait_s,
+        avgexectime=tally.mean_exec_s,
+        locationname=(executor.record.location if executor is not None else "") or msgspec.UNSET,
+    )

@@ -1,0 +1,52 @@
+"""Messages about logs: COLONIES-RPC section 2.10."""
+
+from __future__ import annotations
+
+from colonist_protocol import log as wire
+from colonist_protocol.errors import AccessError, InvalidValueError, NotFoundError
+from colonist_server.repo import keys
+from colonist_server.rpc.processes import find_row
+from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
+
+
+async def add(rooms: Rooms, call: Call, message: wire.AddLog) -> Reply:
+    """Write a line to a running process; its assignee only."""
+    row = await find_row(rooms, message.processid, "Failed to add log")
+    await rooms.journal.log(row, message.message, call.cause.who, call.member.name)
+    return NOTHING
+
+
+async def add_executor(rooms: Rooms, call: Call, message: wire.AddExecutorLog) -> Reply:
+    """Write a line to the caller's own log."""
+    if call.executor.name != message.executorname:
+        raise AccessError("Failed to add executor log, executor name mismatch")
+    await rooms.journal.log_of_executor(call.colony, call.executor.name, message.message)
+    return NOTHING
+
+
+async def get(rooms: Rooms, call: Call, message: wire.GetLogs) -> Reply:
+    """Lines of an executor, else of a process, of the caller's colony."""
+    if message.count > wire.MAX_LOGS:
+        raise InvalidValueError(f"Count exceeds max log count ({wire.MAX_LOGS})")
+    if message.count <= 0:
+        return Reply([])
+    if not message.executorname and not _is_here(call, message.processid):
+        raise NotFoundError("Failed to get logs, process does not exist")
+    return Reply(await rooms.journal.lines(call.colony, message))
+
+
+async def search(rooms: Rooms, call: Call, message: wire.SearchLogs) -> Reply:
+    """Lines that contain a text."""
+    if message.count > wire.MAX_SEARCH_LOGS:
+        raise InvalidValueError(f"Count exceeds max log count ({wire.MAX_SEARCH_LOGS})")
+    if not 0 <= message.days <= wire.MAX_SEARCH_DAYS:
+        raise InvalidValueError(f"Count exceeds max day count ({wire.MAX_SEARCH_DAYS})")
+    found = await rooms.journal.search(
+        call.colony, text=message.text, days=message.days, count=message.count
+    )
+    return Reply(found)
+
+
+def _is_here(call: Call, process: str) -> bool:
+    pid = keys.parse_pid(process)
+    return pid is not None and pid.startswith(call.colony.tag)

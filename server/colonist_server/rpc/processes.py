@@ -1,0 +1,189 @@
+"""Messages about processes: COLONIES-RPC section 2.6."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from colonist_core.matching import UNLIMITED, Profile
+from colonist_core.process import What
+from colonist_protocol import process as wire
+from colonist_protocol import units
+from colonist_protocol.errors import InvalidValueError, NotFoundError
+from colonist_protocol.function_spec import normal_form
+from colonist_protocol.process import State
+from colonist_protocol.times import SECOND_NS
+from colonist_server.repo import render
+from colonist_server.repo.handover import Ask, Grant
+from colonist_server.repo.view import Colony, Row
+from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
+
+MAX_WAIT_S: Final = 3600
+MAX_ERRORS: Final = 100
+
+_ANY_STATE: Final = -1
+
+
+async def submit(rooms: Rooms, call: Call, message: wire.SubmitFunctionSpec) -> Reply:
+    """Store a process; it is shown as it was submitted."""
+    colony = call.colony
+    id, birth, live = await rooms.processes.submit(
+        colony,
+        call.member,
+        normal_form(message.spec),
+        payload=call.payload,
+        cause=call.cause,
+    )
+    return Reply(render.process(id, colony.record.name, birth, live))
+
+
+async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply:
+    """Hand out work, waiting for it up to `timeout` seconds."""
+    if message.timeout == 0:
+        raise InvalidValueError("Invalid timeout value, timeout cannot be zero")
+    colony, executor = call.colony, call.executor
+    profile = Profile(
+        executor.record.type,
+        executor.name,
+        executor.record.location.casefold(),
+        _offered(units.parse_cpu, message.availablecpu),
+        _offered(units.parse_memory, message.availablemem),
+    )
+    timeout_s = min(message.timeout, MAX_WAIT_S)
+    grant = await rooms.hand_over.assign(Ask(colony, executor, profile, call.cause), timeout_s)
+    try:
+        return await _granted(rooms, colony, grant)
+    except BaseException:
+        rooms.hand_over.hand_back(grant)
+        raise
+
+
+async def _granted(rooms: Rooms, colony: Colony, grant: Grant) -> Reply:
+    row = rooms.view.rows.get(grant.pid)
+    if row is None or row.has_attributes or row.has_output:
+        shown = await rooms.listing.get(colony, grant.pid)
+    else:
+        birth = await rooms.listing.birth(grant.pid)
+        shown = render.process(grant.pid.hex(), colony.record.name, birth, grant.live)
+    return Reply(shown, lost=lambda: rooms.hand_over.hand_back(grant))
+
+
+async def get(rooms: Rooms, call: Call, message: wire.GetProcess) -> Reply:
+    """Read one process."""
+    return Reply(await rooms.listing.get(call.colony, bytes.fromhex(message.processid)))
+
+
+async def list_some(rooms: Rooms, call: Call, message: wire.GetProcesses) -> Reply:
+    """List processes in a state."""
+    if message.processgraphid:
+        raise NotFoundError(f"no workflow with id {message.processgraphid[:64]!r}")
+    _check_count(message.count)
+    _check_state(message.state)
+    if message.initiator and message.initiator not in call.colony.users | call.colony.executors:
+        raise NotFoundError(f"User <{message.initiator}> does not exist")
+    return Reply(await rooms.listing.by_state(call.colony, message))
+
+
+async def history(rooms: Rooms, call: Call, message: wire.GetProcessHistory) -> Reply:
+    """Processes in a state, submitted within the last `seconds`."""
+    _check_state(message.state)
+    found = await rooms.listing.history(
+        call.colony,
+        state=State(message.state),
+        since_ns=rooms.clock.now_ns() - message.seconds * SECOND_NS,
+        executor=message.executorid,
+    )
+    return Reply(found)
+
+
+async def remove(rooms: Rooms, call: Call, message: wire.RemoveProcess) -> Reply:
+    """Remove a process that is not running."""
+    del call
+    await rooms.processes.remove(bytes.fromhex(message.processid))
+    return NOTHING
+
+
+async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcesses) -> Reply:
+    """Remove all processes in a state; -1: in every state but RUNNING."""
+    if message.state == State.RUNNING:
+        raise InvalidValueError("Not possible to remove running processes")
+    if message.state == _ANY_STATE:
+        states = [state for state in State if state is not State.RUNNING]
+    elif message.state in tuple(State):
+        states = [State(message.state)]
+    else:
+        raise InvalidValueError("Invalid state when deleting all processes")
+    await rooms.processes.remove_all(call.colony, states)
+    return NOTHING
+
+
+async def close_successful(rooms: Rooms, call: Call, message: wire.CloseSuccessful) -> Reply:
+    """Take the assignee's result."""
+    _output(bytes(message.out))
+    return await _close(rooms, call, message.processid, What.SUCCEEDED, ())
+
+
+async def close_failed(rooms: Rooms, call: Call, message: wire.CloseFailed) -> Reply:
+    """Take the assignee's reasons for giving up."""
+    if len(message.errors) > MAX_ERRORS:
+        raise InvalidValueError(f"more than {MAX_ERRORS} errors")
+    return await _close(rooms, call, message.processid, What.FAILED, tuple(message.errors))
+
+
+async def _close(rooms: Rooms, call: Call, id: str, what: What, errors: tuple[str, ...]) -> Reply:
+    pid = bytes.fromhex(id)
+    row = rooms.view.rows.get(pid)
+    if row is None:
+        await rooms.processes.refuse_close(pid, what, call.cause)
+        return NOTHING
+    await rooms.processes.close(row, what, cause=call.cause, payload=call.payload, errors=errors)
+    return NOTHING
+
+
+async def set_output(rooms: Rooms, call: Call, message: wire.SetOutput) -> Reply:
+    """Replace the output of a running process; an empty one changes nothing."""
+    out = _output(bytes(message.out))
+    row = await find_row(rooms, message.processid, "Failed to set output")
+    if not render.is_empty(out):
+        await rooms.processes.set_output(row, out, call.cause)
+    return NOTHING
+
+
+async def cancel(rooms: Rooms, call: Call, message: wire.CancelProcess) -> Reply:
+    """End a process that is not final."""
+    row = await find_row(rooms, message.processid, "", What.CANCELLED)
+    await rooms.processes.cancel(row, call.cause)
+    return NOTHING
+
+
+async def find_row(rooms: Rooms, id: str, refusal: str, what: What | None = None) -> Row:
+    """A process that has not ended. Raises `NotFoundError`, `ConflictError`."""
+    pid = bytes.fromhex(id)
+    row = rooms.view.rows.get(pid)
+    if row is None:
+        await rooms.processes.refuse_ended(pid, refusal, what)
+        raise NotFoundError(f"{refusal}, process is nil")
+    return row
+
+
+def _offered(parse: Callable[[str], int], text: str) -> int:
+    return UNLIMITED if not text else parse(text)
+
+
+def _output(text: bytes) -> bytes:
+    out = text.strip()
+    if out != b"null" and not out.startswith(b"["):
+        raise InvalidValueError("out is not an array")
+    return render.NO_OUTPUT if out == b"null" else out
+
+
+def _check_count(count: int) -> None:
+    if count > wire.MAX_LIST:
+        raise InvalidValueError(f"Count is larger than MaxCount limit <{wire.MAX_LIST}>")
+    if count < 0:
+        raise InvalidValueError("Count is negative")
+
+
+def _check_state(state: int) -> None:
+    if state not in tuple(State):
+        raise InvalidValueError("Failed to get processes, invalid msg.State")

@@ -1,0 +1,92 @@
+"""What handlers work with: the rooms of the server, and the call at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from colonist_core.process import Cause
+from colonist_protocol.errors import AccessError
+from colonist_protocol.server import ServerInfo, VersionReply
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.colonies import Colonies
+from colonist_server.repo.functions import Functions
+from colonist_server.repo.handover import HandOver
+from colonist_server.repo.journal import Journal
+from colonist_server.repo.listing import Listing
+from colonist_server.repo.members import Members
+from colonist_server.repo.processes import Processes
+from colonist_server.repo.view import Colony, Executor, User, View
+
+
+class About(msgspec.Struct, frozen=True):
+    """What the server says of itself."""
+
+    node: str
+    host: str
+    port: int
+    version: VersionReply
+    info: ServerInfo
+
+
+class Rooms(NamedTuple):
+    """Everything a handler may use."""
+
+    view: View
+    colonies: Colonies
+    members: Members
+    functions: Functions
+    processes: Processes
+    listing: Listing
+    journal: Journal
+    hand_over: HandOver
+    clock: Clock
+    owner: str
+    about: About
+
+
+class Call(NamedTuple):
+    """One request that passed its access check.
+
+    `scope` is the colony that the message is about and `caller` the member of it that signed; both
+    are None where the access rule asks for neither.
+    """
+
+    cause: Cause
+    payload: bytes
+    scope: Colony | None = None
+    caller: Executor | User | None = None
+
+    @property
+    def colony(self) -> Colony:
+        """The colony, where the access rule made sure that there is one."""
+        if self.scope is None:
+            raise AccessError("Access denied, not a member of any such colony")
+        return self.scope
+
+    @property
+    def member(self) -> Executor | User:
+        """The caller, where the access rule made sure of a member."""
+        if self.caller is None:
+            raise AccessError("Access denied, not a member of the colony")
+        return self.caller
+
+    @property
+    def executor(self) -> Executor:
+        """The caller, where only an executor will do."""
+        if not isinstance(self.caller, Executor):
+            raise AccessError("Access denied, executor not found")
+        return self.caller
+
+
+class Reply(NamedTuple):
+    """What a handler answers: a value to encode; `lost` is called if it cannot be delivered."""
+
+    value: object
+    payloadtype: str = ""
+    lost: Callable[[], None] | None = None
+
+
+NOTHING = Reply({})

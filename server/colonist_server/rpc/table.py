@@ -1,0 +1,299 @@
+"""The remote procedures: one row each, of message type, access rule, scope and handler.
+
+The scope says which colony a message is about. Access is checked once, against that colony, before
+the handler. What is unknown and what is foreign are refused alike (COLONIES-RPC S11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from colonist_core.access import Access
+from colonist_protocol import attribute as attribute_wire
+from colonist_protocol import colony as colony_wire
+from colonist_protocol import executor as executor_wire
+from colonist_protocol import function as function_wire
+from colonist_protocol import log as log_wire
+from colonist_protocol import process as process_wire
+from colonist_protocol import server as server_wire
+from colonist_protocol import user as user_wire
+from colonist_protocol.message import Message
+from colonist_server.repo import keys
+from colonist_server.repo.view import Colony, View
+from colonist_server.rpc import (
+    attributes,
+    colonies,
+    executors,
+    functions,
+    logs,
+    processes,
+    server,
+    users,
+)
+from colonist_server.rpc.rooms import Call, Reply, Rooms
+
+M = TypeVar("M", bound=Message)
+
+Handler = Callable[[Rooms, Call, M], Coroutine[Any, Any, Reply]]
+
+
+class Scope(msgspec.Struct, Generic[M], frozen=True):
+    """How a message names its colony: by name, or by the id of a process in it."""
+
+    of: Callable[[M], str]
+    by_process: bool = False
+
+    def find(self, view: View, message: M) -> Colony | None:
+        """The colony, if there is one."""
+        name = self.of(message)
+        if not self.by_process:
+            return view.colonies.get(name)
+        pid = keys.parse_pid(name)
+        return view.tags.get(pid[: keys.TAG_BYTES]) if pid is not None else None
+
+
+class Route(msgspec.Struct, Generic[M], frozen=True):
+    """One remote procedure. One that `has_steps` runs to its end even when its caller leaves."""
+
+    kind: type[M]
+    access: Access
+    handler: Handler[M]
+    scope: Scope[M] | None = None
+    has_steps: bool = False
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return (self.kind.__doc__ or "").strip().splitlines()[0]
+
+
+ROUTES: Final[dict[str, Route[Any]]] = {}
+
+
+def _route(
+    kind: type[M],
+    access: Access,
+    handler: Handler[M],
+    *,
+    colony: Callable[[M], str] | None = None,
+    process: Callable[[M], str] | None = None,
+    has_steps: bool = False,
+) -> None:
+    scope = None
+    if colony is not None:
+        scope = Scope[M](colony)
+    elif process is not None:
+        scope = Scope[M](process, by_process=True)
+    ROUTES[kind.msgtype()] = Route(kind, access, handler, scope, has_steps)
+
+
+_route(server_wire.Version, Access.ANYONE, server.version)
+_route(server_wire.GetServerInfo, Access.ANYONE, server.info)
+_route(server_wire.GetStatistics, Access.SERVER_OWNER, server.statistics)
+_route(server_wire.GetCluster, Access.SERVER_OWNER, server.cluster)
+
+_route(colony_wire.AddColony, Access.SERVER_OWNER, colonies.add)
+_route(colony_wire.RemoveColony, Access.SERVER_OWNER, colonies.remove, has_steps=True)
+_route(colony_wire.GetColonies, Access.SERVER_OWNER, colonies.list_all)
+_route(
+    colony_wire.GetColony, Access.MEMBER, colonies.get, colony=lambda message: message.colonyname
+)
+_route(
+    colony_wire.GetColonyStatistics,
+    Access.MEMBER,
+    server.colony_statistics,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    colony_wire.PauseAssignments,
+    Access.COLONY_OWNER,
+    colonies.pause,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    colony_wire.ResumeAssignments,
+    Access.COLONY_OWNER,
+    colonies.resume,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    colony_wire.GetPauseStatus,
+    Access.NEWCOMER,
+    colonies.pause_status,
+    colony=lambda message: message.colonyname,
+)
+
+_route(
+    user_wire.AddUser,
+    Access.COLONY_OWNER,
+    users.add,
+    colony=lambda message: message.user.colonyname,
+)
+_route(
+    user_wire.GetUsers,
+    Access.NEWCOMER,
+    users.list_all,
+    colony=lambda message: message.colonyname,
+)
+_route(user_wire.GetUser, Access.NEWCOMER, users.get, colony=lambda message: message.colonyname)
+_route(
+    user_wire.GetUserById,
+    Access.NEWCOMER,
+    users.get_by_id,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    user_wire.RemoveUser,
+    Access.COLONY_OWNER,
+    users.remove,
+    colony=lambda message: message.colonyname,
+)
+
+_route(
+    executor_wire.AddExecutor,
+    Access.COLONY_OWNER,
+    executors.add,
+    colony=lambda message: message.executor.colonyname,
+    has_steps=True,
+)
+_route(
+    executor_wire.GetExecutors,
+    Access.NEWCOMER,
+    executors.list_all,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    executor_wire.GetExecutor,
+    Access.MEMBER,
+    executors.get,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    executor_wire.GetExecutorById,
+    Access.MEMBER,
+    executors.get_by_id,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    executor_wire.ApproveExecutor,
+    Access.COLONY_OWNER,
+    executors.approve,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    executor_wire.RejectExecutor,
+    Access.COLONY_OWNER,
+    executors.reject,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    executor_wire.RemoveExecutor,
+    Access.COLONY_OWNER,
+    executors.remove,
+    colony=lambda message: message.colonyname,
+    has_steps=True,
+)
+
+_route(
+    function_wire.AddFunction,
+    Access.EXECUTOR,
+    functions.add,
+    colony=lambda message: message.function.colonyname,
+)
+_route(
+    function_wire.GetFunctions,
+    Access.MEMBER,
+    functions.list_all,
+    colony=lambda message: message.colonyname,
+)
+_route(function_wire.RemoveFunction, Access.OBJECT, functions.remove)
+
+_route(
+    process_wire.SubmitFunctionSpec,
+    Access.MEMBER,
+    processes.submit,
+    colony=lambda message: message.spec.conditions.colonyname,
+)
+_route(
+    process_wire.AssignProcess,
+    Access.EXECUTOR,
+    processes.assign,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    process_wire.GetProcesses,
+    Access.MEMBER,
+    processes.list_some,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    process_wire.GetProcessHistory,
+    Access.MEMBER,
+    processes.history,
+    colony=lambda message: message.colonyname,
+)
+_route(
+    process_wire.GetProcess,
+    Access.MEMBER,
+    processes.get,
+    process=lambda message: message.processid,
+)
+_route(
+    process_wire.RemoveProcess,
+    Access.MEMBER,
+    processes.remove,
+    process=lambda message: message.processid,
+    has_steps=True,
+)
+_route(
+    process_wire.RemoveAllProcesses,
+    Access.COLONY_OWNER,
+    processes.remove_all,
+    colony=lambda message: message.colonyname,
+    has_steps=True,
+)
+_route(
+    process_wire.CloseSuccessful,
+    Access.EXECUTOR,
+    processes.close_successful,
+    process=lambda message: message.processid,
+)
+_route(
+    process_wire.CloseFailed,
+    Access.EXECUTOR,
+    processes.close_failed,
+    process=lambda message: message.processid,
+)
+_route(
+    process_wire.SetOutput,
+    Access.EXECUTOR,
+    processes.set_output,
+    process=lambda message: message.processid,
+)
+_route(
+    process_wire.CancelProcess,
+    Access.MEMBER,
+    processes.cancel,
+    process=lambda message: message.processid,
+)
+
+_route(
+    attribute_wire.AddAttribute,
+    Access.EXECUTOR,
+    attributes.add,
+    process=lambda message: message.attribute.targetid,
+)
+_route(attribute_wire.GetAttribute, Access.OBJECT, attributes.get)
+
+_route(log_wire.AddLog, Access.EXECUTOR, logs.add, process=lambda message: message.processid)
+_route(
+    log_wire.AddExecutorLog,
+    Access.EXECUTOR,
+    logs.add_executor,
+    colony=lambda message: message.colonyname,
+)
+_route(log_wire.GetLogs, Access.MEMBER, logs.get, colony=lambda message: message.colonyname)
+_route(log_wire.SearchLogs, Access.MEMBER, logs.search, colony=lambda message: message.colonyname)

@@ -1,0 +1,60 @@
+"""Messages about users: COLONIES-RPC section 2.3."""
+
+from __future__ import annotations
+
+from colonist_protocol import user as wire
+from colonist_protocol.errors import NotFoundError
+from colonist_protocol.names import check_id, check_name, check_text
+from colonist_server.repo.view import Colony, User
+from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
+
+
+async def add(rooms: Rooms, call: Call, message: wire.AddUser) -> Reply:
+    """Add a user."""
+    user = message.user
+    check_name(user.name, "user name")
+    check_id(user.userid, "user Id")
+    check_text(user.email, "email")
+    check_text(user.phone, "phone")
+    await rooms.members.add_user(user, call.colony)
+    return Reply(user)
+
+
+async def list_all(rooms: Rooms, call: Call, message: wire.GetUsers) -> Reply:
+    """List a colony's users."""
+    del rooms, message
+    return Reply([_shown(call.colony, user) for user in call.colony.users.values()])
+
+
+async def get(rooms: Rooms, call: Call, message: wire.GetUser) -> Reply:
+    """Read a user by name."""
+    del rooms
+    user = call.colony.users.get(message.name)
+    if user is None:
+        raise NotFoundError("Failed to get user, user is nil")
+    return Reply(_shown(call.colony, user))
+
+
+async def get_by_id(rooms: Rooms, call: Call, message: wire.GetUserById) -> Reply:
+    """Read a user by id."""
+    del rooms
+    user = call.colony.members.get(message.userid)
+    if not isinstance(user, User):
+        raise NotFoundError("Failed to get user by ID, user is nil")
+    return Reply(_shown(call.colony, user))
+
+
+async def remove(rooms: Rooms, call: Call, message: wire.RemoveUser) -> Reply:
+    """Remove a user."""
+    await rooms.members.remove_user(call.colony, message.name)
+    return NOTHING
+
+
+def _shown(colony: Colony, user: User) -> wire.User:
+    return wire.User(
+        colonyname=colony.record.name,
+        userid=user.record.id,
+        name=user.name,
+        email=user.record.email,
+        phone=user.record.phone,
+    )
