@@ -150,6 +150,19 @@ async def test_guard_sees_a_delete_range_that_waits_before_it(store: Store) -> N
     assert item.value == b"new"
 
 
+async def test_guard_sees_a_delete_that_waits_before_it(store: Store) -> None:
+    first = await put(store, A)
+    answers = await asyncio.gather(
+        *[store.commit([Guard(b"h%d" % n, 0)], [Put(b"h%d" % n, b"")]) for n in range(9)],
+        store.commit([Guard(A, first)], [Delete(A)]),
+        store.commit([Guard(A, first)], [Put(A, b"late")]),
+        store.commit([Guard(A, 0)], [Put(A, b"new")]),
+    )
+    assert [answer is not None for answer in answers[9:]] == [True, False, True]
+    item = await store.get(A)
+    assert item == Item(A, b"new", answers[-1] or 0, answers[-1] or 0)
+
+
 UNLAWFUL: dict[str, tuple[list[Guard], list[Op]]] = {
     "no ops": ([Guard(A, 0)], []),
     "too many ops": ([Guard(b"0", 0)], [Put(b"%d" % n, b"") for n in range(MAX_OPS + 1)]),
