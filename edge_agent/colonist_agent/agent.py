@@ -28,7 +28,7 @@ from colonist_agent.attempt import Attempt, Stop
 from colonist_agent.counters import Counters
 from colonist_agent.function import F, Registry
 from colonist_agent.outbox import Courier, Letter, MemoryOutbox, Outbox
-from colonist_agent.outcome import Abandoned, Done, Failed, Outcome
+from colonist_agent.outcome import Abandoned, Done, Failed, Outcome, failed
 from colonist_agent.reporter import Reporting
 from colonist_client.client import Client
 from colonist_client.retry import Backoff
@@ -141,16 +141,21 @@ class Agent:
             await self._replace(attempt)
             if self._stopping.is_set():
                 attempt.stop(Stop.AGENT_STOPPED)
-            await self._settle(attempt, await attempt.run())
-        except Exception:
-            self.counters.crashes += 1
-            log.exception("attempt_crashed process=%s", process.processid)
+            await self._settle(attempt, await self._outcome(attempt))
         finally:
             self.counters.lines_dropped += attempt.lines_dropped
             attempt.ended.set()
             if self._running.get(process.processid) is attempt:
                 del self._running[process.processid]
             self._slots.release()
+
+    async def _outcome(self, attempt: Attempt) -> Outcome:
+        try:
+            return await attempt.run()
+        except Exception as error:
+            self.counters.crashes += 1
+            log.exception("attempt_crashed process=%s", attempt.process.processid)
+            return failed(f"the agent failed: {type(error).__name__}")
 
     async def _replace(self, attempt: Attempt) -> None:
         # The server gave us again what an earlier attempt of ours has not let go of yet.

@@ -33,6 +33,8 @@ from colonist_protocol.function import FunctionArgument
 KILL_AFTER_S: Final = 5.0
 MAX_TEXT_CHARS: Final = 4096
 
+_LOOK_S: Final = 0.1
+_DRAIN_S: Final = 1.0
 _ERROR_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 65_536
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -153,7 +155,7 @@ class Command:
             async with asyncio.timeout(self._spec.timeout_s), asyncio.TaskGroup() as group:
                 group.create_task(_collect(process, output))
                 group.create_task(_keep_tail(process, errors))
-                status = await process.wait()
+                status = await _exit_status(process, group)
                 _signal_group(process, signal.SIGKILL)  # what it left behind holds the pipes open
         except TimeoutError:
             raise FailError(f"{self.name}: took longer than {self._spec.timeout_s:g} s") from None
@@ -230,6 +232,14 @@ def _check_parameter(where: str, parameter: Parameter) -> None:
         raise InvalidValueError(f"{where}: its default {error}") from None
 
 
+async def _exit_status(process: Process, group: asyncio.TaskGroup) -> int:
+    # `wait` returns only when the pipes are closed too, and a child left behind keeps them open.
+    closed = group.create_task(process.wait())
+    while process.returncode is None:
+        await asyncio.wait((closed,), timeout=_LOOK_S)
+    return process.returncode
+
+
 async def _collect(process: Process, output: _Output) -> None:
     assert process.stdout is not None  # noqa: S101 - it was asked for
     while chunk := await process.stdout.read(_CHUNK_BYTES):
@@ -248,17 +258,33 @@ async def _keep_tail(process: Process, errors: _Output) -> None:
 
 
 async def _end_group(process: Process) -> None:
-    if process.returncode is not None:
-        return
-    _signal_group(process, signal.SIGTERM)
     try:
-        async with asyncio.timeout(KILL_AFTER_S):
-            await process.wait()
-    except TimeoutError:
-        pass
+        if process.returncode is None:
+            _signal_group(process, signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KILL_AFTER_S):
+                    await _drained(process)
     finally:
         _signal_group(process, signal.SIGKILL)
-    await process.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await _drained(process)
+        # A child that left the group may hold the pipes open for ever; asyncio has no public way
+        # to close them.
+        process._transport.close()  # noqa: SLF001  # type: ignore[attr-defined]
+
+
+async def _drained(process: Process) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(process.wait())
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                group.create_task(_discard(stream))
+
+
+async def _discard(stream: asyncio.StreamReader) -> None:
+    while await stream.read(_CHUNK_BYTES):
+        pass
 
 
 def _signal_group(process: Process, number: signal.Signals) -> None:

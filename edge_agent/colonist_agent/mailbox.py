@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from colonist_client.processes import raw
+import msgspec
+
+from colonist_agent.outcome import Failed, done
 from colonist_protocol.attribute import AddAttribute, Attribute
 from colonist_protocol.log import AddLog
 from colonist_protocol.message import Message
@@ -25,6 +27,14 @@ class _Line:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A message and how many queued things are in it; progress and output do not count."""
+
+    message: Message
+    count: int
+
+
 class Mailbox:
     """The queue of one attempt. `dropped` counts what did not fit."""
 
@@ -37,43 +47,47 @@ class Mailbox:
         self._lock = threading.Lock()
         self._queue: deque[_Line | Message] = deque()
         self._progress: str | None = None
-        self._output: tuple[Any, ...] | None = None
+        self._output: msgspec.Raw | None = None
         self.dropped = 0
 
     def log(self, message: str) -> None:
         """Queue a line; a long one is cut."""
-        self._put(_Line(message[:MAX_LINE_CHARS]))
+        self._put(_Line(_clean(message)))
 
     def attribute(self, key: str, value: str, kind: int) -> None:
         """Queue an attribute."""
         attribute = Attribute(
-            targetid=self._process_id, attributetype=kind, key=key, value=value[:MAX_LINE_CHARS]
+            targetid=self._process_id, attributetype=kind, key=_clean(key), value=_clean(value)
         )
         self._put(AddAttribute(attribute=attribute))
 
     def progress(self, fraction: float, text: str) -> None:
         """Note the progress in place of the last one."""
         with self._lock:
-            self._progress = f"progress {fraction:.0%} {text}".rstrip()[:MAX_LINE_CHARS]
+            self._progress = _clean(f"progress {fraction:.0%} {text}".rstrip())
         self._notify()
 
     def set_output(self, values: Sequence[Any]) -> None:
-        """Note the output in place of the last one."""
+        """Note the output in place of the last one; one that cannot travel becomes a log line."""
+        outcome = done(list(values))
+        if isinstance(outcome, Failed):
+            self.log(f"set_output: {outcome.errors[0]}")
+            return
         with self._lock:
-            self._output = tuple(values)
+            self._output = outcome.out
         self._notify()
 
-    def take(self) -> Message | None:
+    def take(self) -> Parcel | None:
         """The next thing to send; lines that follow one another go as one message."""
         with self._lock:
             if self._queue:
                 return self._next()
             if self._progress is not None:
                 line, self._progress = self._progress, None
-                return AddLog(processid=self._process_id, message=line)
+                return Parcel(AddLog(processid=self._process_id, message=line), 0)
             if self._output is not None:
                 output, self._output = self._output, None
-                return SetOutput(processid=self._process_id, out=raw(output))
+                return Parcel(SetOutput(processid=self._process_id, out=output), 0)
         return None
 
     def drop_all(self) -> None:
@@ -91,19 +105,25 @@ class Mailbox:
             self._queue.append(item)
         self._notify()
 
-    def _next(self) -> Message:
+    def _next(self) -> Parcel:
         item = self._queue.popleft()
         if not isinstance(item, _Line):
-            return item
+            return Parcel(item, 1)
         lines, size = [item.text], len(item.text)
         while self._queue and isinstance(self._queue[0], _Line) and size < MAX_BATCH_CHARS:
             following = self._queue.popleft()
             if isinstance(following, _Line):
                 lines.append(following.text)
                 size += len(following.text)
-        return AddLog(processid=self._process_id, message="\n".join(lines))
+        message = AddLog(processid=self._process_id, message="\n".join(lines))
+        return Parcel(message, len(lines))
 
     def _notify(self) -> None:
         # A thread that outlived its attempt may speak after the loop has gone.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._wake.set)
+
+
+def _clean(text: object) -> str:
+    # A function may say anything; what is no Unicode must not break the sending.
+    return str(text)[:MAX_LINE_CHARS].encode(errors="replace").decode()

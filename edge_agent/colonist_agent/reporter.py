@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from colonist_agent.mailbox import Mailbox
+from colonist_agent.mailbox import Mailbox, Parcel
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s, is_transient
@@ -53,7 +53,7 @@ class Reporter:
         self._limits = limits
         self._on_lost = on_lost
         self._sending = asyncio.Lock()
-        self._unsent: bytes | None = None
+        self._unsent: Parcel | None = None
 
     async def run(self) -> None:
         """Talk until cancelled."""
@@ -70,7 +70,7 @@ class Reporter:
             except TimeoutError:
                 log.info("reports_unsent process=%s", self._process.processid)
         self._mailbox.drop_all()
-        self._mailbox.dropped += self._unsent is not None
+        self._mailbox.dropped += self._unsent.count if self._unsent else 0
 
     async def _report(self) -> None:
         while True:
@@ -82,22 +82,21 @@ class Reporter:
     async def _send_all(self) -> None:
         async with self._sending:
             while True:
+                self._unsent = self._unsent or self._mailbox.take()
                 if self._unsent is None:
-                    message = self._mailbox.take()
-                    if message is None:
-                        return
-                    self._unsent = self._client.pack(message)
+                    return
                 await self._send(self._unsent)
                 self._unsent = None
 
-    async def _send(self, body: bytes) -> None:
+    async def _send(self, parcel: Parcel) -> None:
+        body = self._client.pack(parcel.message)
         failures = 0
         while True:
             try:
                 await self._client.deliver(body)
             except (UnreachableError, ServerError) as error:
                 if not is_transient(error):
-                    self._mailbox.dropped += 1
+                    self._mailbox.dropped += parcel.count
                     await self._look()
                     return
                 failures += 1
