@@ -9,6 +9,7 @@ from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import is_id
 
 MEBIBYTE = 1_048_576
+PORTS = range(65_536)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class ServerConfig:
     shutdown_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 65_536:
+        if self.port not in PORTS:
             raise InvalidValueError(f"port {self.port} is not 0 to 65535")
         if not self.store.startswith("sqlite:") or not self.store.removeprefix("sqlite:"):
             raise InvalidValueError(f"store {self.store[:80]!r} is not sqlite:PATH")

@@ -251,12 +251,13 @@ async def run(config: ServerConfig) -> None:
 
 def configure(arguments: list[str]) -> ServerConfig:
     """Flags over environment over defaults. Raises `InvalidValueError`."""
+    default = ServerConfig()
     parser = argparse.ArgumentParser(prog="colonist-server", description="The central server.")
-    parser.add_argument("--host", default=ServerConfig.host)
-    parser.add_argument("--port", type=int, default=ServerConfig.port)
-    parser.add_argument("--store", default=ServerConfig.store, help="sqlite:PATH")
+    parser.add_argument("--host", default=default.host)
+    parser.add_argument("--port", type=int, default=default.port)
+    parser.add_argument("--store", default=default.store, help="sqlite:PATH")
     parser.add_argument("--keys", type=Path, default=None, help="folder of key files")
-    parser.add_argument("--node", default=ServerConfig.node, help="this node's name")
+    parser.add_argument("--node", default=default.node, help="this node's name")
     flags = parser.parse_args(arguments)
     return ServerConfig(
         host=flags.host,

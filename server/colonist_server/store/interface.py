@@ -7,7 +7,8 @@ Laws, which every implementation passes (`tests/laws`):
    `MAX_COMMIT_BYTES`; a value is at most `MAX_VALUE_BYTES`, a key at most `MAX_KEY_BYTES`.
 2. No key twice in one commit, no put under a delete-range of the same commit.
 3. Every commit writes or deletes at least one key that it guards: it can succeed once only, so
-   repeating it is safe.
+   repeating it is safe. A delete, or a delete-range over it, counts only for a key that is guarded
+   as present: deleting what is absent changes nothing.
 4. `watch` yields whole revisions in order and gap-free; older than the store's memory it raises
    `CompactedError`. A `range` is one revision.
 5. Success means durable. Reads never see what is not durable.
