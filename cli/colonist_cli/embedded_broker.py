@@ -10,6 +10,7 @@ disconnect a client whose id he knows (amqtt ends the old connection before it c
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
@@ -63,12 +64,41 @@ async def embedded_broker(
     accounts = Accounts()
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    broker = Broker(_configuration(chosen, accounts))
+    broker = _TidyBroker(_configuration(chosen, accounts))
     await broker.start()
     try:
         yield EmbeddedBroker(chosen, topics or Topics(), accounts)
     finally:
         await broker.shutdown()
+        await broker.hang_up()
+
+
+class _TidyBroker(Broker):
+    """amqtt leaves a socket open when its client is faster to close; this one closes them all."""
+
+    def __init__(self, configuration: dict[str, Any]) -> None:
+        super().__init__(configuration)
+        self._serving: set[asyncio.Task[Any]] = set()
+
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:
+        """Serve one client."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+        try:
+            await super().stream_connected(reader, writer, listener_name)
+        finally:
+            writer.close()
+
+    async def hang_up(self) -> None:
+        """End what is still being served after the shutdown."""
+        serving = tuple(self._serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 class PasswordPlugin(BaseAuthPlugin):
