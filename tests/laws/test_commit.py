@@ -19,7 +19,7 @@ from colonist_server.store.interface import (
     Store,
     UnavailableError,
 )
-from tests.laws.harness import Kind, events
+from tests.laws.harness import DEADLINE_S, Kind, events
 
 A, B, C = b"a", b"b", b"c"
 
@@ -223,6 +223,17 @@ async def test_cancelled_caller_cancels_neither_commit_nor_event(store: Store) -
     (event,) = await events(store, 0, 1)
     assert event.changes[0].key == A
     assert await store.get(A) is not None
+
+
+async def test_cancelled_caller_does_not_hold_up_those_beside_it(store: Store) -> None:
+    keys = [b"%02d" % number for number in range(50)]
+    tasks = [asyncio.ensure_future(store.commit([Guard(key, 0)], [Put(key, b"")])) for key in keys]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    async with asyncio.timeout(DEADLINE_S):
+        assert None not in await asyncio.gather(*tasks[1::2])
+    assert [item.key for item in (await store.range(b"")).items] == keys
 
 
 async def test_range_pages_in_key_order_in_both_directions(store: Store) -> None:
