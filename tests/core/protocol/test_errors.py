@@ -1,6 +1,7 @@
 import pytest
 
 from colonist_protocol import errors
+from scripts import make_error_reference
 
 CLASSES = [
     each
@@ -27,3 +28,12 @@ def test_bad_input_is_never_our_fault():
     for kind in CLASSES:
         if issubclass(kind, (errors.MalformedError, errors.SignatureError)):
             assert kind.status in (400, 403)
+
+
+def test_the_reference_page_is_fresh():
+    assert make_error_reference.PAGE.read_text() == make_error_reference.page()
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_reference_page_has_every_code(kind):
+    assert make_error_reference.page().count(f"| `{kind.code}` |") == 1
