@@ -97,7 +97,7 @@ def scan(data: bytes) -> Any:
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_deep(tree):
         raise TooDeepError(f"invalid JSON: nested deeper than {MAX_DEPTH}")
     # A member has a colon; of two with one name the reader keeps one; and nothing else can lose a
-    # colon on the way through the reader. Ten times as fast as looking at each object's names.
+    # colon on the way through the reader. 4.6 us for a submit; looking at all names takes 7.5.
     if _encode(tree).count(b":") != data.count(b":") or (
         b"\\" in data and _ESCAPED_COLON.search(data)
     ):
