@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import sys
 from pathlib import Path
 from typing import Any
@@ -173,12 +174,19 @@ def _family(tmp_path: Path, kind: str, **spec: Any) -> tuple[Command, Path]:
 
 
 def _gone(family: str) -> bool:
-    for pid in family.split():
-        stat = Path(f"/proc/{pid}/stat")
-        # Init may not have reaped it yet: a zombie does not run any more.
-        if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX":
-            return False
-    return True
+    return all(_ends(int(pid)) for pid in family.split())
+
+
+def _ends(pid: int) -> bool:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        # A kill is on its way, not done, when it returns.
+        return bool(select.select([process], [], [], 5)[0])
+    finally:
+        os.close(process)
 
 
 async def test_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:

@@ -108,17 +108,23 @@ def _read(allowed: Allowed, path: Path, meter: _Meter, cancelled: Cancelled) -> 
     _check_below(roots, os.path.realpath(path))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            _check_below(roots, str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+            _measure(descriptor, meter, cancelled)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "cannot be opened"
+        reason = os.strerror(error.errno) if error.errno else "cannot be read"
         raise FailError(f"path: {reason}") from None
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        _check_below(roots, str(Path(f"/proc/self/fd/{descriptor}").readlink()))
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FailError("path is no regular file")
-        while chunk := file.read(CHUNK_BYTES):
-            if cancelled.is_set():
-                raise FailError("cancelled")
-            meter.add(chunk)
+
+
+def _measure(descriptor: int, meter: _Meter, cancelled: Cancelled) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise FailError("path is no regular file")
+    while chunk := os.read(descriptor, CHUNK_BYTES):
+        if cancelled.is_set():
+            raise FailError("cancelled")
+        meter.add(chunk)
 
 
 def _check_below(roots: list[str], real: str) -> None:
