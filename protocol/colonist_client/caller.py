@@ -88,14 +88,13 @@ class Caller:
         """Send what must not be sent twice. Raises `OutcomeUnknownError` for a lost reply."""
         body = self.pack(message)
         try:
-            payload = await self.deliver(body)
+            return _decoded(await self.deliver(body), kind, message)
         except NotSentError:
             raise
         except UnreachableError as error:
             raise OutcomeUnknownError(
                 f"{message.msgtype()}: the outcome is unknown, look before repeating it: {error}"
             ) from error
-        return _decoded(payload, kind, message)
 
     async def order(self, message: Message) -> None:
         """`write` where the reply says nothing but that it was done."""

@@ -23,7 +23,6 @@ MAX_REPLY_BYTES: Final = 64 * 1024 * 1024
 CONNECT_S: Final = 10.0
 
 _GATEWAY_ERRORS: Final = frozenset({502, 503, 504})
-_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError)
 _FIRST_ERROR: Final = 400
 
 
@@ -121,7 +120,7 @@ class HttpTransport:
 
     def _translated(self, error: aiohttp.ClientError) -> UnreachableError:
         text = _reason(error)
-        if isinstance(error, _NEVER_SENT):
+        if isinstance(error, aiohttp.ClientConnectorError):
             return NotSentError(f"{self.url}: {text}")
         return UnreachableError(f"{self.url}: {text}")
 
@@ -148,10 +147,10 @@ def check_url(url: str) -> str:
 
 
 def _reason(error: aiohttp.ClientError) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _no_connection(error)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"TLS: the server's certificate is not trusted: {_certificate(error)}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _no_connection(error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection broke before the reply came"
     if isinstance(error, (aiohttp.ClientOSError, aiohttp.ClientPayloadError)):

@@ -201,9 +201,9 @@ class FakeServer:
         await self._notify()
         return message.function
 
-    def _list(self, _: str, message: GetProcesses) -> list[Process] | None:
+    def _list(self, _: str, message: GetProcesses) -> list[Process] | msgspec.Raw:
         found = [each for each in self.processes.values() if each.state == message.state]
-        return found[: message.count] or None  # null, as the reference answers
+        return found[: message.count] or msgspec.Raw(b"null")  # as the reference answers
 
     def _pause(self) -> None:
         self.is_paused = True
