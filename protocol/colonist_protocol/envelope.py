@@ -28,7 +28,7 @@ MAX_PAYLOAD_CHARS: Final = 1_048_576
 MAX_TYPE_CHARS: Final = 64
 ERROR: Final = "error"
 
-# Three members, each a name and a text without escapes.
+# Three members, each a name and a text.
 _QUOTES: Final = 12
 
 
@@ -90,10 +90,10 @@ def parse_request(body: bytes) -> Envelope:
 def _parse_plain(body: bytes) -> Envelope | None:
     """The envelope as all SDKs write it; None for any other spelling, good or bad.
 
-    With twelve quotes and no escape there are six texts: when all three members are there, each is
-    there once, and no other. 0.8 us; the strict reader takes 5.3.
+    Three names and three texts take twelve quotes: when all three members are there, each is there
+    once, and no other. 0.8 us; the strict reader takes 5.3.
     """
-    if body.count(b'"') != _QUOTES or b"\\" in body:
+    if body.count(b'"') != _QUOTES:
         return None
     try:
         envelope = _PLAIN.decode(body)

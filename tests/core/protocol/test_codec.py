@@ -22,7 +22,7 @@ from colonist_protocol.errors import (
 from colonist_protocol.executor import Allocations, Capabilities, Executor
 from colonist_protocol.function import AddFunction
 from colonist_protocol.function_spec import FunctionSpec
-from colonist_protocol.process import Process
+from colonist_protocol.process import GetProcess, Process
 from tests.core.protocol.mutations import mutated, values
 
 
@@ -213,6 +213,11 @@ def test_null_does_not_hide_a_wrong_type(text):
 def test_null_does_not_hide_a_wrong_type_in_a_map(text):
     with pytest.raises(WrongTypeError):
         codec.decode(text, Allocations, "allocations")
+
+
+def test_null_does_not_hide_another_type_of_message():
+    with pytest.raises(WrongTypeError, match="msgtype"):
+        codec.decode(b'{"msgtype":"removeprocessmsg","processid":null}', GetProcess, "m")
 
 
 def test_null_in_a_plain_list_is_a_wrong_type():

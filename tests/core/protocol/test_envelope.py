@@ -42,6 +42,8 @@ def outcome(call):
 @given(mutated(st.sampled_from(SPELLINGS)))
 @example(b'{"payloadtype":"a","payload":"b","payload":"c"}')
 @example(b'{"payloadtype":"a","payload":"b","x":"\xff"}')
+@example(b'{"payloadtype":"a","payload":"b\\n","signature":"\\ud800"}')
+@example(b'{"payloadtype":"a","payload":"b\\"\\"","sign\\u0061ture":"c"}')
 @example(b'{"payloadtype":"a","payload":"\xff","signature":"c"}')
 @example(b'{"payloadtype":"a","payload":"b","signature":""}')
 @example(b'{"payloadtype":"a","payload":"b","signature":"c","signature":"d"}')
