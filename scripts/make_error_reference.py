@@ -23,7 +23,8 @@ HEAD = """\
 A refused request is answered with `"error": true` and this JSON in `payload`:
 
 ```json
-{"status": 404, "message": "No process available for assignment", "code": "no_process", "retry_after_s": 0.0}
+{"status": 404, "message": "No process available for assignment",
+ "code": "no_process", "retry_after_s": 0.0}
 ```
 
 - `status` is the HTTP status as well.
