@@ -138,6 +138,17 @@ class Colony:
         self.running: dict[bytes, Row] = {}
         self.closed = [0] * _STATES
 
+    def enlist(self, member: Executor | User) -> None:
+        """Know a member by its id; two hold one id only while the watch lags, then the newer."""
+        holder = self.members.get(member.record.id)
+        if holder is None or holder.revision <= member.revision:
+            self.members[member.record.id] = member
+
+    def delist(self, member: Executor | User) -> None:
+        """A member has left, or changes its id."""
+        if self.members.get(member.record.id) is member:
+            del self.members[member.record.id]
+
 
 class Listener(Protocol):
     """Whoever acts on what the view learns. Calls are made in the middle of a change: no awaits."""
@@ -164,12 +175,22 @@ class Listener(Protocol):
 class View:
     """The live part of the state."""
 
-    __slots__ = ("_appliers", "_graves", "_listeners", "_placements", "colonies", "rows", "tags")
+    __slots__ = (
+        "_appliers",
+        "_graves",
+        "_listeners",
+        "_placements",
+        "colonies",
+        "rows",
+        "tags",
+        "watched_revision",
+    )
 
     def __init__(self) -> None:
         self.colonies: dict[str, Colony] = {}
         self.tags: dict[bytes, Colony] = {}
         self.rows: dict[bytes, Row] = {}
+        self.watched_revision: Revision = 0
         self._graves: dict[bytes, Revision] = {}
         self._placements: dict[Placement, Placement] = {}
         self._listeners: list[Listener] = []
@@ -187,6 +208,8 @@ class View:
 
     def committed(self, revision: Revision, ops: Iterable[Op]) -> None:
         """Apply this node's own commit; what its delete-ranges deleted comes by the watch."""
+        if revision <= self.watched_revision:
+            return
         for op in ops:
             match op:
                 case Put(key, value):
@@ -202,6 +225,7 @@ class View:
             self.apply(key, value, event.revision)
             if key[_PREFIX] == keys.ENDED:
                 self.count_ended(key, value, event.revision)
+        self.watched_revision = event.revision
         if self._graves:
             passed = [key for key, at in self._graves.items() if at <= event.revision]
             for key in passed:
@@ -210,7 +234,8 @@ class View:
     def apply(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """Take note that a key was written or deleted at a revision."""
         applier = self._appliers.get(key[_PREFIX])
-        if applier is None:
+        # What the watch has passed it has brought, and perhaps deleted since.
+        if applier is None or revision <= self.watched_revision:
             return
         if self._graves.get(key, -1) >= revision:
             return
@@ -354,7 +379,7 @@ class View:
         if executor is not None and executor.revision >= revision:
             return
         if executor is not None:
-            colony.members.pop(executor.record.id, None)
+            colony.delist(executor)
         if value is None:
             colony.executors.pop(name, None)
             return
@@ -365,7 +390,7 @@ class View:
         else:
             executor.record = record
             executor.revision = revision
-        colony.members[record.id] = executor
+        colony.enlist(executor)
         for listener in self._listeners:
             listener.executor_changed(colony, executor, before)
 
@@ -379,10 +404,10 @@ class View:
             return
         if user is not None:
             del colony.users[name]
-            del colony.members[user.record.id]
+            colony.delist(user)
         if value is not None:
-            record = decode_user(value)
-            colony.users[name] = colony.members[record.id] = User(key, name, record, revision)
+            user = colony.users[name] = User(key, name, decode_user(value), revision)
+            colony.enlist(user)
 
     def _apply_function(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         colony = self.tags.get(key[_TAG])
