@@ -60,14 +60,18 @@ class Reader:
 
     def _run(self) -> None:
         queue = self._queue
-        while (job := queue.get()) is not None:
-            results = [_run_one(self._connection, job)]
+        job = queue.get()
+        while job is not None:
+            results: list[_Result] = []
             # Answers of reads that wait already go to the loop together.
-            while len(results) < JOBS_AT_ONCE and not queue.empty() and (job := queue.get()):
+            while job is not None:
                 results.append(_run_one(self._connection, job))
+                if len(results) == JOBS_AT_ONCE or queue.empty():
+                    break
+                job = queue.get()
             self._post(results)
-            if job is None:
-                return
+            if job is not None:
+                job = queue.get()
 
     def _post(self, results: list[_Result]) -> None:
         # A loop that has ended waits for no answer.
@@ -99,7 +103,7 @@ class Scan(NamedTuple):
     reverse: bool
     keys_only: bool
 
-    def __call__(self, connection: sqlite3.Connection) -> Range:
+    def read(self, connection: sqlite3.Connection) -> Range:
         """Read the range as of one revision."""
         with _Snapshot(connection):
             revision = newest_revision(connection)

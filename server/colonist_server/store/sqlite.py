@@ -140,7 +140,8 @@ class SqliteStore:
         keys_only: bool = False,
     ) -> Range:
         """Keys with `prefix` in key order, at one revision; see the interface."""
-        return await self._read(Scan(prefix, after, limit, since, reverse, keys_only))
+        scan = Scan(prefix, after, limit, since, reverse, keys_only)
+        return await self._read(scan.read)
 
     async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
         """All ops at once if every guard holds: the revision, durable. None when a guard failed."""
