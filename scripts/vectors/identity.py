@@ -95,6 +95,7 @@ def bad_signatures() -> list[dict[str, Any]]:
     r, s, v = good[:64], good[64:128], good[128:]
     high = scalar(ORDER - int(s, 16))
     strange = scalar(next(x for x in range(1, 100) if not is_abscissa(x)))
+    beyond = scalar(next(x for x in range(1, 100) if is_abscissa(x)) + FIELD - ORDER) + s
     # s R = z G: with R = k G this is s = z / k, and the sum of the recovery is nothing.
     z = int.from_bytes(digest(b"hello"), "big")
     nothing = min(z % ORDER, ORDER - z % ORDER)
@@ -122,6 +123,11 @@ def bad_signatures() -> list[dict[str, Any]]:
         bad("s is the order less one", "high_s", r + scalar(ORDER - 1) + v),
         bad("r is no abscissa", "signature_no_key", strange + s + v),
         bad("r cannot have overflowed", "signature_no_key", r + s + "02"),
+        bad(
+            "x is beyond the field, x less the field is an abscissa",
+            "signature_no_key",
+            beyond + "02",
+        ),
         bad(
             "the point at infinity", "signature_no_key", generator_x + scalar(nothing) + generator_v
         ),
