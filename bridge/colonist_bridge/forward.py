@@ -11,6 +11,8 @@ Rules.
 - The same bytes of a device, while its request is under way, are the same request sent again (after
   a reconnect): they join it. Once the reply was handed to the broker, the same bytes on the same
   connection of the device are a new, equal request (plain ones have no nonce) and go out after it.
+- A grant or a close whose reply may have been lost with a session is answered again with the same
+  reply (see `answered`), not forwarded a second time.
 - A copy that the *broker* marks as sent again is never a new request. Forwarded already: dropped.
   Not known here (this bridge has restarted): forwarded only if a second time does no harm.
 - One long poll per device. A poll for other work replaces the held one, and a device that is lost
@@ -32,11 +34,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from colonist_bridge.answered import Answered
 from colonist_bridge.counts import Counts
 from colonist_bridge.hint import Hint, HintCode, pack_hint
 from colonist_bridge.presence import Mark
 from colonist_bridge.screen import Refusal, Request
 from colonist_bridge.uplink import Uplink
+from colonist_client.repeatable import has_effect
 from colonist_client.retry import Uniform
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol.errors import TooLargeError
@@ -88,6 +92,7 @@ class Forwarder:
         limits: Limits,
         counts: Counts,
         uniform: Uniform,
+        clock: Callable[[], float],
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._uplink = uplink
@@ -101,6 +106,7 @@ class Forwarder:
         self._bytes = 0
         self._hints = 0
         self._recent: OrderedDict[bytes, None] = OrderedDict()
+        self._answered = Answered(clock)
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -130,6 +136,9 @@ class Forwarder:
         flight = self._flights.get((request.device, request.body))
         if flight is not None:
             self._join(flight, mark, is_again=is_again)
+        elif (message := self._answered.again(request, mark)) is not None:
+            self._counts.add("answered_again")
+            self._say(request.device, message)
         elif is_again and _digest(request) in self._recent:
             self._counts.add("copy_dropped")
         elif is_again and not request.is_repeatable:
@@ -162,6 +171,7 @@ class Forwarder:
     def _join(self, flight: _Flight, mark: Mark | None, *, is_again: bool) -> None:
         is_resent = mark != flight.mark
         flight.mark = mark
+        self._answered.again(flight.request, mark)  # it is on its way; note who waits for it
         if flight.phase is _Phase.FORWARDING or is_again or is_resent:
             self._counts.add("joined")
         else:
@@ -218,7 +228,7 @@ class Forwarder:
     async def _carry(self, flight: _Flight) -> None:
         """Supervise one request: whatever happens to it, the others go on."""
         try:
-            message = await self._answer(flight.request)
+            message = await self._answer(flight)
             flight.phase = _Phase.PUBLISHING
             await self._deliver(flight.request.device, message)
         except Exception:  # noqa: BLE001 - the supervisor of one request
@@ -229,7 +239,8 @@ class Forwarder:
         if flight.is_wanted_again:
             self._admit(flight.request, flight.mark)
 
-    async def _answer(self, request: Request) -> bytes:
+    async def _answer(self, flight: _Flight) -> bytes:
+        request = flight.request
         wait_s = min(request.hold_s, self._limits.hold_s) + self._limits.reply_s
         try:
             reply = await self._uplink.exchange(request.body, wait_s=wait_s)
@@ -240,7 +251,10 @@ class Forwarder:
         except TooLargeError:
             return self._told(request, HintCode.REPLY_TOO_LARGE)
         self._counts.add("answered")
-        return reply.named(request.tag)
+        message = reply.named(request.tag)
+        if has_effect(request.kind) and not reply.is_error:
+            self._answered.keep(request, flight.mark, message)
+        return message
 
     def _told(self, request: Request, code: HintCode) -> bytes:
         self._counts.add(f"told_{code}")
@@ -254,13 +268,16 @@ class Forwarder:
             self._counts.add("unpublished")
 
     def _hint(self, device: str, code: str, tag: str) -> None:
+        self._say(device, self._packed(code, tag))
+
+    def _say(self, device: str, message: bytes) -> None:
         if self._group is None or self._hints >= self._limits.hints:
             self._counts.add("hint_dropped")
             return
         self._hints += 1
-        self._group.create_task(self._send_hint(device, self._packed(code, tag)))
+        self._group.create_task(self._said(device, message))
 
-    async def _send_hint(self, device: str, message: bytes) -> None:
+    async def _said(self, device: str, message: bytes) -> None:
         try:
             await self._deliver(device, message)
         finally:

@@ -71,6 +71,7 @@ class Bridge:
             limits=_limits(config),
             counts=self.counts,
             uniform=chance.uniform,
+            clock=time.monotonic,
             on_change=self.state.counted,
         )
         self.link = Link(_address(config), self._peer(), self._backoff)

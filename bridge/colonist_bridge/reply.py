@@ -20,6 +20,7 @@ class Reply:
 
     body: bytes
     is_sealed: bool
+    is_error: bool
 
     def named(self, tag: str) -> bytes:
         """The bytes to publish to the device whose request has this name."""
@@ -39,4 +40,4 @@ def read_reply(body: bytes, *, max_bytes: int) -> Reply:
     reply = codec.convert(body, tree, ReplyEnvelope, "reply")
     if "req" in tree or not reply.payloadtype:
         raise InvalidMessageError("no reply of a server: it names a request, or has no type")
-    return Reply(body=body, is_sealed="seal" in tree)
+    return Reply(body=body, is_sealed="seal" in tree, is_error=reply.error)

@@ -16,6 +16,11 @@ _READS: Final = frozenset({"versionmsg", "searchlogsmsg"})
 _ABSOLUTE: Final = frozenset({ASSIGN, "closesuccessfulmsg", "closefailedmsg"})
 
 
+def has_effect(payloadtype: str) -> bool:
+    """Whether a repeatable request changes something, so that its reply is worth keeping."""
+    return payloadtype in _ABSOLUTE
+
+
 def is_repeatable(payloadtype: str) -> bool:
     """Whether the same bytes may arrive at the server more than once."""
     return payloadtype.startswith("get") or payloadtype in _READS or payloadtype in _ABSOLUTE

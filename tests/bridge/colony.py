@@ -1,7 +1,7 @@
 """A small honest server for tests of the bridge: real HTTP, real signatures, work handed out once.
 
-It keeps what a long poll needs and nothing else: a waiter is unfiled when its connection is gone, and work is
-given to exactly one. `parked` and `until` let a test wait for what it needs to have happened.
+It keeps what a long poll needs and nothing else: a waiter is unfiled when its connection is gone,
+and work is given to exactly one. `parked` and `until` let a test wait for what must have happened.
 """
 
 import asyncio
@@ -19,7 +19,10 @@ VERSION = b'{"msgtype":"versionmsg","buildversion":"fake","buildtime":"now"}'
 
 
 class Colony:
-    """Answers `POST /api`. `seen` counts requests by (caller, payloadtype)."""
+    """Answers `POST /api`.
+
+    `seen` counts requests by (caller, payloadtype); those whose type is in `silent` get no answer.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -29,6 +32,7 @@ class Colony:
         self.answer: Callable[[str, envelope.Envelope], web.Response | bytes | None] = (
             lambda _c, _e: None
         )
+        self.silent: set[str] = set()
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
 
@@ -79,6 +83,8 @@ class Colony:
             return web.Response(body=envelope.pack_reply("versionmsg", VERSION))
         caller = envelope.authenticate(asked).caller
         await self._note(caller, asked.payloadtype)
+        if asked.payloadtype in self.silent:
+            await asyncio.get_running_loop().create_future()
         made = self.answer(caller, asked)
         if isinstance(made, web.Response):
             return made

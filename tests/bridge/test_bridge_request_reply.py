@@ -197,10 +197,9 @@ async def test_polls_of_a_lost_device_are_withdrawn_from_the_server(place: Place
 
 async def test_a_device_that_goes_in_order_leaves_no_poll_behind(place: Place) -> None:
     async with rig(place) as r:
-        async with asyncio.TaskGroup() as group:
-            async with r.device("anna") as anna:
-                poll = group.create_task(_outcome(anna.ask(ASSIGN)))
-                await r.colony.until(lambda: r.colony.parked == 1)
+        async with asyncio.TaskGroup() as group, r.device("anna") as anna:
+            poll = group.create_task(_outcome(anna.ask(ASSIGN)))
+            await r.colony.until(lambda: r.colony.parked == 1)
         assert "closed by this program" in poll.result()
         await r.colony.until(lambda: r.colony.parked == 0)
 
