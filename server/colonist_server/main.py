@@ -37,7 +37,7 @@ from colonist_server.repo.births import Births
 from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.functions import Functions
-from colonist_server.repo.handover import HandOver
+from colonist_server.repo.handover import HandOver, Work
 from colonist_server.repo.journal import Journal
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.load import doubt_lost_replies, load
@@ -174,8 +174,12 @@ def _presence(config: ServerConfig, writes: Writes, rooms: Rooms, clock: Clock) 
 def _rooms(
     config: ServerConfig, writes: Writes, clock: Clock, owner: str, group: asyncio.TaskGroup
 ) -> Rooms:
-    def spawn(work: Coroutine[Any, Any, None]) -> None:
-        group.create_task(_survive(work))
+    def spawn(work: Work) -> None:
+        guarded = _survive(work)
+        try:
+            group.create_task(guarded)
+        except RuntimeError:  # the server is dying: the next start finds what is undone
+            guarded.close()
 
     births = Births(writes, config.births_bytes)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
@@ -197,10 +201,10 @@ def _rooms(
     )
 
 
-async def _survive(work: Coroutine[Any, Any, None]) -> None:
+async def _survive(work: Work) -> None:
     """Background work may fail alone; what it left undone is found by its record."""
     try:
-        await work
+        await work()
     except Exception:
         log.exception("background work failed")
 

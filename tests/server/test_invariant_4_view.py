@@ -1,8 +1,11 @@
-"""Store invariant 4: the view after any interleaving of own commits and late events is the store."""
+"""Store invariant 4: a view after any interleaving of own commits and late events is the store."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from colonist_core.matching import Placement
 from colonist_core.process import Cause, Limits, Live, assigned, born
@@ -10,8 +13,6 @@ from colonist_server.repo import keys
 from colonist_server.repo.records import ColonyRecord, UserRecord, decode_user, encode
 from colonist_server.repo.view import View
 from colonist_server.store.interface import Change, Delete, Event, Op, Put
-from hypothesis import given
-from hypothesis import strategies as st
 
 TAG = b"tag1"
 PIDS = [keys.process_id(TAG, 0, bytes([n]) * keys.RANDOM_BYTES) for n in range(3)]

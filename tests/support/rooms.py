@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+
 from colonist_protocol import codec, envelope
 from colonist_protocol.colony import AddColony, Colony
 from colonist_protocol.envelope import Failure

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from enum import Enum
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from colonist_core.matching import Profile
@@ -38,7 +39,8 @@ NOTHING: Final = "No process available for assignment"
 PAUSED: Final = "No processes available: colony assignments are paused"
 PAUSED_TIMEOUT: Final = "Assignment timeout: colony assignments are paused"
 
-Spawn = Callable[[Coroutine[Any, Any, None]], None]
+Work = Callable[[], Coroutine[Any, Any, None]]
+Spawn = Callable[[Work], None]
 """Runs something in the background until it is done."""
 
 
@@ -220,7 +222,7 @@ class HandOver:
 
     def hand_back(self, grant: Grant) -> None:
         """Nobody received this assignment: put the process back, in the background."""
-        self._spawn(self._hand_back(grant.pid, grant.live.attempt))
+        self._spawn(partial(self._hand_back, grant.pid, grant.live.attempt))
 
     def assigned_to(self, live: Live, pid: bytes, cause: Cause) -> Live:
         """The live record after granting it to whoever signed the request."""
@@ -248,7 +250,7 @@ class HandOver:
         try:
             revision = await self._writes.commit(guards, ops)
         except asyncio.CancelledError:
-            self._spawn(self._settle(row, Plan(guards, ops), after))
+            self._spawn(partial(self._settle, row, Plan(guards, ops), after))
             raise
         except ColonistError:
             self._release(row)

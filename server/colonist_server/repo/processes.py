@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -137,7 +138,7 @@ class Processes:
             revision = await self._writes.commit(plan.guards, plan.ops)
         except asyncio.CancelledError:
             if waiter is not None:
-                self._spawn(self._settle(plan, Grant(pid, stored), waiter))
+                self._spawn(partial(self._settle, plan, Grant(pid, stored), waiter))
             raise
         except ColonistError:
             if waiter is not None:
