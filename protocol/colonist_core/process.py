@@ -22,6 +22,8 @@ from colonist_protocol.times import SECOND_NS
 EXEC_EXPIRED: Final = "Maximum execution time limit exceeded"
 WAIT_EXPIRED: Final = "Maximum waiting time limit exceeded"
 MILLISECOND_NS: Final = 1_000_000
+MAX_LIMIT_S: Final = 100 * 366 * 86_400
+"""A century: what is beyond has no end that anybody sees, and times must fit into 64 bits."""
 
 
 class What(IntEnum):
@@ -155,8 +157,8 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
 
 
 def deadline(now_ns: int, limit_s: int) -> int:
-    """When a limit is up; 0 when there is none."""
-    return now_ns + limit_s * SECOND_NS if limit_s > 0 else 0
+    """When a limit is up; 0 when there is none. None is longer than `MAX_LIMIT_S`."""
+    return now_ns + min(limit_s, MAX_LIMIT_S) * SECOND_NS if limit_s > 0 else 0
 
 
 def born(

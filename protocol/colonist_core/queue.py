@@ -1,6 +1,6 @@
 """The queue of one colony: what waits, in the order in which it will run.
 
-Order is priority time, then arrival (COLONIES-RPC section 4.1). Processes that ask for the same
+Order is priority time (COLONIES-RPC section 4.1), then id. Processes that ask for the same
 thing share a *bucket*, so the cost of an assign is a look at the heads of the fitting buckets and
 does not grow with the backlog. A process that names k executors stands in k buckets. What leaves
 the queue otherwise than at a head is only marked; a bucket is swept when half of it is marks.
@@ -127,6 +127,8 @@ class _Shelf(Generic[Q]):
         best: _Entry[Q] | None = None
         for (cpu, mem), bucket in self._buckets.items():
             if self._folded:
+                if not has_room(_least(cpu), _least(mem), offered):
+                    continue
                 entry = bucket.first_fitting(offered)
             elif has_room(cpu, mem, offered):
                 entry = bucket.head()
@@ -188,9 +190,9 @@ class _Bucket(Generic[Q]):
             self._rebuild()
         return False
 
-    def head(self) -> _Entry[Q] | None:
-        """The first entry; marks before it are dropped."""
-        while self._blocks:
+    def head(self) -> _Entry[Q]:
+        """The first entry; a bucket has one, or it is dropped. Marks before it are forgotten."""
+        while True:
             block = self._blocks[0]
             for index, entry in enumerate(block):
                 if entry[3].ticket == entry[2]:
@@ -200,13 +202,11 @@ class _Bucket(Generic[Q]):
                     return entry
             self._marks -= len(block)
             del self._blocks[0]
-        self._blocks.append([])
-        return None
 
     def first_fitting(self, offered: Profile) -> _Entry[Q] | None:
         """The first entry that fits; all of them may have to be looked at."""
         head = self.head()
-        if head is None or fits(head[3].placement, offered):
+        if fits(head[3].placement, offered):
             return head
         return next((entry for entry in self if fits(entry[3].placement, offered)), None)
 
@@ -227,6 +227,11 @@ class _Bucket(Generic[Q]):
         entries = list(self)
         self._blocks = [entries[i : i + _BLOCK] for i in range(0, len(entries), _BLOCK)] or [[]]
         self._marks = 0
+
+
+def _least(bits: int) -> int:
+    """The smallest amount in a folded class."""
+    return 1 << (bits - 1) if bits else 0
 
 
 def _places(wanted: Placement) -> list[_Place]:
