@@ -26,7 +26,7 @@ _ASSIGN: Final = AssignProcess.msgtype()
 _OK: Final = 200
 
 
-CreateTask = Callable[[Coroutine[Any, Any, Reply]], asyncio.Task[Reply]]
+CreateTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 class Answer(NamedTuple):
@@ -82,8 +82,27 @@ class Dispatch:
         call = self._admit(route, cause, payload, message)
         work = route.handler(self.rooms, call, message)
         if route.has_steps:
-            return await asyncio.shield(self._create_task(work))
+            return await self._carry_through(work)
         return await work
+
+    async def _carry_through(self, work: Coroutine[Any, Any, Reply]) -> Reply:
+        """Run to the end even when the caller leaves; its error is the caller's alone."""
+        ended: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+        async def run() -> None:
+            try:
+                reply = await work
+            except Exception as error:  # noqa: BLE001 - handed to the caller
+                if ended.cancelled():
+                    log.warning("nobody was there to be told: %s", error)
+                else:
+                    ended.set_exception(error)
+            else:
+                if not ended.cancelled():
+                    ended.set_result(reply)
+
+        self._create_task(run())
+        return await ended
 
     def _open_poll(self, request: Envelope) -> tuple[Cause, Message, bytes]:
         key = (request.payload, request.signature)
