@@ -1,0 +1,74 @@
+"""Commands that start something and run until Ctrl-C: `up`, `server`, `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from colonist_cli.command import Kind, command
+from colonist_cli.shell import Shell
+
+PANEL = "Start something"
+
+
+def add(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    command(app, "demo", kind=Kind.LOCAL, panel=PANEL)(demo)
+    command(app, "up", kind=Kind.LOCAL, panel=PANEL)(up)
+    command(app, "server", kind=Kind.LOCAL, panel=PANEL)(server)
+
+
+def up(
+    shell: Shell,
+    port: Annotated[int, typer.Option(help="The server's port; 0: a free one.")] = 50080,
+    broker_port: Annotated[
+        int, typer.Option(help="The MQTT broker's port; 0: a free one.")
+    ] = 50883,
+    colony: Annotated[str, typer.Option(metavar="NAME", help="The colony to found.")] = "home",
+) -> None:
+    """Run a whole colony in one process: server, broker, bridge, two agents.
+
+    A second run finds the same colony again. Ctrl-C stops everything.
+    """
+    from colonist_cli import up as program
+    from colonist_cli.house import Plan
+
+    plan = Plan(port=port, broker_port=broker_port, colony=colony)
+    program.run_blocking(shell.place, plan)
+
+
+def server(
+    shell: Shell,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0: a free one.")] = 50080,
+    store: Annotated[
+        str, typer.Option(metavar="sqlite:PATH", help="The store; default: in the state folder.")
+    ] = "",
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Key files; default: beside the store.")
+    ] = None,
+) -> None:
+    """Run the central server.
+
+    At its first start it makes its keys and says where they are. COLONIES_SERVER_ID names the
+    server owner instead, COLONIES_ALLOW_EXECUTOR_REREGISTER lets names be taken again.
+    """
+    from colonist_cli import server as program
+
+    if not store:
+        shell.place.make()
+        store = f"sqlite:{shell.place.store}"
+    options = program.Options(host=host, port=port, store=store, keys=keys)
+    program.run_blocking(options, shell.environment)
+
+
+def demo(
+    shell: Shell,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep what it made, and say where.")] = False,
+) -> None:
+    """Show the whole story on this machine: real work, two agents, a crash, in half a minute."""
+    from colonist_cli.demo import story
+
+    story.run_blocking(shell.environment, keep=keep)

@@ -1,0 +1,1 @@
+"""`colonist demo`: the whole story on one machine."""

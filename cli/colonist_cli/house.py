@@ -1,0 +1,193 @@
+"""Everything in one process: the server, a broker and a bridge, and two agents in a colony.
+
+This is `colonist up`. Nothing in it is special: the same parts run apart with `colonist server`,
+`colonist bridge run` and `colonist agent run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from colonist_agent.agent import Agent
+from colonist_agent.config import AgentConfig
+from colonist_agent.config import load as load_agent
+from colonist_agent.function import Registry
+from colonist_agent.main import fill, limits
+from colonist_agent.transport_mqtt import Birth, MqttTransport, running
+from colonist_bridge.config import BridgeConfig
+from colonist_bridge.main import Bridge
+from colonist_cli.colony import Founding, found, key_of
+from colonist_cli.embedded_broker import EmbeddedBroker, embedded_broker
+from colonist_cli.place import Notes, Place
+from colonist_cli.ports import HOST, check_free
+from colonist_client.client import Client
+from colonist_client.http import HttpTransport
+from colonist_client.retry import Backoff
+from colonist_client.transport import Transport
+from colonist_server.config import ServerConfig
+from colonist_server.main import OWNER_KEY, Server, serve
+
+COLONY: Final = "home"
+EXECUTOR_TYPE: Final = "machine"
+HTTP_AGENT: Final = "http-agent"
+MQTT_AGENT: Final = "mqtt-agent"
+BRIDGE: Final = "bridge"
+SLOTS: Final = 4
+STOP_S: Final = 1.0
+
+AGENT_FILE: Final = """\
+# What the two agents of `colonist up` may do. Read when they start.
+# Everything here is an allow-list: what is not named cannot be called.
+
+checksum_roots = ["/usr/bin", "/usr/share"]
+
+[commands.kernel]
+argv = ["/bin/uname", "-srm"]
+description = "the kernel of this machine"
+
+[commands.disk]
+argv = ["/bin/df", "-h", "{path}"]
+description = "how full a file system is"
+[commands.disk.parameters.path]
+default = "/"
+pattern = "/[A-Za-z0-9/_.-]*"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How `up` was asked to run; port 0 takes a free one."""
+
+    port: int = 50080
+    broker_port: int = 50883
+    colony: str = COLONY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """All that runs."""
+
+    server: Server
+    broker: EmbeddedBroker
+    founding: Founding
+    agents: tuple[Agent, ...]
+
+
+@asynccontextmanager
+async def house(place: Place, plan: Plan) -> AsyncGenerator[House]:
+    """Start everything, and stop everything at the end of the block. Raises `CliError`."""
+    check_free(plan.port, "--port")
+    check_free(plan.broker_port, "--broker-port")
+    place.make()
+    if not place.agent_file.exists():
+        place.agent_file.write_text(AGENT_FILE)
+    async with AsyncExitStack() as stack:
+        config = ServerConfig(
+            host=HOST, port=plan.port, store=f"sqlite:{place.store}", keys=place.keys
+        )
+        server = await stack.enter_async_context(serve(config))
+        founding = await found(
+            server.url,
+            place,
+            colony=plan.colony,
+            executors=(HTTP_AGENT, MQTT_AGENT),
+            executor_type=EXECUTOR_TYPE,
+        )
+        broker = await stack.enter_async_context(embedded_broker(port=plan.broker_port))
+        await stack.enter_async_context(_bridge(server.url, broker))
+        over_http = await stack.enter_async_context(_over_http(server.url, place, plan))
+        over_mqtt = await stack.enter_async_context(_over_mqtt(broker, place, plan))
+        place.write(notes(server.url, broker.url, plan.colony))
+        yield House(server=server, broker=broker, founding=founding, agents=(over_http, over_mqtt))
+
+
+def notes(server: str, broker: str, colony: str) -> Notes:
+    """What the other commands need to know."""
+    return Notes(
+        server=server,
+        broker=broker,
+        colony=colony,
+        executor_type=EXECUTOR_TYPE,
+        key="keys/user.key",
+        colony_key="keys/colony.key",
+        server_key=f"keys/{OWNER_KEY}",
+    )
+
+
+@asynccontextmanager
+async def _bridge(server: str, broker: EmbeddedBroker) -> AsyncGenerator[Bridge]:
+    account, password = broker.add_bridge(BRIDGE)
+    config = BridgeConfig(
+        name=BRIDGE,
+        server_url=server,
+        broker_url=broker.url,
+        username=account,
+        password=password,
+        retry_after_s=0.5,
+    )
+    async with HttpTransport(server, max_connections=1000) as transport:
+        bridge = Bridge(config, transport)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(bridge.run())
+            try:
+                yield bridge
+            finally:
+                task.cancel()
+
+
+@asynccontextmanager
+async def _over_http(server: str, place: Place, plan: Plan) -> AsyncGenerator[Agent]:
+    config = _agent_config(server, place, plan, HTTP_AGENT)
+    async with HttpTransport(server) as transport, _agent(config, transport) as agent:
+        yield agent
+
+
+@asynccontextmanager
+async def _over_mqtt(broker: EmbeddedBroker, place: Place, plan: Plan) -> AsyncGenerator[Agent]:
+    config = _agent_config(broker.url, place, plan, MQTT_AGENT)
+    made = MqttTransport(
+        broker.url,
+        config.identity.id,
+        password=broker.add_device(config.identity.id),
+        birth=Birth(colony=config.colony, name=config.name, version=version("colonist")),
+    )
+    async with running(made) as transport, _agent(config, transport) as agent:
+        yield agent
+
+
+def _agent_config(url: str, place: Place, plan: Plan, name: str) -> AgentConfig:
+    key_of(place, name)
+    flags = {
+        "url": url,
+        "colony": plan.colony,
+        "name": name,
+        "key_file": str(place.key(name)),
+        "slots": str(SLOTS),
+        "stop_grace_s": str(STOP_S),
+    }
+    return load_agent(place.agent_file, {}, flags)
+
+
+@asynccontextmanager
+async def _agent(config: AgentConfig, transport: Transport) -> AsyncGenerator[Agent]:
+    agent = Agent(
+        Client(transport, config.identity),
+        config.colony,
+        backoff=Backoff(uniform=secrets.SystemRandom().uniform),
+        name=config.name,
+        registry=fill(Registry(), config, {"PATH": "/usr/bin:/bin", "HOME": str(Path.home())}),
+        limits=limits(config),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(agent.run())
+        try:
+            yield agent
+        finally:
+            agent.stop()

@@ -1,0 +1,55 @@
+"""The command `colonist`: every program and every remote procedure, for people and for scripts.
+
+The root: the only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from colonist_cli.commands import agent, members, records, start, work
+
+ABOUT: Final = "Runs work on anything that can hold a key: cloud, edge gateway, microcontroller."
+
+app = typer.Typer(
+    name="colonist",
+    help=ABOUT,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+start.add(app)
+app.add_typer(agent.agents, name="agent", rich_help_panel=start.PANEL)
+app.add_typer(agent.bridges, name="bridge", rich_help_panel=start.PANEL)
+work.add(app)
+records.add(app)
+app.add_typer(members.colonies, name="colony", rich_help_panel="Who is who")
+app.add_typer(members.executors, name="executor", rich_help_panel="Who is who")
+app.add_typer(members.users, name="user", rich_help_panel="Who is who")
+app.add_typer(members.keys, name="key", rich_help_panel="Who is who")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    """Take what comes before the command."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"colonist {version_of('colonist')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run one command; exit codes are those of `colonist_cli.exits`."""
+    sys.exit(app(obj=dict(os.environ), standalone_mode=True))
+
+
+if __name__ == "__main__":
+    main()

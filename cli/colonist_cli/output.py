@@ -1,0 +1,107 @@
+"""How results are shown: a table for people, JSON for programs. Diagnostics go to stderr.
+
+A table that goes into a file or a pipe is as wide as it needs to be and cuts nothing. Colours obey
+NO_COLOR and whether there is a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
+
+PIPE_COLUMNS: Final = 10_000
+
+
+class Form(StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """A heading and what stands below it."""
+
+    head: str
+    cell: Callable[[T], object]
+    style: str = ""
+
+
+class Screen:
+    """Where a command shows what it found."""
+
+    def __init__(self, form: Form = Form.TABLE) -> None:
+        self.form = form
+
+    def rows(self, columns: Sequence[Column[T]], items: Sequence[T], *, empty: str) -> None:
+        """A list; `empty` is said where it has nothing, to people only."""
+        if self.form is Form.JSON:
+            self.json(list(items))
+        elif not items:
+            note(empty)
+        else:
+            _print_table(columns, items)
+
+    def one(self, columns: Sequence[Column[T]], item: T) -> None:
+        """One thing, a line for each of its properties that is not empty."""
+        if self.form is Form.JSON:
+            self.json(item)
+            return
+        pairs = [(column.head, str(column.cell(item))) for column in columns]
+        width = max(len(head) for head, _ in pairs)
+        for head, text in pairs:
+            if text:
+                self.line(f"{head:<{width}}  {clean(text)}")
+
+    def json(self, value: Any) -> None:
+        """A value as JSON, in the protocol's own names."""
+        import msgspec
+
+        packed = msgspec.json.encode(value)
+        sys.stdout.write(msgspec.json.format(packed, indent=2).decode() + "\n")
+
+    def line(self, text: str) -> None:
+        """A line of the result."""
+        sys.stdout.write(f"{text}\n")
+
+
+def console(*, columns: int = 0) -> Console:
+    """Where tables are drawn."""
+    from rich.console import Console
+
+    width = columns or (None if sys.stdout.isatty() else PIPE_COLUMNS)
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def note(text: str) -> None:
+    """Tell a person something that is not the result."""
+    sys.stderr.write(f"{text}\n")
+
+
+def clean(text: str) -> str:
+    """Text that others wrote, safe for a terminal: control characters become visible."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
+    )
+
+
+def _print_table(columns: Sequence[Column[T]], items: Sequence[T]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column.head, style=column.style, overflow="fold")
+    for item in items:
+        table.add_row(*(Text(clean(str(column.cell(item)))) for column in columns))
+    console().print(table)

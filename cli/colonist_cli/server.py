@@ -1,0 +1,66 @@
+"""`colonist server`: the central server in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from colonist_cli.exits import CliError, Exit, innermost
+from colonist_cli.loop import run_until_signal
+from colonist_cli.ports import check_free, why_not
+from colonist_server.config import ServerConfig
+from colonist_server.main import OWNER_ID_VARIABLE, OWNER_KEY, REREGISTER_VARIABLE, serve
+from colonist_server.store.interface import StoreError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the flags say."""
+
+    host: str
+    port: int
+    store: str
+    keys: Path | None
+
+
+def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
+    """Serve until a signal. Raises `CliError` when it cannot start."""
+    config = ServerConfig(
+        host=options.host,
+        port=options.port,
+        store=options.store,
+        keys=options.keys,
+        owner=environment.get(OWNER_ID_VARIABLE, ""),
+        may_reregister=environment.get(REREGISTER_VARIABLE, "").lower() == "true",
+    )
+    check_free(config.port, "--port", host=config.host)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    started(lambda: run_until_signal(lambda stop: _serve(config, stop), is_fast=True), config)
+
+
+def started(run: Callable[[], None], config: ServerConfig) -> None:
+    """Run, and tell in one line why it could not start. Raises `CliError`."""
+    try:
+        run()
+    except (StoreError, OSError, ExceptionGroup) as error:
+        match innermost(error):
+            case StoreError() as why:
+                raise CliError(Exit.NOT_STARTED, str(why)) from None
+            case OSError() as why if why.filename is None:
+                text = why_not(why, config.host, config.port, "--port")
+                raise CliError(Exit.NOT_STARTED, text) from None
+            case OSError() as why:
+                raise CliError(Exit.NOT_STARTED, f"{why.filename}: {why.strerror}") from None
+            case _:
+                raise
+
+
+async def _serve(config: ServerConfig, stop: asyncio.Event) -> None:
+    async with serve(config) as server:
+        owner = config.owner or f"its key is {config.keys_path / OWNER_KEY}"
+        print(f"serving at {server.url}  store {config.store}  server owner: {owner}", flush=True)
+        await stop.wait()

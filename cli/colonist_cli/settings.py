@@ -1,0 +1,126 @@
+"""Which server, which colony, whose key: flags > environment > the state folder > default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from colonist_cli.exits import CliError, Exit
+from colonist_cli.place import Notes, Place
+
+if TYPE_CHECKING:
+    from colonist_client.environment import Settings as Variables
+    from colonist_protocol.identity import Identity
+
+DEFAULT_SERVER: Final = "http://127.0.0.1:50080"
+
+
+class Role(StrEnum):
+    """Whose key a request is signed with."""
+
+    MEMBER = "member"
+    COLONY = "colony owner"
+    SERVER = "server owner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What was said on the command line, common to all commands."""
+
+    home: Path | None = None
+    server: str = ""
+    colony: str = ""
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A key and where it came from."""
+
+    identity: Identity
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    variable: str
+    of_variables: Callable[[Variables], Identity | None]
+    of_notes: Callable[[Notes], str]
+
+
+_SOURCES: Final = {
+    Role.MEMBER: _Source("COLONIES_PRVKEY", lambda v: v.identity, lambda n: n.key),
+    Role.COLONY: _Source(
+        "COLONIES_COLONY_PRVKEY", lambda v: v.colony_identity, lambda n: n.colony_key
+    ),
+    Role.SERVER: _Source(
+        "COLONIES_SERVER_PRVKEY", lambda v: v.server_identity, lambda n: n.server_key
+    ),
+}
+
+
+class Settings:
+    """The layers, read once."""
+
+    def __init__(self, flags: Flags, environment: Mapping[str, str], place: Place) -> None:
+        """Raises `CliError`, `InvalidValueError`."""
+        from colonist_client.environment import from_environment
+
+        self._flags = flags
+        self._variables = from_environment(environment)
+        self._place = place
+        self._notes = place.read()
+
+    @property
+    def server(self) -> str:
+        """The server's URL."""
+        return self._flags.server or self._variables.url or self._notes.server or DEFAULT_SERVER
+
+    @property
+    def executor_type(self) -> str:
+        """The type of executor that work is for, or ""."""
+        return self._variables.executor_type or self._notes.executor_type
+
+    @property
+    def executor_name(self) -> str:
+        """The executor that the environment speaks of, or ""."""
+        return self._variables.executor_name
+
+    @property
+    def colony(self) -> str:
+        """The colony. Raises `CliError` where nobody says."""
+        found = self._flags.colony or self._variables.colony or self._notes.colony
+        if not found:
+            raise CliError(
+                Exit.USAGE,
+                "which colony? --colony NAME, COLONIES_COLONY_NAME, or start one: colonist up",
+            )
+        return found
+
+    def signer(self, role: Role) -> Signer:
+        """The key to sign with. Raises `CliError` where there is none."""
+        found = self.find_signer(role)
+        if found is None:
+            raise CliError(
+                Exit.USAGE,
+                f"this needs the key of a {role}: --key FILE, {_SOURCES[role].variable}[_FILE], "
+                "or start a colony of your own: colonist up",
+            )
+        return found
+
+    def find_signer(self, role: Role) -> Signer | None:
+        """The key to sign with, if there is one."""
+        from colonist_client import keyfile
+
+        source = _SOURCES[role]
+        if self._flags.key is not None:
+            return Signer(keyfile.read(self._flags.key.expanduser()), str(self._flags.key))
+        if (identity := source.of_variables(self._variables)) is not None:
+            return Signer(identity, source.variable)
+        if name := source.of_notes(self._notes):
+            path = self._place.root / name
+            return Signer(keyfile.read(path), str(path))
+        return None

@@ -1,0 +1,59 @@
+"""What every command is given: the settings, a client that signs with the right key, the screen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from colonist_cli.exits import CliError, Exit
+from colonist_cli.output import Form, Screen
+from colonist_cli.place import Place, find_place
+from colonist_cli.settings import Flags, Role, Settings, Signer
+
+if TYPE_CHECKING:
+    from colonist_client.client import Client
+
+
+class Shell:
+    """One run of one command."""
+
+    def __init__(
+        self, environment: Mapping[str, str], flags: Flags | None = None, form: Form = Form.TABLE
+    ) -> None:
+        self.environment = environment
+        self.flags = flags or Flags()
+        self.screen = Screen(form)
+        self.place: Place = find_place(self.flags.home, environment)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Flags > environment > the state folder > default."""
+        return Settings(self.flags, self.environment, self.place)
+
+    @asynccontextmanager
+    async def client(self, role: Role = Role.MEMBER) -> AsyncGenerator[Client]:
+        """A client of the server, signing in this role. A refusal says which key was used."""
+        from colonist_client.client import Client
+        from colonist_client.failure import ServerError
+        from colonist_client.http import HttpTransport
+
+        signer = self.settings.signer(role)
+        transport = HttpTransport(self.settings.server)
+        async with Client(transport, signer.identity) as client:
+            try:
+                yield client
+            except ServerError as error:
+                raise _told(error.status, str(error), signer) from error
+
+
+def _told(status: int, message: str, signer: Signer) -> CliError:
+    from http import HTTPStatus
+
+    from colonist_cli.exits import of_status
+
+    if status == HTTPStatus.FORBIDDEN:
+        whose = f"{signer.identity.id[:12]}... from {signer.origin}"
+        return CliError(Exit.REFUSED, f"refused: {message} (signed with the key {whose})")
+    return CliError(of_status(status), message)
