@@ -7,6 +7,7 @@ disconnect a client whose id he knows (amqtt ends the old connection before it c
 
 # amqtt ships no type information of its own.
 # pyright: reportMissingTypeStubs=false
+# mypy: disable-error-code="misc, no-any-return"
 
 from __future__ import annotations
 
