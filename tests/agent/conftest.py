@@ -27,7 +27,7 @@ class Stage:
         self.agent = Agent(
             self.client,
             "home",
-            backoff=backoff or Backoff(uniform=random.Random(1).uniform),  # noqa: S311
+            backoff=backoff or Backoff(uniform=random.Random(1).uniform),
             limits=Limits(**limits),
         )
 

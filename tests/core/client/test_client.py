@@ -257,3 +257,18 @@ def test_packed_twice_is_the_same_bytes() -> None:
 
 async def _unused(_: bytes) -> bytes:
     raise AssertionError
+
+
+@virtual
+async def test_what_a_server_asks_to_wait_is_waited() -> None:
+    times: list[float] = []
+
+    async def busy(_: bytes) -> bytes:
+        times.append(asyncio.get_running_loop().time())
+        payload = codec.to_base64(codec.encode(envelope.Failure(503, "busy", "busy", 20)))
+        return codec.encode(envelope.ReplyEnvelope("error", payload, error=True))
+
+    client = Client(DirectTransport(busy), KEY, retry=RETRY)
+    with pytest.raises(ServerError):
+        await client.get("p")
+    assert times == pytest.approx([0, 21, 43, 67])

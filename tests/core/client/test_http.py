@@ -160,3 +160,30 @@ def test_url_that_is_none_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(InvalidValueError) as raised:
         check_url(url)
     assert "secret" not in str(raised.value)
+
+
+async def test_close_ends_an_exchange_that_is_still_connecting() -> None:
+    arrived = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with server:
+        transport = HttpTransport(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(_error_of(transport))
+            await arrived.wait()
+            async with asyncio.timeout(5):
+                await transport.close()
+                assert "closed by this program" in str(await task)
+
+
+async def _error_of(transport: HttpTransport) -> UnreachableError | None:
+    try:
+        await transport.exchange(b"{}", wait_s=60)
+    except UnreachableError as error:
+        return error
+    return None

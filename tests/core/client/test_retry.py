@@ -24,7 +24,7 @@ def test_bottom_is_zero_or_the_floor_or_what_is_asked() -> None:
 
 @given(failures=st.integers(1, 10**9), seed=st.integers())
 def test_delay_is_always_within_bounds(failures: int, seed: int) -> None:
-    backoff = Backoff(uniform=random.Random(seed).uniform, base_s=1, cap_s=60)  # noqa: S311
+    backoff = Backoff(uniform=random.Random(seed).uniform, base_s=1, cap_s=60)
     assert 0 <= backoff.delay_s(failures) <= 60
 
 
