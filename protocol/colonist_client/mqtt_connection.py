@@ -66,6 +66,30 @@ class Incoming:
     qos: int
 
 
+class _Client(paho.Client):
+    """paho, except that we dial: its own way leaves the socket open when TLS fails."""
+
+    def __init__(self, address: BrokerAddress) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=address.client_id,
+            clean_session=False,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self._address = address
+
+    def _create_socket(self) -> Any:
+        address = self._address
+        sock = socket.create_connection((address.host, address.port), timeout=address.connect_s)
+        # Small packets both ways: with Nagle's algorithm each waits 40 ms for the last one's ACK.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if address.tls is None:
+            return sock
+        return address.tls.wrap_socket(sock, server_hostname=address.host)
+
+
 class Connection:
     """Open once, use until `lost` returns, close. Not to be used again."""
 
@@ -152,19 +176,9 @@ class Connection:
 
     def _made(self, will: Retained) -> paho.Client:
         address = self._address
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=address.client_id,
-            clean_session=False,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
+        client = _Client(address)
         client.username_pw_set(address.username, address.password)
-        if address.tls is not None:
-            client.tls_set_context(address.tls)  # pyright: ignore[reportUnknownMemberType]
         client.will_set(will.topic, will.payload, qos=QOS, retain=True)
-        client.connect_timeout = address.connect_s
         client.max_inflight_messages_set(0)  # 0: no limit of paho's own; callers have theirs
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -180,7 +194,6 @@ class Connection:
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_socket_full
         client.on_socket_unregister_write = self._on_socket_empty
-        _without_delays(sock)
         self._loop.add_reader(sock.fileno(), self._readable)
         if client.want_write():
             self._loop.add_writer(sock.fileno(), self._writable)
@@ -193,7 +206,9 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _hang_up(self, _dialled: object) -> None:
+    def _hang_up(self, dialled: asyncio.Future[Any]) -> None:
+        if not dialled.cancelled():
+            dialled.exception()  # nobody waits for it any more
         self.cut("abandoned while connecting")
 
     def _readable(self) -> None:
@@ -316,12 +331,6 @@ class Connection:
 
 def _is_done(future: asyncio.Future[None]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
-
-
-def _without_delays(sock: Any) -> None:
-    # Small packets both ways: with Nagle's algorithm each waits 40 ms for the last one's ACK.
-    if isinstance(sock, socket.socket):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _acknowledge_at_once(sock: Any) -> None:

@@ -116,7 +116,7 @@ class Rig:
 async def eventually(is_true: Callable[[], bool]) -> None:
     """Wait for something that no event announces, a turn of the loop at a time."""
     async with asyncio.timeout(WAIT_S):
-        while not is_true():  # noqa: ASYNC110
+        while not is_true():
             await asyncio.sleep(0.005)
 
 
