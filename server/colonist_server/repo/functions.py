@@ -70,7 +70,8 @@ class Functions:
     def _find(self, caller: str, id: str) -> tuple[Colony, Function]:
         """Only in the caller's colonies, so that ids of others stay unknown."""
         for colony in self._view.colonies.values():
-            if caller not in colony.members:
+            member = colony.members.get(caller)
+            if member is None or (isinstance(member, Executor) and not member.is_approved):
                 continue
             for function in colony.functions.values():
                 if function.record.id == id:

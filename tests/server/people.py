@@ -1,0 +1,160 @@
+"""Two colonies with everybody that an access rule tells apart, and processes in every state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from colonist_protocol.attribute import AddAttribute, Attribute, AttributeType
+from colonist_protocol.colony import AddColony, Colony
+from colonist_protocol.executor import (
+    AddExecutor,
+    ApproveExecutor,
+    Executor,
+    RejectExecutor,
+    RemoveExecutor,
+)
+from colonist_protocol.function import AddFunction, Function
+from colonist_protocol.identity import Identity
+from colonist_protocol.log import AddLog
+from colonist_protocol.message import Message
+from colonist_protocol.process import CancelProcess, CloseFailed, Process, SubmitFunctionSpec
+from colonist_protocol.user import AddUser, User
+from colonist_server.store.interface import Store
+from tests.support.memory_store import MemoryStore
+from tests.support.rooms import (
+    COLONY,
+    COLONY_OWNER,
+    OWNER,
+    TYPE,
+    Bench,
+    Refused,
+    bench,
+    key,
+    spec,
+)
+
+OTHER = "other"
+OTHER_OWNER = key("other owner")
+STRANGER = key("stranger")
+
+WHO: dict[str, Identity] = {
+    "server owner": OWNER,
+    "colony owner": COLONY_OWNER,
+    "user": key("uma"),
+    "approved": key("ada"),
+    "approved too": key("ben"),
+    "pending": key("pat"),
+    "rejected": key("rex"),
+    "unregistered": key("una"),
+    "foreign owner": OTHER_OWNER,
+    "foreign executor": key("eve"),
+    "foreign user": key("ulf"),
+    "stranger": STRANGER,
+}
+
+
+class World(Bench):
+    """A bench on which people work. Members are ids of processes, by state."""
+
+    waiting: str
+    running: str
+    succeeded: str
+    failed: str
+    cancelled: str
+    attribute: str
+    function: str
+
+    async def refuse(self, message: Message, identity: Identity) -> Refused:
+        """The refusal that a message meets."""
+        try:
+            reply = await self.call(message, identity)
+        except Refused as refused:
+            return refused
+        raise AssertionError(f"{message} was answered with {reply}")
+
+    async def add(self, name: str, *, colony: str = COLONY, owner: Identity = COLONY_OWNER) -> None:
+        """Add an executor, PENDING."""
+        executor = Executor(
+            executorid=key(name).id, executortype=TYPE, executorname=name, colonyname=colony
+        )
+        await self.call(AddExecutor(executor=executor), owner)
+
+    async def enrol(
+        self, name: str, *, colony: str = COLONY, owner: Identity = COLONY_OWNER
+    ) -> Identity:
+        """Add a user."""
+        user = User(colonyname=colony, userid=key(name).id, name=name)
+        await self.call(AddUser(user=user), owner)
+        return key(name)
+
+    async def populate(self) -> None:
+        """Everybody of `WHO`."""
+        await self.found("ada", "ben", "una")
+        for name in ("pat", "rex"):
+            await self.add(name)
+        await self.call(RejectExecutor(colonyname=COLONY, executorname="rex"), COLONY_OWNER)
+        await self.call(RemoveExecutor(colonyname=COLONY, executorname="una"), COLONY_OWNER)
+        await self.enrol("uma")
+        await self.settle_other()
+
+    async def settle_other(self) -> None:
+        """The other colony, with work and words of its own."""
+        await self.call(AddColony(colony=Colony(colonyid=OTHER_OWNER.id, name=OTHER)), OWNER)
+        await self.hire_in("eve", OTHER, OTHER_OWNER)
+        await self.enrol("ulf", colony=OTHER, owner=OTHER_OWNER)
+
+    async def hire_in(self, name: str, colony: str, owner: Identity) -> None:
+        """Add and approve an executor of any colony."""
+        await self.add(name, colony=colony, owner=owner)
+        await self.call(ApproveExecutor(colonyname=colony, executorname=name), owner)
+
+    async def employ(self) -> None:
+        """A process in every state, an attribute, a function, a line in the log."""
+        ids = [(await self.submit("uma")).processid for _ in range(4)]
+        self.succeeded, self.failed, self.cancelled, self.running = ids
+        for id in ids:
+            assert (await self.assign("ada")).processid == id
+        await self.close("ada", self.succeeded)
+        await self.call(CloseFailed(processid=self.failed, errors=["too hot"]), key("ada"))
+        await self.call(CancelProcess(processid=self.cancelled), key("uma"))
+        self.waiting = (await self.submit("uma")).processid
+        attribute = await self.call(attribute_of(self.running), key("ada"))
+        self.attribute = attribute["attributeid"]
+        self.function = (await self.call(function_of("ada"), key("ada")))["functionid"]
+        await self.call(AddLog(processid=self.running, message="at work"), key("ada"))
+
+    async def dump(self) -> dict[bytes, bytes]:
+        """All that is stored."""
+        page = await self.rooms.members._writes.range(b"")
+        return {item.key: item.value for item in page.items}
+
+
+def attribute_of(process: str, name: str = "k", value: str = "v") -> AddAttribute:
+    return AddAttribute(
+        attribute=Attribute(
+            targetid=process, attributetype=AttributeType.OUT, key=name, value=value
+        )
+    )
+
+
+def function_of(executor: str, name: str = "f") -> AddFunction:
+    return AddFunction(function=Function(executorname=executor, colonyname=COLONY, funcname=name))
+
+
+def submit_of(**changes: Any) -> SubmitFunctionSpec:
+    return SubmitFunctionSpec(spec=spec(**changes))
+
+
+def out_of(process: Process) -> Any:
+    return msgspec.json.decode(process.out)
+
+
+@asynccontextmanager
+async def world(store: Store | None = None, **settings: Any) -> AsyncGenerator[World]:
+    """A server's rooms with nobody in them yet."""
+    async with MemoryStore() as empty, bench(store or empty, **settings) as made:
+        yield World(made.dispatch)

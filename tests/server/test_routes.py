@@ -1,0 +1,309 @@
+"""Every remote procedure: who may call it, who may not, and what its reply looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from colonist_core.access import Access
+from colonist_protocol import messages
+from colonist_protocol.attribute import GetAttribute
+from colonist_protocol.codec import scan
+from colonist_protocol.colony import (
+    AddColony,
+    Colony,
+    GetColonies,
+    GetColony,
+    GetColonyStatistics,
+    GetPauseStatus,
+    PauseAssignments,
+    RemoveColony,
+    ResumeAssignments,
+)
+from colonist_protocol.envelope import Failure, pack_request, parse_reply
+from colonist_protocol.executor import (
+    AddExecutor,
+    ApproveExecutor,
+    Executor,
+    GetExecutor,
+    GetExecutorById,
+    GetExecutors,
+    RejectExecutor,
+    RemoveExecutor,
+)
+from colonist_protocol.function import GetFunctions, RemoveFunction
+from colonist_protocol.identity import Identity
+from colonist_protocol.log import AddExecutorLog, AddLog, GetLogs, SearchLogs
+from colonist_protocol.message import Message
+from colonist_protocol.process import (
+    AssignProcess,
+    CancelProcess,
+    CloseFailed,
+    CloseSuccessful,
+    GetProcess,
+    GetProcesses,
+    GetProcessHistory,
+    RemoveAllProcesses,
+    RemoveProcess,
+    SetOutput,
+    State,
+)
+from colonist_protocol.server import GetCluster, GetServerInfo, GetStatistics, Version
+from colonist_protocol.user import AddUser, GetUser, GetUserById, GetUsers, RemoveUser, User
+from colonist_server.rpc.table import ROUTES
+from tests.server import shapes
+from tests.server.people import (
+    WHO,
+    World,
+    attribute_of,
+    function_of,
+    submit_of,
+    world,
+)
+from tests.support.clock import virtual
+from tests.support.rooms import COLONY, key
+
+NEW = key("new")
+
+
+class Case(NamedTuple):
+    """One procedure: a message that succeeds, the caller to whom it does, and its reply."""
+
+    make: Callable[[World], Message]
+    shape: shapes.Shape
+    caller: str = "approved"
+
+
+def _executor(name: str) -> Executor:
+    return Executor(executorid=NEW.id, executortype="cli", executorname=name, colonyname=COLONY)
+
+
+CASES = [
+    Case(lambda _: Version(), shapes.VERSION),
+    Case(lambda _: GetServerInfo(), shapes.INFO),
+    Case(lambda _: GetStatistics(), shapes.STATISTICS, "server owner"),
+    Case(lambda _: GetCluster(), shapes.CLUSTER, "server owner"),
+    Case(
+        lambda _: AddColony(colony=Colony(colonyid=NEW.id, name="new")),
+        shapes.COLONY,
+        "server owner",
+    ),
+    Case(lambda _: RemoveColony(colonyname=COLONY), shapes.NOTHING, "server owner"),
+    Case(lambda _: GetColonies(), shapes.many(shapes.COLONY), "server owner"),
+    Case(lambda _: GetColony(colonyname=COLONY), shapes.COLONY),
+    Case(lambda _: GetColonyStatistics(colonyname=COLONY), shapes.STATISTICS),
+    Case(lambda _: PauseAssignments(colonyname=COLONY), shapes.NOTHING, "colony owner"),
+    Case(lambda _: ResumeAssignments(colonyname=COLONY), shapes.NOTHING, "colony owner"),
+    Case(lambda _: GetPauseStatus(colonyname=COLONY), shapes.PAUSE_STATUS, "pending"),
+    Case(
+        lambda _: AddUser(user=User(colonyname=COLONY, userid=NEW.id, name="new")),
+        shapes.USER,
+        "colony owner",
+    ),
+    Case(lambda _: GetUsers(colonyname=COLONY), shapes.many(shapes.USER), "pending"),
+    Case(lambda _: GetUser(colonyname=COLONY, name="uma"), shapes.USER),
+    Case(lambda _: GetUserById(colonyname=COLONY, userid=key("uma").id), shapes.USER),
+    Case(lambda _: RemoveUser(colonyname=COLONY, name="uma"), shapes.NOTHING, "colony owner"),
+    Case(lambda _: AddExecutor(executor=_executor("new")), shapes.EXECUTOR, "colony owner"),
+    Case(lambda _: GetExecutors(colonyname=COLONY), shapes.many(shapes.EXECUTOR), "pending"),
+    Case(lambda _: GetExecutor(colonyname=COLONY, executorname="ben"), shapes.EXECUTOR),
+    Case(lambda _: GetExecutorById(colonyname=COLONY, executorid=key("ben").id), shapes.EXECUTOR),
+    Case(
+        lambda _: ApproveExecutor(colonyname=COLONY, executorname="pat"),
+        shapes.NOTHING,
+        "colony owner",
+    ),
+    Case(
+        lambda _: RejectExecutor(colonyname=COLONY, executorname="ada"),
+        shapes.NOTHING,
+        "colony owner",
+    ),
+    Case(
+        lambda _: RemoveExecutor(colonyname=COLONY, executorname="ada"),
+        shapes.NOTHING,
+        "colony owner",
+    ),
+    Case(lambda _: function_of("ada", "g"), shapes.FUNCTION),
+    Case(lambda _: GetFunctions(colonyname=COLONY), shapes.many(shapes.FUNCTION)),
+    Case(lambda world: RemoveFunction(functionid=world.function), shapes.NOTHING),
+    Case(lambda _: submit_of(), shapes.PROCESS),
+    Case(lambda _: AssignProcess(colonyname=COLONY, timeout=1), shapes.PROCESS),
+    Case(lambda _: GetProcesses(colonyname=COLONY, count=9), shapes.many(shapes.PROCESS), "user"),
+    Case(
+        lambda _: GetProcessHistory(colonyname=COLONY, seconds=9, state=State.SUCCESS),
+        shapes.many(shapes.PROCESS),
+        "user",
+    ),
+    Case(lambda world: GetProcess(processid=world.failed), shapes.PROCESS, "user"),
+    Case(lambda world: RemoveProcess(processid=world.waiting), shapes.NOTHING, "user"),
+    Case(lambda _: RemoveAllProcesses(colonyname=COLONY, state=-1), shapes.NOTHING, "colony owner"),
+    Case(
+        lambda world: CloseSuccessful(processid=world.running, out=msgspec.Raw(b"[1]")),
+        shapes.NOTHING,
+    ),
+    Case(lambda world: CloseFailed(processid=world.running, errors=["e"]), shapes.NOTHING),
+    Case(lambda world: SetOutput(processid=world.running, out=msgspec.Raw(b"[1]")), shapes.NOTHING),
+    Case(lambda world: CancelProcess(processid=world.running), shapes.NOTHING, "user"),
+    Case(lambda world: attribute_of(world.running), shapes.ATTRIBUTE),
+    Case(lambda world: GetAttribute(attributeid=world.attribute), shapes.ATTRIBUTE, "user"),
+    Case(lambda world: AddLog(processid=world.running, message="m"), shapes.NOTHING),
+    Case(
+        lambda _: AddExecutorLog(colonyname=COLONY, executorname="ada", message="m"),
+        shapes.NOTHING,
+    ),
+    Case(
+        lambda world: GetLogs(colonyname=COLONY, processid=world.running, count=9),
+        shapes.many(shapes.LOG),
+        "user",
+    ),
+    Case(
+        lambda _: SearchLogs(colonyname=COLONY, text="work", days=1, count=9),
+        shapes.many(shapes.LOG),
+        "user",
+    ),
+]
+
+
+def _type_of(case: Case) -> str:
+    made = case.make(_Anything())  # pyright: ignore[reportArgumentType]
+    return made.msgtype()
+
+
+class _Anything:
+    def __getattr__(self, name: str) -> str:
+        return name
+
+
+BY_TYPE = {_type_of(case): case for case in CASES}
+
+MEMBERS = {"user", "approved", "approved too"}
+MAY = {
+    Access.ANYONE: set(WHO),
+    Access.SERVER_OWNER: {"server owner"},
+    Access.COLONY_OWNER: {"colony owner"},
+    Access.MEMBER: MEMBERS,
+    Access.NEWCOMER: MEMBERS | {"pending"},
+    Access.EXECUTOR: {"approved", "approved too"},
+    Access.OBJECT: MEMBERS,
+}
+
+
+def test_every_route_has_a_case_and_every_case_a_route():
+    assert sorted(_type_of(case) for case in CASES) == sorted(ROUTES)
+
+
+def test_every_typed_message_is_served():
+    assert set(messages.TYPED) == set(ROUTES)
+
+
+def test_every_route_says_what_it_does():
+    for route in ROUTES.values():
+        assert route.summary.endswith(".")
+
+
+@pytest.mark.parametrize("kind", ROUTES)
+@virtual
+async def test_who_may_is_answered_in_the_right_shape(kind: str) -> None:
+    case = BY_TYPE[kind]
+    async with world() as made:
+        await made.populate()
+        await made.employ()
+        answer = await made.answer(case.make(made), WHO[case.caller])
+        assert answer.status == 200, answer.body
+        sent = scan(answer.body)
+        expected = "pausestatusreplymsg" if kind == "getpausestatusmsg" else kind
+        assert (sent["payloadtype"], sent["error"]) == (expected, False)
+        reply = parse_reply(answer.body)
+        assert isinstance(reply, bytes)
+        assert case.shape(scan(reply)), reply
+        if isinstance(scan(reply), list):
+            assert scan(reply), "an empty list proves no shape"
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, route in ROUTES.items() if route.access is not Access.ANYONE]
+)
+@virtual
+async def test_who_may_not_is_refused_and_changes_nothing(kind: str) -> None:
+    route, case = ROUTES[kind], BY_TYPE[kind]
+    async with world() as made:
+        await made.populate()
+        await made.employ()
+        before = await made.dump()
+        message = case.make(made)
+        refused = [WHO[who] for who in WHO if who not in MAY[route.access]]
+        failures = [(await made.refuse(message, identity)).failure for identity in refused]
+        assert await made.dump() == before
+    if route.access is Access.OBJECT:
+        assert {(failure.status, failure.code) for failure in failures} == {(404, "not_found")}
+    else:
+        assert {(failure.status, failure.code) for failure in failures} == {(403, "access_denied")}
+        assert all("Access denied" in failure.message for failure in failures)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind, route in ROUTES.items() if route.access is Access.ANYONE]
+)
+@virtual
+async def test_anyone_needs_no_signature(kind: str) -> None:
+    async with world() as made:
+        answer = await made.dispatch.answer(pack_request(BY_TYPE[kind].make(made), None))
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind, route in ROUTES.items() if route.access in (Access.MEMBER, Access.NEWCOMER)],
+)
+@virtual
+async def test_every_kind_of_member_may(kind: str) -> None:
+    for who in MAY[ROUTES[kind].access]:
+        async with world() as made:
+            await made.populate()
+            await made.employ()
+            await made.call(BY_TYPE[kind].make(made), WHO[who])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "closesuccessfulmsg",
+        "closefailedmsg",
+        "setoutputmsg",
+        "addattributemsg",
+        "addlogmsg",
+        "addexecutorlogmsg",
+        "addfunctionmsg",
+        "removefunctionmsg",
+    ],
+)
+@virtual
+async def test_an_executor_may_not_speak_for_another(kind: str) -> None:
+    async with world() as made:
+        await made.populate()
+        await made.employ()
+        before = await made.dump()
+        refused = await made.refuse(BY_TYPE[kind].make(made), key("ben"))
+        assert refused.failure.status == 403
+        assert await made.dump() == before
+
+
+@pytest.mark.parametrize("kind", sorted(messages.UNSUPPORTED))
+@virtual
+async def test_what_is_not_served_yet_says_so(kind: str) -> None:
+    async with world() as made:
+        await made.populate()
+        before = await made.dump()
+        body = _bare(kind, key("ada"))
+        failure = parse_reply((await made.dispatch.answer(body)).body)
+        assert isinstance(failure, Failure)
+        assert (failure.status, failure.code) == (501, "not_supported")
+        assert await made.dump() == before
+
+
+def _bare(kind: str, identity: Identity) -> bytes:
+    message = msgspec.defstruct("Bare", [], bases=(Message,), tag=kind, kw_only=True)
+    return pack_request(message(), identity)
