@@ -84,6 +84,23 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+class LoopThread(NamedTuple):
+    """The first thread of a process: CPU seconds it had, and seconds it waited for a core."""
+
+    work_s: float
+    queued_s: float
+
+
+def loop_thread(pid: int) -> LoopThread:
+    """Read the scheduler's account of the event loop's thread; nothing where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text()
+    except FileNotFoundError:
+        return LoopThread(0.0, 0.0)
+    work_ns, queued_ns, _slices = map(int, text.split())
+    return LoopThread(work_ns / 1e9, queued_ns / 1e9)
+
+
 def resident_kb(pid: int) -> int:
     """Resident memory, counted exactly (the figure in /proc/PID/status is an estimate)."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

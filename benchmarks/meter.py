@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import math
 import time
+from dataclasses import dataclass
 
-from benchmarks.machine import Busy, busy, cpu_seconds
+from benchmarks.machine import Busy, LoopThread, busy, cpu_seconds, loop_thread
 from benchmarks.place import Server
 from benchmarks.rows import Row
 
@@ -17,55 +18,69 @@ DISTURBED_CORES = 0.15  # more than this taken by others: the figure is flagged 
 class Meter:
     """Measures between `start` and `stop`; the collector of the generator rests meanwhile."""
 
-    __slots__ = ("_busy", "_generator", "_pid", "_profiler", "_server", "_wall")
+    __slots__ = ("_busy", "_generator", "_loop", "_name", "_pid", "_profiler", "_server", "_wall")
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, name: str = "run") -> None:
+        """`name` is for the file of a profile."""
+        self._name = name
         self._pid = server.pid
         self._profiler = server.profiler
         self._wall = 0.0
         self._server = 0.0
         self._generator = 0.0
         self._busy = Busy(0.0, 0.0)
+        self._loop = LoopThread(0.0, 0.0)
 
     def start(self) -> None:
         """Begin."""
         if self._profiler is not None:
-            self._profiler.start()
+            self._profiler.start(self._name)
         gc.collect()
         gc.freeze()
         gc.disable()
         self._busy = busy()
         self._server = cpu_seconds(self._pid)
+        self._loop = loop_thread(self._pid)
         self._generator = time.process_time()
         self._wall = time.perf_counter()
 
     def stop(self) -> Used:
         """End, and what was used."""
-        wall = time.perf_counter() - self._wall
-        generator = time.process_time() - self._generator
-        server = cpu_seconds(self._pid) - self._server
+        wall_s = time.perf_counter() - self._wall
+        generator_s = time.process_time() - self._generator
+        server_s = cpu_seconds(self._pid) - self._server
+        loop = loop_thread(self._pid)
         now = busy()
         gc.enable()
         gc.unfreeze()
         if self._profiler is not None:
             self._profiler.stop()
-        others = now.work_s - self._busy.work_s - server - generator
-        return Used(wall, server, generator, max(0.0, others), now.steal_s - self._busy.steal_s)
+        others_s = now.work_s - self._busy.work_s - server_s - generator_s
+        return Used(
+            wall_s=wall_s,
+            server_s=server_s,
+            loop_s=loop.work_s - self._loop.work_s,
+            queued_s=loop.queued_s - self._loop.queued_s,
+            generator_s=generator_s,
+            others_s=max(0.0, others_s),
+            steal_s=now.steal_s - self._busy.steal_s,
+        )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """Seconds of wall time, and of CPU by whom."""
+    """Seconds of wall time, and of CPU by whom.
 
-    __slots__ = ("generator_s", "others_s", "server_s", "steal_s", "wall_s")
+    Of the server's, `loop_s` went to the event loop's thread; `queued_s` it waited for a core.
+    """
 
-    def __init__(
-        self, wall_s: float, server_s: float, generator_s: float, others_s: float, steal_s: float
-    ) -> None:
-        self.wall_s = wall_s
-        self.server_s = server_s
-        self.generator_s = generator_s
-        self.others_s = others_s
-        self.steal_s = steal_s
+    wall_s: float
+    server_s: float
+    loop_s: float
+    queued_s: float
+    generator_s: float
+    others_s: float
+    steal_s: float
 
     def metrics(self, operations: int = 0) -> dict[str, float]:
         """Cores that each kept busy on average, and CPU an operation."""
@@ -73,12 +88,15 @@ class Used:
         found = {
             "wall_s": self.wall_s,
             "server_cores": self.server_s / wall,
+            "loop_cores": self.loop_s / wall,
+            "loop_queued_cores": self.queued_s / wall,
             "generator_cores": self.generator_s / wall,
             "others_cores": self.others_s / wall,
             "steal_cores": self.steal_s / wall,
         }
         if operations:
             found["server_us_each"] = self.server_s / operations * 1e6
+            found["loop_us_each"] = self.loop_s / operations * 1e6
             found["generator_us_each"] = self.generator_s / operations * 1e6
         return found
 

@@ -51,6 +51,7 @@ MUSTS = (
 SHOWN = {
     "drain": "rate_s",
     "headroom": "rate_s",
+    "kinds": "rate_s",
     "parked": "all_ms",
     "coldstart": "first_answer_s",
 }

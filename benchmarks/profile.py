@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-_RATE_HZ = 400
+_RATE_HZ = 200
 _STOP_TIMEOUT_S = 20.0
 _SHOWN = 25
 
@@ -26,13 +26,13 @@ class Profiler:
         self._serial = 0
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, name: str) -> None:
         """Begin a sample file."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._serial += 1
-        path = self._folder / f"{self._pid}-{self._serial}.folded"
+        path = self._folder / f"{self._pid}-{self._serial}-{name}.folded"
         program = shutil.which("py-spy") or str(Path(sys.executable).with_name("py-spy"))
-        flags = ["--nonblocking", "--threads", "--rate", str(_RATE_HZ), "--duration", "600"]
+        flags = ["--threads", "--rate", str(_RATE_HZ), "--duration", "600"]
         command = [program, "record", "--pid", str(self._pid), *flags]
         command += ["--format", "raw", "--output", str(path)]
         self._process = subprocess.Popen(

@@ -9,7 +9,7 @@ from benchmarks.rows import Spread, Summary
 
 _TITLES = (
     "benchmark", "metric", "must", "reached", "min - max", "reference",
-    "", "server us", "server", "generator", "others",
+    "", "server us", "loop us", "server", "loop", "generator", "others",
 )  # fmt: skip
 
 
@@ -64,7 +64,14 @@ def _figures(summary: Summary, metric: str, must: Must | None) -> tuple[str, ...
 
 
 def _costs(summary: Summary) -> tuple[str, ...]:
-    names = ("server_us_each", "server_cores", "generator_cores", "others_cores")
+    names = (
+        "server_us_each",
+        "loop_us_each",
+        "server_cores",
+        "loop_cores",
+        "generator_cores",
+        "others_cores",
+    )
     return tuple(_optional(summary.metrics.get(name)) for name in names)
 
 

@@ -69,7 +69,7 @@ def _metrics(rounds: list[_Drained]) -> dict[str, float]:
         "failures": float(sum(each.tally.failures.total() for each in rounds)),
         "wall_s": seconds,
     }
-    for name in ("server_cores", "generator_cores", "others_cores"):
+    for name in ("server_cores", "loop_cores", "generator_cores", "others_cores"):
         metrics[name] = sum(each.used[name] * each.whole_s for each in rounds) / seconds
     metrics["server_us_each"] = metrics["server_cores"] * seconds / total * 1e6
     return metrics
