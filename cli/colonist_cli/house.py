@@ -101,7 +101,7 @@ async def house(place: Place, plan: Plan) -> AsyncGenerator[House]:
             executor_type=EXECUTOR_TYPE,
         )
         broker = await stack.enter_async_context(embedded_broker(port=plan.broker_port))
-        await stack.enter_async_context(_bridge(server.url, broker))
+        await stack.enter_async_context(bridge_for(server.url, broker))
         over_http = await stack.enter_async_context(_over_http(server.url, place, plan))
         over_mqtt = await stack.enter_async_context(_over_mqtt(broker, place, plan))
         place.write(notes(server.url, broker.url, plan.colony))
@@ -122,7 +122,8 @@ def notes(server: str, broker: str, colony: str) -> Notes:
 
 
 @asynccontextmanager
-async def _bridge(server: str, broker: EmbeddedBroker) -> AsyncGenerator[Bridge]:
+async def bridge_for(server: str, broker: EmbeddedBroker) -> AsyncGenerator[Bridge]:
+    """A bridge with an account at the broker, for the length of the block."""
     account, password = broker.add_bridge(BRIDGE)
     config = BridgeConfig(
         name=BRIDGE,
@@ -131,6 +132,7 @@ async def _bridge(server: str, broker: EmbeddedBroker) -> AsyncGenerator[Bridge]
         username=account,
         password=password,
         retry_after_s=0.5,
+        reconnect_cap_s=2.0,
     )
     async with HttpTransport(server, max_connections=1000) as transport:
         bridge = Bridge(config, transport)
