@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -29,7 +30,7 @@ from colonist_bridge.presence import Presence
 from colonist_bridge.state import GatewayState, StatePublisher
 from colonist_bridge.uplink import ServerUplink
 from colonist_client.http import HttpTransport
-from colonist_client.mqtt_connection import BrokerAddress
+from colonist_client.mqtt_connection import BrokerAddress, LinkError
 from colonist_client.mqtt_link import Link
 from colonist_client.retry import Backoff
 from colonist_client.transport import Transport
@@ -115,9 +116,12 @@ class Bridge:
     async def _reply(self, device: str, message: bytes) -> None:
         await self.link.publish(self._topics.device(device, "rep"), message)
 
-    async def _publish_state(self, payload: bytes) -> None:
+    async def _publish_state(self) -> None:
         topic = self._topics.gateway(self._config.name, "state")
-        await self.link.publish(topic, payload, retain=True)
+        connection = await self.link.connection()
+        # On this connection or not at all: the birth on the next one says what is true then.
+        with contextlib.suppress(LinkError):
+            await connection.publish(topic, self.state.current(), retain=True)
 
     async def _log_counts(self) -> None:
         shown: dict[str, int] = {}
@@ -135,6 +139,7 @@ async def run(config: BridgeConfig) -> None:
         config.server_url,
         tls=_tls(config.server_ca_file) if config.server_ca_file else None,
         max_connections=config.max_requests + _SPARE_CONNECTIONS,
+        max_reply_bytes=2 * config.max_reply_bytes,  # so that one a little over is told apart
     ) as transport:
         _log.info("bridge starts: %s", config)
         await Bridge(config, transport).run()

@@ -45,12 +45,12 @@ class StatePublisher:
     def __init__(
         self,
         read: Callable[[], GatewayState],
-        publish: Callable[[bytes], Awaitable[None]],
+        publish: Callable[[], Awaitable[None]],
         *,
         turn_s: float = TURN_S,
         figures_s: float = FIGURES_S,
     ) -> None:
-        """`read` gives the state as it is now."""
+        """`read` gives the state as it is now; `publish` publishes `current` when it can."""
         self._read = read
         self._publish = publish
         self._turn_s = turn_s
@@ -77,7 +77,7 @@ class StatePublisher:
             await self._has_news.wait()
             self._has_news.clear()
             self._has_turned.clear()
-            await self._publish(self.current())
+            await self._publish()
             await asyncio.sleep(self._turn_s)
             await self._until_turned()
 

@@ -38,6 +38,7 @@ class HttpTransport:
         tls: ssl.SSLContext | None = None,
         connect_s: float = CONNECT_S,
         max_connections: int = 64,
+        max_reply_bytes: int | None = None,
     ) -> None:
         """`tls` replaces the machine's trusted authorities. Raises `InvalidValueError`."""
         self.url = check_url(url)
@@ -45,6 +46,7 @@ class HttpTransport:
         self._tls = tls
         self._connect_s = connect_s
         self._max_connections = max_connections
+        self._max_reply_bytes = max_reply_bytes or MAX_REPLY_BYTES
         self._session: aiohttp.ClientSession | None = None
         self._open: set[asyncio.Timeout] = set()
         self._is_closed = False
@@ -112,8 +114,10 @@ class HttpTransport:
         received = bytearray()
         async for chunk in response.content.iter_any():
             received += chunk
-            if len(received) > MAX_REPLY_BYTES:
-                raise UnreachableError(f"{self.url}: the reply is over {MAX_REPLY_BYTES} bytes")
+            if len(received) > self._max_reply_bytes:
+                raise UnreachableError(
+                    f"{self.url}: the reply is over {self._max_reply_bytes} bytes"
+                )
         if received.lstrip().startswith(b"{"):
             return bytes(received)
         raise UnreachableError(f"{self.url}: {_stranger(response)}")

@@ -209,3 +209,22 @@ async def _failure(device: Device, message: Message, *, wait_s: float) -> str:
         return repr(await device.ask(message, wait_s=wait_s))
     except UnreachableError as error:
         return str(error)
+
+
+async def test_what_a_bridge_says_after_an_outage_is_true_then(
+    mosquitto: Broker, mosquitto_place: Place
+) -> None:
+    anna = identity("anna").id
+    async with rig(mosquitto_place) as r:
+        await mosquitto.kill()
+        await eventually(lambda: not r.bridge.link.is_up)
+        r.bridge.uplink.is_up = False
+        r.bridge.state.turned()
+        await eventually(lambda: not r.bridge.state._has_news.is_set())  # it waits for the broker
+        r.bridge.uplink.is_up = True
+        await mosquitto.start()
+        await eventually(lambda: r.bridge.link.is_up)
+        r.bridge.state.turned()
+        async with wire(mosquitto_place, anna, f"{TOPICS.prefix}/gw/+/state") as at_anna:
+            said = await at_anna.next_json()
+            assert (said["uplink"], said["conn"]) == ("up", r.bridge.link.connects)

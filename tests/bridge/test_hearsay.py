@@ -88,7 +88,7 @@ async def test_state_is_published_once_a_second_for_turns_and_rarely_for_figures
     said: list[float] = []
     loop = asyncio.get_running_loop()
 
-    async def publish(_payload: bytes) -> None:
+    async def publish() -> None:
         said.append(round(loop.time()))
 
     publisher = StatePublisher(_state, publish)
