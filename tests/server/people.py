@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from colonist_protocol.attribute import AddAttribute, Attribute, AttributeType
-from colonist_protocol.colony import AddColony, Colony
+from colonist_protocol.colony import AddColony, Colony, GetColonyStatistics
 from colonist_protocol.executor import (
     AddExecutor,
     ApproveExecutor,
@@ -21,7 +21,13 @@ from colonist_protocol.function import AddFunction, Function
 from colonist_protocol.identity import Identity
 from colonist_protocol.log import AddLog
 from colonist_protocol.message import Message
-from colonist_protocol.process import CancelProcess, CloseFailed, Process, SubmitFunctionSpec
+from colonist_protocol.process import (
+    CancelProcess,
+    CloseFailed,
+    GetProcesses,
+    Process,
+    SubmitFunctionSpec,
+)
 from colonist_protocol.user import AddUser, User
 from colonist_server.store.interface import Store
 from tests.support.memory_store import MemoryStore
@@ -127,6 +133,19 @@ class World(Bench):
         self.function = (await self.call(function_of("ada"), key("ada")))["functionid"]
         await self.call(AddLog(processid=self.running, message="at work"), key("ada"))
 
+    async def list(self, state: int, *, count: int = 100, **filters: str) -> list[str]:
+        """Ids of processes in a state, in the order of the reply."""
+        message = GetProcesses(colonyname=COLONY, count=count, state=state, **filters)
+        return [process["processid"] for process in await self.call(message, key("ada"))]
+
+    async def read(self, process: str) -> Process:
+        """A process as a member sees it."""
+        return await self.get("ada", process)
+
+    async def statistics(self) -> dict[str, int]:
+        """What the colony counts."""
+        return await self.call(GetColonyStatistics(colonyname=COLONY), key("ada"))
+
     async def dump(self) -> dict[bytes, bytes]:
         """All that is stored."""
         page = await self.rooms.members._writes.range(b"")
@@ -158,3 +177,18 @@ async def world(store: Store | None = None, **settings: Any) -> AsyncGenerator[W
     """A server's rooms with nobody in them yet."""
     async with MemoryStore() as empty, bench(store or empty, **settings) as made:
         yield World(made.dispatch)
+
+
+class Crash(Exception):
+    """The server's process ends without a chance to finish anything."""
+
+
+@asynccontextmanager
+async def crashing(store: Store, **settings: Any) -> AsyncGenerator[World]:
+    """A server that dies at the end of the block."""
+    try:
+        async with world(store, **settings) as made:
+            yield made
+            raise Crash  # noqa: TRY301 - from where the block ends
+    except* Crash:
+        pass

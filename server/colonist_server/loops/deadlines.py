@@ -46,7 +46,7 @@ class Deadlines:
         """Note a deadline."""
         if row.deadline_ns:
             left_s = (row.deadline_ns - self._clock.now_ns()) / SECOND_NS
-            self._push(self._clock.monotonic() + left_s, row)
+            self._push(self._clock.monotonic() + left_s, row, row.deadline_ns)
 
     def row_ended(self, row: Row) -> None:
         """Its entry is dropped when it rings."""
@@ -65,22 +65,22 @@ class Deadlines:
             await self._due.wait()
             self._due.clear()
             async with asyncio.TaskGroup() as group:
-                for row in self._pop_due():
-                    group.create_task(self._expire(row))
+                for row, deadline_ns in self._pop_due():
+                    group.create_task(self._expire(row, deadline_ns))
             self._arm()
 
-    async def _expire(self, row: Row) -> None:
+    async def _expire(self, row: Row, deadline_ns: int) -> None:
         try:
-            await self._processes.expire(row)
+            await self._processes.expire(row, deadline_ns)
         except ConflictError:
             return  # it moved on just now
         except ColonistError as error:
             log.warning("deadline of process=%s not kept, trying again: %s", row.id, error)
-            self._push(self._clock.monotonic() + RETRY_S, row)
+            self._push(self._clock.monotonic() + RETRY_S, row, deadline_ns)
 
-    def _push(self, due: float, row: Row) -> None:
+    def _push(self, due: float, row: Row, deadline_ns: int) -> None:
         self._number += 1
-        heappush(self._heap, (due, self._number, row.deadline_ns, row))
+        heappush(self._heap, (due, self._number, deadline_ns, row))
         if len(self._heap) > 2 * len(self._view.rows) + _SLACK:
             self._heap = [entry for entry in self._heap if self._is_current(entry)]
             heapify(self._heap)
@@ -91,14 +91,14 @@ class Deadlines:
         _, _, deadline_ns, row = entry
         return row.deadline_ns == deadline_ns and self._view.rows.get(row.pid) is row
 
-    def _pop_due(self) -> list[Row]:
-        rows: list[Row] = []
+    def _pop_due(self) -> list[tuple[Row, int]]:
+        due: list[tuple[Row, int]] = []
         now = self._clock.monotonic()
-        while self._heap and self._heap[0][0] <= now and len(rows) < BATCH:
+        while self._heap and self._heap[0][0] <= now and len(due) < BATCH:
             entry = heappop(self._heap)
             if self._is_current(entry):
-                rows.append(entry[3])
-        return rows
+                due.append((entry[3], entry[2]))
+        return due
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -17,7 +17,7 @@ from colonist_server.repo.members import Members
 from colonist_server.repo.records import decode_heard, encode
 from colonist_server.repo.view import Colony
 from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Guard, Put
+from colonist_server.store.interface import Delete, Guard, Put
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Presence:
         self._node = node
         self._every_s = every_s
         self._stale_ns = int(stale_s * SECOND_NS)
-        self._stored = 0
+        self._stored = (0, 0)
 
     async def load(self) -> None:
         """Take over what was stored."""
@@ -75,17 +75,30 @@ class Presence:
             for executor in colony.executors.values()
             if executor.heard_ns
         }
-        newest = max(heard.values(), default=0)
-        if newest <= self._stored:
+        # Somebody was heard, or a colony was removed.
+        state = (max(heard.values(), default=0), len(heard))
+        if state == self._stored:
             return
         entries = list(heard.items())
-        for start in range(0, len(entries), EXECUTORS_PER_RECORD):
+        starts = range(0, len(entries), EXECUTORS_PER_RECORD)
+        for number, start in enumerate(starts):
             part = dict(entries[start : start + EXECUTORS_PER_RECORD])
-            key = keys.heard_part(self._node, start // EXECUTORS_PER_RECORD)
-            before = await self._writes.read(key)
-            guard = Guard(key, before.modified if before is not None else 0)
-            await self._writes.commit([guard], [Put(key, encode(part))])
-        self._stored = newest
+            await self._write(keys.heard_part(self._node, number), part)
+        await self._forget_parts(len(starts))
+        self._stored = state
+
+    async def _write(self, key: bytes, part: dict[bytes, int]) -> None:
+        before = await self._writes.read(key)
+        guard = Guard(key, before.modified if before is not None else 0)
+        await self._writes.commit([guard], [Put(key, encode(part))])
+
+    async def _forget_parts(self, count: int) -> None:
+        """Delete the parts beyond the first `count`."""
+        stored = await self._writes.range(keys.heard_of(self._node), keys_only=True)
+        kept = {keys.heard_part(self._node, number) for number in range(count)}
+        for item in stored.items:
+            if item.key not in kept:
+                await self._writes.commit([Guard(item.key, item.modified)], [Delete(item.key)])
 
     async def reap(self) -> None:
         """Unregister executors that nobody has heard for too long and that hold no work."""

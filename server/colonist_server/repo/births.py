@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import msgspec
 
 from colonist_protocol import codec
+from colonist_protocol.attribute import AttributeType, attribute_id
 from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.process import SubmitFunctionSpec
 from colonist_server.repo import keys
 from colonist_server.repo.records import Birth, decode_birth
 from colonist_server.repo.writes import Writes
+from colonist_server.store.interface import Item
 
 _OVERHEAD_BYTES = 400
 
@@ -46,6 +48,7 @@ class Births:
 
     def remember(self, pid: bytes, birth: Submitted) -> None:
         """Keep a birth, and let go of the least used ones."""
+        self.forget(pid)
         self._cache[pid] = birth
         self._bytes += len(birth.spec) + _OVERHEAD_BYTES
         while self._bytes > self._limit_bytes and len(self._cache) > 1:
@@ -80,6 +83,13 @@ class Births:
                     read[pid] = _restore(decode_birth(item.value))
                     self.remember(pid, read[pid])
         return [read.get(pid) or self.known(pid) for pid in pids]
+
+
+def env_ids(item: Item) -> list[str]:
+    """The ids of the attributes that a stored birth's `env` entries are."""
+    pid = item.key[len(keys.BIRTH) :].hex()
+    names = [name for name, _ in _restore(decode_birth(item.value)).env]
+    return [attribute_id(pid, name, AttributeType.ENV) for name in names]
 
 
 def _restore(birth: Birth) -> Submitted:

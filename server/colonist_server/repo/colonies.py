@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from colonist_protocol.errors import AccessError, ExistsError
 from colonist_server.repo import keys
+from colonist_server.repo.births import env_ids
 from colonist_server.repo.clock import Entropy
-from colonist_server.repo.records import ColonyRecord, encode
+from colonist_server.repo.records import ColonyRecord, decode_executor, decode_user, encode
 from colonist_server.repo.view import Colony, View
 from colonist_server.repo.writes import Plan, Writes
-from colonist_server.store.interface import Delete, DeleteRange, Guard, Put
+from colonist_server.store.interface import (
+    MAX_OPS,
+    Delete,
+    DeleteRange,
+    Guard,
+    Item,
+    Op,
+    Put,
+    Range,
+)
 
 log = logging.getLogger(__name__)
 
-IDENTITIES_PER_COMMIT: Final = 100
+_PAGE: Final = 50
+
+Elsewhere = Callable[[Item], list[bytes]]
+"""The keys outside of a colony's tag that an item in it accounts for."""
 
 
 class Colonies:
@@ -84,18 +98,67 @@ class Colonies:
         await self.sweep(colony.tag)
 
     async def sweep(self, tag: bytes) -> None:
-        """Delete all that a removed colony left; interrupted, it is done again at the next start."""
+        """Delete all that a removed colony left; the next start finishes what a stop interrupts.
+
+        The live parts go first: nothing can be added to a process without its live part.
+        """
         mark = await self._writes.read(keys.remains(tag))
         if mark is None:
             return
+        revision = await self._writes.commit(
+            [Guard(mark.key, mark.modified)], [Put(mark.key, b""), DeleteRange(keys.LIVE + tag)]
+        )
+        if revision is None:
+            return  # another sweep is at it
+        for prefix, elsewhere in _elsewhere(tag).items():
+            await self._sweep_range(prefix + tag, elsewhere)
         ops = [DeleteRange(prefix + tag) for prefix in keys.BY_TAG]
-        await self._writes.commit([Guard(mark.key, mark.modified)], [Delete(mark.key), *ops])
+        await self._writes.commit([Guard(mark.key, revision)], [Delete(mark.key), *ops])
         log.info("swept colony=%s", tag.hex())
+
+    async def _sweep_range(self, prefix: bytes, elsewhere: Elsewhere) -> None:
+        """Delete what items account for elsewhere, together with them."""
+        after = b""
+        while True:
+            page = await self._writes.range(prefix, after=after, limit=_PAGE)
+            guards, ops, after = _batch(page, elsewhere)
+            if guards:
+                await self._writes.commit(guards, ops)
+            elif not page.more:
+                return
 
     async def sweep_remains(self) -> None:
         """Finish the removals that a stop interrupted."""
         for item in (await self._writes.range(keys.REMAINS, keys_only=True)).items:
             await self.sweep(item.key[len(keys.REMAINS) :])
+
+
+def _elsewhere(tag: bytes) -> dict[bytes, Elsewhere]:
+    """By prefix: identities of members, and the index of attributes."""
+    return {
+        keys.EXECUTOR: lambda item: [keys.identity(decode_executor(item.value).id, tag)],
+        keys.USER: lambda item: [keys.identity(decode_user(item.value).id, tag)],
+        keys.ATTRIBUTE: lambda item: [
+            keys.attribute_index(item.key[-keys.ATTRIBUTE_BYTES :].hex())
+        ],
+        keys.BIRTH: lambda item: [keys.attribute_index(id) for id in env_ids(item)],
+    }
+
+
+def _batch(page: Range, elsewhere: Elsewhere) -> tuple[list[Guard], list[Op], bytes]:
+    """Deletes for as many items as one commit holds; then the last key that was looked at."""
+    guards: list[Guard] = []
+    ops: list[Op] = []
+    after = b""
+    for item in page.items:
+        others = elsewhere(item)
+        if len(ops) + 1 + len(others) > MAX_OPS:
+            break
+        after = item.key
+        if others:
+            guards.append(Guard(item.key, item.modified))
+            ops += [Delete(item.key), *map(Delete, others)]
+    return guards, ops, after
 
 
 def check_there(colony: Colony) -> None:

@@ -166,9 +166,14 @@ def node(name: str) -> bytes:
     return b"n/" + name.encode()
 
 
+def heard_of(name: str) -> bytes:
+    """When a node last heard executors, all parts."""
+    return HEARD + name.encode() + b"/"
+
+
 def heard_part(name: str, part: int) -> bytes:
     """When a node last heard executors, in parts."""
-    return HEARD + name.encode() + b"/" + part.to_bytes(2, "big")
+    return heard_of(name) + part.to_bytes(2, "big")
 
 
 def remains(tag: bytes) -> bytes:

@@ -63,7 +63,10 @@ class Listing:
             return await self._closed(colony, wanted, state)
         rows = colony.queue if state == State.WAITING else colony.running.values()
         rows = (row for row in rows if _matches(row.live(), wanted))
-        return await self._render(colony, [_of_row(row) for row in islice(rows, wanted.count)])
+        shown = [_of_row(row) for row in islice(rows, wanted.count)]
+        if state == State.RUNNING:  # those of one moment were committed in any order
+            shown.sort(key=lambda entry: entry[1].started_ns)
+        return await self._render(colony, shown)
 
     async def history(
         self, colony: Colony, *, state: State, since_ns: int, executor: str
@@ -144,7 +147,7 @@ class Listing:
                     birth,
                     live,
                     out=outputs.get(pid, out) if render.is_empty(out) else out,
-                    errors=closed.errors if closed else (),
+                    errors=render.reasons(closed) if closed else (),
                     attributes=await self.attributes(pid) if has_attributes else (),
                 )
             )

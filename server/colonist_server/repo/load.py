@@ -28,10 +28,23 @@ async def load(writes: Writes) -> Revision:
     revision = writes.store.revision
     for prefix in (*_COLD, keys.LIVE):
         await _load(writes, view, prefix)
+    _settle_running(view)
     for colony in view.colonies.values():
         await _count(writes, colony)
         await _tally(writes, view, colony)
     return revision
+
+
+def _settle_running(view: View) -> None:
+    """Keys do not say in which order processes were started, nor whether anything stands by them.
+
+    What has been assigned before may have attributes and an output.
+    """
+    for row in view.rows.values():
+        row.has_attributes = row.has_output = row.live().attempt > 0
+    for colony in view.colonies.values():
+        started = sorted(colony.running.values(), key=lambda row: row.live().started_ns)
+        colony.running = {row.pid: row for row in started}
 
 
 async def _load(writes: Writes, view: View, prefix: bytes) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -163,10 +164,11 @@ class Processes:
 
     # -- the end of a process
 
-    async def close(
-        self, row: Row, what: What, *, cause: Cause, payload: bytes, errors: tuple[str, ...] = ()
-    ) -> None:
-        """End a process by its assignee's word. Raises `ConflictError`, `AccessError`."""
+    async def close(self, row: Row, what: What, *, cause: Cause, payload: bytes) -> None:
+        """End a process by its assignee's word; result or reasons are read from the `payload`.
+
+        Raises `ConflictError`, `AccessError`.
+        """
 
         def decide() -> Plan:
             self.check_current(row)
@@ -179,7 +181,6 @@ class Processes:
                 now_ns=self._clock.now_ns(),
                 cause=cause,
                 payload=payload,
-                errors=errors,
             )
             return self._end(row, closed)
 
@@ -198,21 +199,19 @@ class Processes:
 
         await self._writes.apply(decide)
 
-    async def expire(self, row: Row) -> None:
-        """Do what the end of its deadline asks for, if it still asks for it."""
+    async def expire(self, row: Row, deadline_ns: int) -> None:
+        """Do what the end of this deadline asks for. Raises `ConflictError` when it was moved."""
 
         def decide() -> Plan:
             self.check_current(row)
             now_ns = self._clock.now_ns()
             live = row.live()
-            if not live.deadline_ns or live.deadline_ns != row.deadline_ns:
+            if live.deadline_ns != deadline_ns:
                 raise ConflictError("the deadline was moved")
             after = expired(live, row.id, now_ns=now_ns)
             return self._end(row, after) if isinstance(after, Closed) else _rewrite(row, after)
 
-        deadline_ns = row.deadline_ns
-        if deadline_ns:
-            await self._writes.apply(decide)
+        await self._writes.apply(decide)
 
     async def orphan(self, row: Row, executor_id: str) -> None:
         """Put a process back into the queue because its executor was removed."""
@@ -311,6 +310,10 @@ class Processes:
             item, closed = await self.closed(pid)
             await self._remove_closed(pid, item, closed)
 
+    async def _try_remove_waiting(self, row: Row) -> None:
+        with suppress(ConflictError):  # it was assigned, or ended, meanwhile
+            await self._remove_waiting(row)
+
     async def _remove_waiting(self, row: Row) -> None:
         birth = await self._births.of(row.pid)
 
@@ -322,9 +325,10 @@ class Processes:
             key = keys.live(row.pid)
             return Plan([Guard(key, row.revision)], [Delete(key), *_traces(row.pid, birth)])
 
-        await self._remove_attributes(row.pid)
         await self._writes.apply(decide)
         self._births.forget(row.pid)
+        if row.has_attributes:
+            await self._remove_attributes(row.pid)
 
     async def _remove_closed(self, pid: bytes, item: Item, closed: Closed) -> None:
         birth = await self._births.of(pid)
@@ -338,7 +342,7 @@ class Processes:
         self._births.forget(pid)
 
     async def _remove_attributes(self, pid: bytes) -> None:
-        """Attributes first, each with its index entry: what is left after a crash is found again."""
+        """Each with its index entry; what a crash leaves goes with the colony."""
         while True:
             page = await self._writes.range(keys.attributes(pid), limit=ATTRIBUTES_PER_COMMIT)
             if not page.items:
@@ -355,11 +359,10 @@ class Processes:
     async def remove_all(self, colony: Colony, states: Sequence[State]) -> None:
         """Remove all processes in some states; never a running one."""
         if State.WAITING in states:
-            for row in list(colony.queue):
-                try:
-                    await self._remove_waiting(row)
-                except ConflictError:
-                    continue  # it was assigned, or ended, meanwhile
+            waiting = list(colony.queue)
+            for start in range(0, len(waiting), REMOVED_AT_ONCE):
+                part = waiting[start : start + REMOVED_AT_ONCE]
+                await _together([self._try_remove_waiting(row) for row in part])
         for state in states:
             if state in FINAL:
                 await self._remove_all_closed(colony, state)
@@ -370,16 +373,29 @@ class Processes:
             page = await self._writes.range(prefix, limit=REMOVED_AT_ONCE, keys_only=True)
             pids = [item.key[-keys.PID_BYTES :] for item in page.items]
             items = await self._writes.read_many([keys.closed(pid) for pid in pids])
-            async with asyncio.TaskGroup() as group:
-                for pid, item in zip(pids, items, strict=True):
-                    if item is not None:
-                        group.create_task(self._remove_closed(pid, item, decode_closed(item.value)))
+            await _together(
+                [
+                    self._remove_closed(pid, item, decode_closed(item.value))
+                    for pid, item in zip(pids, items, strict=True)
+                    if item is not None
+                ]
+            )
             if not page.more:
                 return
 
 
+async def _together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do several things at once. Raises what the first of them raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+
+
 def check_assignee(live: Live, caller: str, refusal: str) -> None:
-    """Raise `AccessError` unless the process is assigned to the caller; `refusal` begins the text."""
+    """Raise `AccessError`, its text begun by `refusal`, unless it is assigned to the caller."""
     if not live.executor:
         raise AccessError(f"{refusal}, process is not assigned")
     if live.executor != caller:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, cast
 
 import msgspec
@@ -11,7 +11,7 @@ from colonist_core.process import Closed, Live, deadline
 from colonist_protocol import codec
 from colonist_protocol.attribute import Attribute, AttributeType, attribute_id
 from colonist_protocol.function_spec import FunctionSpec
-from colonist_protocol.process import FINAL, CloseSuccessful, Process, State
+from colonist_protocol.process import FINAL, CloseFailed, CloseSuccessful, Process, State
 from colonist_protocol.times import to_text
 from colonist_server.repo.births import Submitted
 from colonist_server.repo.records import AttributeRecord
@@ -60,6 +60,13 @@ def result(closed: Closed) -> bytes:
     return output_text(codec.decode(closed.payload, CloseSuccessful, "stored close").out)
 
 
+def reasons(closed: Closed) -> Sequence[str]:
+    """Why a process failed, in its executor's words or in ours."""
+    if closed.live.state != State.FAILED or not closed.payload:
+        return closed.errors
+    return codec.decode(closed.payload, CloseFailed, "stored close").errors
+
+
 def output_text(out: msgspec.Raw) -> bytes:
     """The text of an output; a `null` counts as none."""
     text = bytes(out).strip()
@@ -97,15 +104,10 @@ def _attributes(
     birth: Submitted,
     others: Iterable[tuple[str, AttributeRecord]],
 ) -> list[Attribute]:
-    shown = [
-        attribute(
-            attribute_id(id, key, AttributeType.ENV),
-            id,
-            colony,
-            state,
-            AttributeRecord(AttributeType.ENV, key, value),
-        )
+    """What was set while it ran stands in the place of an entry of `env` with the same id."""
+    records = {
+        attribute_id(id, key, AttributeType.ENV): AttributeRecord(AttributeType.ENV, key, value)
         for key, value in birth.env
-    ]
-    shown.extend(attribute(other, id, colony, state, record) for other, record in others)
-    return shown
+    }
+    records.update(others)
+    return [attribute(each, id, colony, state, record) for each, record in records.items()]

@@ -309,7 +309,10 @@ class View:
 
     def _update_row(self, row: Row, raw: bytes, revision: Revision) -> None:
         live = decode_live(raw)
-        self._displace_row(row)
+        if (
+            row.state != State.RUNNING or live.state != State.RUNNING
+        ):  # redelivered: keeps its place
+            self._displace_row(row)
         row.revision = revision
         row.raw = raw
         row.state = live.state

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from colonist_protocol import log as wire
-from colonist_protocol.errors import AccessError, InvalidValueError, NotFoundError
+from colonist_protocol.errors import (
+    AccessError,
+    InvalidValueError,
+    NotFoundError,
+    TooLargeError,
+)
 from colonist_server.repo import keys
 from colonist_server.rpc.processes import find_row
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
+MAX_LINE_BYTES: Final = 262_144
+"""A line is stored twice in one commit: at its process and at its executor."""
+
 
 async def add(rooms: Rooms, call: Call, message: wire.AddLog) -> Reply:
     """Write a line to a running process; its assignee only."""
+    _check_line(message.message)
     row = await find_row(rooms, message.processid, "Failed to add log")
     await rooms.journal.log(row, message.message, call.cause.who, call.member.name)
     return NOTHING
@@ -20,6 +31,7 @@ async def add_executor(rooms: Rooms, call: Call, message: wire.AddExecutorLog) -
     """Write a line to the caller's own log."""
     if call.executor.name != message.executorname:
         raise AccessError("Failed to add executor log, executor name mismatch")
+    _check_line(message.message)
     await rooms.journal.log_of_executor(call.colony, call.executor.name, message.message)
     return NOTHING
 
@@ -45,6 +57,11 @@ async def search(rooms: Rooms, call: Call, message: wire.SearchLogs) -> Reply:
         call.colony, text=message.text, days=message.days, count=message.count
     )
     return Reply(found)
+
+
+def _check_line(text: str) -> None:
+    if len(text.encode()) > MAX_LINE_BYTES:
+        raise TooLargeError(f"Failed to add log, message is over {MAX_LINE_BYTES} bytes")
 
 
 def _is_here(call: Call, process: str) -> bool:

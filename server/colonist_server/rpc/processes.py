@@ -120,23 +120,23 @@ async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcesses)
 async def close_successful(rooms: Rooms, call: Call, message: wire.CloseSuccessful) -> Reply:
     """Take the assignee's result."""
     _output(bytes(message.out))
-    return await _close(rooms, call, message.processid, What.SUCCEEDED, ())
+    return await _close(rooms, call, message.processid, What.SUCCEEDED)
 
 
 async def close_failed(rooms: Rooms, call: Call, message: wire.CloseFailed) -> Reply:
     """Take the assignee's reasons for giving up."""
     if len(message.errors) > MAX_ERRORS:
         raise InvalidValueError(f"more than {MAX_ERRORS} errors")
-    return await _close(rooms, call, message.processid, What.FAILED, tuple(message.errors))
+    return await _close(rooms, call, message.processid, What.FAILED)
 
 
-async def _close(rooms: Rooms, call: Call, id: str, what: What, errors: tuple[str, ...]) -> Reply:
+async def _close(rooms: Rooms, call: Call, id: str, what: What) -> Reply:
     pid = bytes.fromhex(id)
     row = rooms.view.rows.get(pid)
     if row is None:
         await rooms.processes.refuse_close(pid, what, call.cause)
         return NOTHING
-    await rooms.processes.close(row, what, cause=call.cause, payload=call.payload, errors=errors)
+    await rooms.processes.close(row, what, cause=call.cause, payload=call.payload)
     return NOTHING
 
 
