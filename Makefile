@@ -11,8 +11,8 @@ SEED ?= 0
 demo: run            ## the whole story on this machine, from nothing
 	$(BIN)/colonist demo
 
-up: run              ## a server, a broker and a bridge, ready to use
-	$(BIN)/colonist up
+up: run              ## a whole colony in one process, until Ctrl-C; UP="--port 0" gives it flags
+	$(BIN)/colonist up $(UP)
 
 test: lint types imports cover    ## every gate: exactly what CI runs
 
