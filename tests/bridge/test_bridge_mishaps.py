@@ -35,6 +35,23 @@ async def test_poll_survives_a_killed_broker(mosquitto: Broker, mosquitto_place:
         assert r.colony.seen[anna.id, "assignprocessmsg"] == 1
 
 
+async def test_reply_that_a_frozen_broker_never_acknowledged_is_published_again(
+    mosquitto: Broker, mosquitto_place: Place
+) -> None:
+    async with rig(mosquitto_place) as r, r.device("anna") as anna, asyncio.TaskGroup() as group:
+        poll = group.create_task(anna.ask(ASSIGN, wait_s=LONG_S))
+        await r.colony.until(lambda: r.colony.parked == 1)
+        connection = r.bridge.link._connection
+        assert connection is not None
+        mosquitto.pause()
+        r.colony.give(anna.id, b"{}")
+        await eventually(lambda: bool(connection._waiting))  # handed over, not acknowledged
+        await mosquitto.kill()
+        await mosquitto.start()
+        assert await poll == b"{}"
+        assert r.bridge.counts.of("failed") == 0
+
+
 async def test_poll_held_over_a_dead_broker_is_not_filed_twice(
     mosquitto: Broker, mosquitto_place: Place
 ) -> None:

@@ -11,8 +11,8 @@ from colonist_bridge.presence import Mark
 from colonist_bridge.reply import Reply, read_reply
 from colonist_bridge.screen import Refusal, Request
 from colonist_client.transport import NotSentError, UnreachableError
-from colonist_protocol.envelope import pack_reply
-from colonist_protocol.errors import TooLargeError
+from colonist_protocol.envelope import pack_failure, pack_reply
+from colonist_protocol.errors import NoProcessError, TooLargeError
 from tests.support.clock import virtual
 
 ANNA, BERTA = "a" * 64, "b" * 64
@@ -43,6 +43,11 @@ class Gate:
 
     async def answer(self, body: bytes, payload: bytes = b"{}") -> None:
         made = pack_reply("x", payload)
+        self.open.pop(body).set_result(read_reply(made, max_bytes=10_000))
+        await settled()
+
+    async def refuse(self, body: bytes) -> None:
+        made = pack_failure(NoProcessError("none"))
         self.open.pop(body).set_result(read_reply(made, max_bytes=10_000))
         await settled()
 
@@ -209,6 +214,15 @@ async def test_grant_is_not_published_again_after_a_reboot_or_a_long_time() -> N
         await asyncio.sleep(121)
         await c.take(poll(), Mark("later", 2))
         assert c.gate.forwarded == [b"poll"] * 3
+
+
+@virtual
+async def test_a_poll_that_ended_without_work_is_fetched_anew() -> None:
+    async with case() as c:
+        await c.take(poll(), FIRST)
+        await c.gate.refuse(b"poll")
+        await c.take(poll(), SECOND)
+        assert c.gate.forwarded == [b"poll", b"poll"]
 
 
 @virtual

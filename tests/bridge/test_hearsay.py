@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from colonist_agent.gateways import Gateways
 from colonist_bridge.presence import Mark, Presence, read_mark
 from colonist_bridge.reply import read_reply
 from colonist_bridge.state import GatewayState, StatePublisher
@@ -14,6 +15,7 @@ from colonist_protocol.envelope import pack_reply
 from colonist_protocol.errors import InvalidMessageError, MalformedError
 from tests.support.clock import virtual
 
+GATEWAY = "colonist/v1/gw/edge/state"
 A, B = "a" * 64, "b" * 64
 
 
@@ -123,3 +125,39 @@ def _state() -> GatewayState:
         held=0,
         version="1",
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "is_retained", "has_come_back"),
+    [
+        (None, ("b", 1, "up"), True, False),
+        (None, ("b", 1, "up"), False, True),
+        (None, ("b", 1, "down"), False, False),
+        (("b", 1, "up"), ("b", 1, "up"), False, False),
+        (("b", 1, "up"), ("b", 2, "up"), False, True),
+        (("b", 1, "up"), ("c", 1, "up"), True, True),
+        (("b", 1, "up"), ("b", 1, "down"), False, False),
+        (("b", 1, "down"), ("b", 1, "up"), False, True),
+        (("b", 1, "up"), ("b", 2, "down"), False, False),
+    ],
+)
+def test_when_a_gateway_has_come_back(
+    before: tuple[str, int, str] | None,
+    now: tuple[str, int, str],
+    is_retained: bool,
+    has_come_back: bool,
+) -> None:
+    gateways = Gateways()
+    if before is not None:
+        gateways.has_come_back(GATEWAY, gateway_state(*before), is_retained=True)
+    assert gateways.has_come_back(GATEWAY, gateway_state(*now), is_retained) is has_come_back
+
+
+@given(st.binary())
+def test_what_is_no_gateway_state_is_no_reason_to_send(payload: bytes) -> None:
+    assert not Gateways().has_come_back(GATEWAY, payload, is_retained=False)
+    assert not Gateways().has_come_back("gw/edge/lost", gateway_state("b", 1, "up"), False)
+
+
+def gateway_state(boot: str, conn: int, uplink: str) -> bytes:
+    return json.dumps({"boot": boot, "conn": conn, "uplink": uplink, "more": []}).encode()
