@@ -23,7 +23,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from colonist_client import keyfile
-from colonist_protocol.errors import InvalidValueError
+from colonist_protocol.errors import ColonistError, InvalidValueError
 from colonist_protocol.identity import Identity
 from colonist_protocol.server import Backend, ServerInfo, VersionReply
 from colonist_server.config import ServerConfig
@@ -150,11 +150,10 @@ async def at_work(
             tallies.run(rooms.functions, watcher, config.tallies_every_s),
         ]
         tasks = [group.create_task(loop) for loop in loops]
-        group.create_task(rooms.colonies.sweep_remains())
+        group.create_task(_survive(rooms.colonies.sweep_remains))
         try:
             yield Dispatch(rooms, group.create_task)
-            await presence.store()
-            await _mark_stopped(writes, config.node)
+            await _lay_down(writes, presence, rooms.functions, config.node)
         finally:
             for task in tasks:
                 task.cancel()
@@ -255,6 +254,16 @@ async def _mark_running(writes: Writes, node: str) -> None:
     key = keys.node(node)
     before = await writes.read(key)
     await writes.commit([Guard(key, before.modified if before else 0)], [Put(key, b"")])
+
+
+async def _lay_down(writes: Writes, presence: Presence, functions: Functions, node: str) -> None:
+    """Store what is only in memory; a store that cannot write does not hinder the end."""
+    try:
+        await presence.store()
+        await functions.fold(writes.view.watched_revision)
+        await _mark_stopped(writes, node)
+    except ColonistError as error:
+        log.warning("stopped without laying down: %s", error)
 
 
 async def _mark_stopped(writes: Writes, node: str) -> None:

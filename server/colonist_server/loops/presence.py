@@ -1,7 +1,7 @@
 """Who was heard when: kept in memory, stored once a minute, and stale executors unregistered.
 
-Every signed call of an executor counts as a sign of life, and one that holds an unexpired process
-is never taken for stale (COLONIES-RPC W4).
+Every signed call of an executor counts as a sign of life, and one that waits for work or holds an
+unexpired process is never taken for stale (COLONIES-RPC W4).
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ def _stale(colony: Colony, horizon_ns: int, busy: set[str]) -> list[str]:
         executor.name
         for executor in colony.executors.values()
         if executor.is_approved
+        and not executor.asking
         and 0 < executor.heard_ns < horizon_ns
         and executor.record.id not in busy
     ]

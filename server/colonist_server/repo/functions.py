@@ -36,6 +36,7 @@ class Functions:
                 name=wanted.funcname,
                 description=wanted.description or "",
                 args=tuple(wanted.args or ()),
+                through=self._writes.store.revision,  # what ran before does not count
             )
             if before is not None:
                 record = msgspec.structs.replace(

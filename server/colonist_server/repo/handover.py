@@ -26,12 +26,12 @@ from colonist_protocol.errors import (
     NoProcessError,
 )
 from colonist_protocol.process import State
-from colonist_server.repo import keys
+from colonist_server.repo import chain, keys
 from colonist_server.repo.clock import Clock, Timer
-from colonist_server.repo.records import ExecutorRecord, decode_live, encode
+from colonist_server.repo.records import ExecutorRecord, decode_live
 from colonist_server.repo.view import Colony, Executor, Row, View
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
-from colonist_server.store.interface import Guard, Put
+from colonist_server.store.interface import Guard
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ class HandOver:
             Guard(ask.executor.key, ask.executor.revision),
             Guard(ask.colony.key, ask.colony.revision),
         )
-        ops = (Put(guards[0].key, encode(after)),)
+        ops = chain.rewrite(row.pid, after)
         try:
             revision = await self._writes.commit(guards, ops)
         except asyncio.CancelledError:
@@ -282,7 +282,7 @@ class HandOver:
                 return
             after = returned(live, row.id, What.UNDELIVERED, now_ns=self._clock.now_ns())
             key = keys.live(pid)
-            if await self._writes.commit([Guard(key, row.revision)], [Put(key, encode(after))]):
+            if await self._writes.commit([Guard(key, row.revision)], chain.rewrite(pid, after)):
                 log.info("undelivered process=%s attempt=%d: back in the queue", row.id, attempt)
                 return
             await self._writes.refresh([key])
@@ -351,7 +351,7 @@ class HandOver:
             Guard(ask.executor.key, ask.executor.revision),
             Guard(ask.colony.key, ask.colony.revision),
         ]
-        if await self._writes.commit(guards, [Put(key, encode(after))]):
+        if await self._writes.commit(guards, chain.rewrite(row.pid, after)):
             return Grant(row.pid, after)
         await self._writes.refresh([guard.key for guard in guards])
         return None

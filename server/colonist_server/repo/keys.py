@@ -7,6 +7,7 @@
 | `x/tag/name`, `u/tag/name`, `f/tag/name/func` | executor, user, function |
 | `p/pid`, `s/pid`, `z/pid` | birth (never rewritten), live part, closed part of a process |
 | `y/tag/kind,state,~ended/pid` | closed processes, newest first, with what lists filter by |
+| `e/pid/n` | older events of a process, from number n on |
 | `o/pid`, `a/pid/attr`, `ai/attr`, `l/pid/attempt,time` | output, attribute, its index, log line |
 | `n/node`, `nh/node/part` | a running node; when its executors were last heard |
 | `m/..` | housekeeping: schema, colonies whose remains are to be swept |
@@ -38,11 +39,24 @@ ENDED: Final = b"y/"
 OUTPUT: Final = b"o/"
 ATTRIBUTE: Final = b"a/"
 LOG: Final = b"l/"
+EVENTS: Final = b"e/"
 HEARD: Final = b"nh/"
 REMAINS: Final = b"m/remains/"
 SCHEMA: Final = b"m/schema"
 
-BY_TAG: Final = (EXECUTOR, USER, FUNCTION, LIVE, BIRTH, CLOSED, ENDED, OUTPUT, ATTRIBUTE, LOG)
+BY_TAG: Final = (
+    EXECUTOR,
+    USER,
+    FUNCTION,
+    LIVE,
+    BIRTH,
+    CLOSED,
+    ENDED,
+    OUTPUT,
+    ATTRIBUTE,
+    LOG,
+    EVENTS,
+)
 
 _KIND_PROCESS: Final = 0
 _END_OF_TIME: Final = 2**64 - 1
@@ -119,6 +133,16 @@ def state_of_ended(key: bytes) -> int:
 def output(pid: bytes) -> bytes:
     """The output that a process was given while it ran."""
     return OUTPUT + pid
+
+
+def events_of(pid: bytes) -> bytes:
+    """All events that moved out of a process's record."""
+    return EVENTS + pid
+
+
+def events(pid: bytes, number: int) -> bytes:
+    """Events from this number on."""
+    return events_of(pid) + number.to_bytes(4, "big")
 
 
 def attributes(pid: bytes) -> bytes:

@@ -39,8 +39,8 @@ class Members:
     async def add_executor(self, colony: Colony, wanted: wire.Executor) -> Executor:
         """Add an executor, PENDING. Raises `ExistsError`.
 
-        A name that was unregistered may be taken again where the server is set so; it starts
-        anew, PENDING, and what it held is free.
+        Where the server is set so, a name may be taken again: it starts anew, PENDING, under the
+        new key; the old one is refused at once, and what it held is free.
         """
         name = wanted.executorname
         record = _record(wanted, self._clock.now_ns())
@@ -71,6 +71,7 @@ class Members:
         await self._writes.apply(decide)
         if old_id:
             await self._free_work(colony, old_id)
+            colony.executors[name].heard_ns = 0
         return colony.executors[name]
 
     async def set_state(self, colony: Colony, name: str, state: ExecutorState) -> None:
@@ -149,7 +150,8 @@ class Members:
 
 
 def find_executor(colony: Colony, name: str) -> Executor:
-    """An executor by name. Raises `NotFoundError`."""
+    """An executor by name. Raises `NotFoundError`, `AccessError` for a colony that is gone."""
+    check_there(colony)
     executor = colony.executors.get(name)
     if executor is None:
         raise NotFoundError(f"Executor with name <{name}> not found, executor is nil")

@@ -35,7 +35,7 @@ from colonist_protocol.errors import (
 )
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import keys
+from colonist_server.repo import chain, keys
 from colonist_server.repo.births import Births, Submitted, submitted
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.handover import Grant, HandOver, Spawn, Waiter
@@ -323,7 +323,8 @@ class Processes:
             if row.state == State.RUNNING:
                 raise ConflictError("Failed to remove process, cannot remove a running process")
             key = keys.live(row.pid)
-            return Plan([Guard(key, row.revision)], [Delete(key), *_traces(row.pid, birth)])
+            traces = _traces(row.pid, birth, row.live())
+            return Plan([Guard(key, row.revision)], [Delete(key), *traces])
 
         await self._writes.apply(decide)
         self._births.forget(row.pid)
@@ -336,7 +337,7 @@ class Processes:
             await self._remove_attributes(pid)
         live = closed.live
         index = keys.ended(pid[: keys.TAG_BYTES], live.state, live.changed_ns, pid)
-        ops = [Delete(item.key), Delete(index), *_traces(pid, birth)]
+        ops = [Delete(item.key), Delete(index), *_traces(pid, birth, live)]
         # A lost race is somebody else's removal: the process is gone either way.
         await self._writes.commit([Guard(item.key, item.modified)], ops)
         self._births.forget(pid)
@@ -447,14 +448,13 @@ def _env_ids(pid: bytes, env: Sequence[str] | dict[str, str]) -> list[str]:
     return [attribute_id(pid.hex(), key, AttributeType.ENV) for key in env]
 
 
-def _traces(pid: bytes, birth: Submitted | None) -> list[Op]:
+def _traces(pid: bytes, birth: Submitted | None, live: Live) -> list[Op]:
     """All else that a process left behind; its log lines stay (section 2.6)."""
     env = [key for key, _ in birth.env] if birth else []
-    ops: list[Op] = [Delete(keys.birth(pid)), Delete(keys.output(pid))]
+    ops: list[Op] = [Delete(keys.birth(pid)), Delete(keys.output(pid)), *chain.forget(pid, live)]
     ops.extend(Delete(keys.attribute_index(id)) for id in _env_ids(pid, env))
     return ops
 
 
 def _rewrite(row: Row, after: Live) -> Plan:
-    key = keys.live(row.pid)
-    return Plan([Guard(key, row.revision)], [Put(key, encode(after))])
+    return Plan([Guard(keys.live(row.pid), row.revision)], chain.rewrite(row.pid, after))

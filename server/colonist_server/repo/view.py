@@ -72,13 +72,17 @@ class Row(msgspec.Struct, eq=False, gc=False):
 
 
 class Executor(msgspec.Struct, eq=False):
-    """An executor as this node knows it; `heard_ns` is presence, held in memory."""
+    """An executor as this node knows it.
+
+    Presence is held in memory: when it was heard, and how many assigns of it are under way.
+    """
 
     key: bytes
     name: str
     record: ExecutorRecord
     revision: Revision
     heard_ns: int = 0
+    asking: int = 0
 
     @property
     def is_approved(self) -> bool:
@@ -309,9 +313,8 @@ class View:
 
     def _update_row(self, row: Row, raw: bytes, revision: Revision) -> None:
         live = decode_live(raw)
-        if (
-            row.state != State.RUNNING or live.state != State.RUNNING
-        ):  # redelivered: keeps its place
+        is_redelivered = row.state == live.state == State.RUNNING
+        if not is_redelivered:  # what is, keeps its place among those that run
             self._displace_row(row)
         row.revision = revision
         row.raw = raw

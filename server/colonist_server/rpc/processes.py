@@ -50,7 +50,13 @@ async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply
         _offered(units.parse_memory, message.availablemem),
     )
     timeout_s = min(message.timeout, MAX_WAIT_S)
-    grant = await rooms.hand_over.assign(Ask(colony, executor, profile, call.cause), timeout_s)
+    executor.asking += 1
+    try:
+        grant = await rooms.hand_over.assign(Ask(colony, executor, profile, call.cause), timeout_s)
+    finally:
+        executor.asking -= 1
+        if executor.record.id == call.cause.who:  # it was there all the time
+            executor.heard_ns = rooms.clock.now_ns()
     try:
         return await _granted(rooms, colony, grant)
     except BaseException:

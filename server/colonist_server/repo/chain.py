@@ -1,0 +1,41 @@
+"""The events of a process: the latest stand in its record, older ones in keys of their own.
+
+So a process that is tried again and again does not grow, and each step writes about as much as the
+one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from colonist_core.process import Live
+from colonist_server.repo import keys
+from colonist_server.repo.records import encode
+from colonist_server.store.interface import DeleteRange, Op, Put
+
+KEPT: Final = 8
+
+
+def rewrite(pid: bytes, live: Live) -> Sequence[Op]:
+    """Write a live record; when it holds more than `KEPT` events, the oldest of them move out."""
+    key = keys.live(pid)
+    if len(live.events) <= KEPT:
+        return (Put(key, encode(live)),)
+    moved, kept = live.events[:KEPT], live.events[KEPT:]
+    return (
+        Put(key, encode(msgspec.structs.replace(live, events=kept))),
+        Put(keys.events(pid, _first(live)), encode(moved)),
+    )
+
+
+def forget(pid: bytes, live: Live) -> Sequence[Op]:
+    """Delete what moved out."""
+    return (DeleteRange(keys.events_of(pid)),) if _first(live) > 1 else ()
+
+
+def _first(live: Live) -> int:
+    """The number of the first event in the record; the birth has number 0 and stands elsewhere."""
+    return live.count - len(live.events)

@@ -1,0 +1,515 @@
+"""What time does: limits, pauses, presence, restarts. In virtual time; nothing here waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from colonist_protocol.colony import (
+    GetPauseStatus,
+    PauseAssignments,
+    RemoveColony,
+    ResumeAssignments,
+)
+from colonist_protocol.executor import (
+    AddExecutor,
+    ApproveExecutor,
+    Executor,
+    ExecutorState,
+    GetExecutor,
+    RejectExecutor,
+    RemoveExecutor,
+)
+from colonist_protocol.function import GetFunctions
+from colonist_protocol.process import CloseSuccessful, Process, RemoveProcess, State
+from colonist_protocol.times import SECOND_NS, from_text
+from colonist_server.store.interface import Guard, Op, Revision
+from tests.server.people import World, crashing, function_of, world
+from tests.support.clock import virtual
+from tests.support.memory_store import MemoryStore
+from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, TYPE, Refused, key, settle
+
+ADA, BEN, UMA = key("ada"), key("ben"), key("uma")
+
+
+class HeldStore(MemoryStore):
+    """Commits wait at a gate before they are looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        await self.gate.wait()
+        return await super().commit(guards, ops)
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def parked(made: World, name: str, timeout: int = 100) -> asyncio.Task[Process]:
+    """An assign that waits."""
+    before = made.rooms.hand_over.parked()
+    task = asyncio.create_task(made.assign(name, timeout))
+    await settle()
+    assert made.rooms.hand_over.parked() == before + 1
+    return task
+
+
+async def refusal(task: asyncio.Task[Process]) -> tuple[int, str]:
+    """What an assign was refused with."""
+    with pytest.raises(Refused) as refused:
+        await task
+    return refused.value.failure.status, refused.value.failure.code
+
+
+# -- limits
+
+
+@virtual
+async def test_waiting_too_long_fails_on_time_with_the_reason() -> None:
+    async with world() as made:
+        await made.populate()
+        id = (await made.submit("uma", maxwaittime=5)).processid
+        await asyncio.sleep(4.99)
+        assert (await made.read(id)).state == State.WAITING
+        await asyncio.sleep(0.02)
+        process = await made.read(id)
+        assert (process.state, process.errors) == (
+            State.FAILED,
+            ["Maximum waiting time limit exceeded"],
+        )
+        late_ns = from_text(process.endtime) - from_text(process.waitdeadline)
+        assert abs(late_ns) < SECOND_NS // 50
+        assert not process.isassigned
+
+
+@virtual
+async def test_a_limit_on_waiting_ends_with_the_assignment() -> None:
+    async with world() as made:
+        await made.populate()
+        id = (await made.submit("uma", maxwaittime=5)).processid
+        await made.assign("ada")
+        await asyncio.sleep(100)
+        assert (await made.read(id)).state == State.RUNNING
+
+
+@virtual
+async def test_running_too_long_goes_to_somebody_else_until_retries_are_used_up() -> None:
+    async with world() as made:
+        await made.populate()
+        id = (await made.submit("uma", maxexectime=5, maxretries=1)).processid
+        start = now_s()
+        await made.assign("ada")
+        again = await made.assign("ben", timeout=60)
+        assert (again.processid, again.retries) == (id, 1)
+        assert abs(now_s() - start - 5) < 0.05
+        refused = await made.refuse(CloseSuccessful(processid=id), ADA)
+        assert (refused.failure.status, refused.failure.code) == (403, "access_denied")
+        await asyncio.sleep(5.01)
+        process = await made.read(id)
+        assert process.state == State.FAILED
+        assert process.errors == ["Maximum execution time limit exceeded"]
+        assert (process.retries, process.assignedexecutorid) == (1, BEN.id)
+
+
+@virtual
+async def test_what_went_back_refuses_its_late_executor() -> None:
+    async with world() as made:
+        await made.populate()
+        id = (await made.submit("uma", maxexectime=5, maxretries=-1)).processid
+        await made.assign("ada")
+        await asyncio.sleep(6)
+        refused = await made.refuse(CloseSuccessful(processid=id), ADA)
+        assert (refused.failure.status, refused.failure.code) == (403, "access_denied")
+        assert "process is not assigned" in refused.failure.message
+        process = await made.read(id)
+        assert (process.state, process.isassigned, process.assignedexecutorid) == (0, False, "")
+        assert from_text(process.starttime) == 0
+
+
+@virtual
+async def test_a_requeued_process_keeps_its_place_and_waits_anew() -> None:
+    async with world() as made:
+        await made.populate()
+        first = (await made.submit("uma", maxexectime=5, maxwaittime=50, maxretries=9)).processid
+        second = (await made.submit("uma")).processid
+        await made.assign("ada")
+        await asyncio.sleep(6)
+        assert await made.list(State.WAITING) == [first, second]
+        process = await made.read(first)
+        left_ns = from_text(process.waitdeadline) - from_text(process.submissiontime)
+        assert abs(left_ns - 55 * SECOND_NS) < SECOND_NS // 50
+        assert (await made.assign("ben")).processid == first
+
+
+@pytest.mark.parametrize("is_down_s", [1, 60])
+@virtual
+async def test_deadlines_are_kept_over_a_restart(is_down_s: float) -> None:
+    async with MemoryStore() as store:
+        async with world(store) as made:
+            await made.populate()
+            waits = (await made.submit("uma", maxwaittime=10)).processid
+            await made.submit("uma", maxexectime=10, priority=9)
+            runs = (await made.assign("ada")).processid
+        await asyncio.sleep(is_down_s)
+        async with world(store) as made:
+            await settle()
+            if is_down_s < 10:
+                assert (await made.read(waits)).state == State.WAITING
+                await asyncio.sleep(10.01 - is_down_s)
+            await settle()
+            for id in (waits, runs):
+                assert (await made.read(id)).state == State.FAILED
+
+
+@virtual
+async def test_hundreds_of_deadlines_at_once_are_all_kept() -> None:
+    async with world() as made:
+        await made.populate()
+        ids = [(await made.submit("uma", maxwaittime=5)).processid for _ in range(1100)]
+        await asyncio.sleep(6)
+        await settle()
+        assert (await made.statistics())["failedprocesses"] == len(ids)
+        assert not made.rooms.view.rows
+
+
+@virtual
+async def test_a_deadline_that_loses_against_an_assignment_does_not_end_it() -> None:
+    async with HeldStore() as store, world(store) as made:
+        await made.populate()
+        id = (await made.submit("uma", maxwaittime=5, maxexectime=100)).processid
+        await asyncio.sleep(4.9)
+        store.gate.clear()
+        assign = asyncio.create_task(made.assign("ada"))
+        await asyncio.sleep(0.2)  # now the deadline has rung too, and waits behind the assign
+        store.gate.set()
+        assert (await assign).processid == id
+        await settle()
+        process = await made.read(id)
+        assert (process.state, process.retries) == (State.RUNNING, 0)
+
+
+@virtual
+async def test_a_deadline_is_kept_once_a_full_disk_has_room_again() -> None:
+    async with MemoryStore() as store, world(store) as made:
+        await made.populate()
+        id = (await made.submit("uma", maxwaittime=5)).processid
+        store.is_full = True
+        await asyncio.sleep(8)
+        assert (await made.read(id)).state == State.WAITING
+        store.is_full = False
+        await asyncio.sleep(1.5)
+        assert (await made.read(id)).state == State.FAILED
+
+
+@virtual
+async def test_a_process_is_tried_for_ever_and_its_record_does_not_grow() -> None:
+    async with world() as made:
+        await made.populate()
+        id = (await made.submit("uma", maxexectime=1, maxretries=-1)).processid
+        sizes = []
+        for _ in range(60):
+            assert (await made.assign("ada", timeout=60)).processid == id
+            sizes.append(len(made.rooms.view.rows[bytes.fromhex(id)].raw))
+        assert max(sizes[10:]) <= max(sizes[:10])
+        await made.close("ada", id)
+        assert (await made.read(id)).retries == 59
+        await made.call(RemoveProcess(processid=id), UMA)
+        assert not [name for name in await made.dump() if bytes.fromhex(id) in name]
+
+
+# -- pause
+
+
+@virtual
+async def test_a_pause_holds_assigns_back_and_a_resume_serves_them() -> None:
+    async with world() as made:
+        await made.populate()
+        await made.call(PauseAssignments(colonyname=COLONY), COLONY_OWNER)
+        await made.call(PauseAssignments(colonyname=COLONY), COLONY_OWNER)
+        id = (await made.submit("uma")).processid
+        waits = [await parked(made, name) for name in ("ada", "ben")]
+        await asyncio.sleep(50)
+        assert not any(task.done() for task in waits)
+        await made.call(ResumeAssignments(colonyname=COLONY), COLONY_OWNER)
+        assert (await waits[0]).processid == id
+        await settle()
+        assert not waits[1].done()
+        second = (await made.submit("uma")).processid
+        assert (await waits[1]).processid == second
+
+
+@virtual
+async def test_assigns_say_that_the_colony_is_paused() -> None:
+    async with world() as made:
+        await made.populate()
+        await made.submit("uma")
+        await made.call(PauseAssignments(colonyname=COLONY), COLONY_OWNER)
+        now = asyncio.create_task(made.assign("ada", -1))
+        assert await refusal(now) == (503, "paused")
+        start = now_s()
+        later = asyncio.create_task(made.assign("ada", 7))
+        assert await refusal(later) == (408, "paused_timeout")
+        assert 7 <= now_s() - start < 7.1
+
+
+@virtual
+async def test_a_pause_outlives_a_restart_and_stops_nothing_else() -> None:
+    async with MemoryStore() as store:
+        async with world(store) as made:
+            await made.populate()
+            running = await made.submit("uma")
+            await made.assign("ada")
+            await made.call(PauseAssignments(colonyname=COLONY), COLONY_OWNER)
+        async with world(store) as made:
+            status = await made.call(GetPauseStatus(colonyname=COLONY), ADA)
+            assert status["ispaused"] is True
+            await made.close("ada", running.processid)
+            waiting = (await made.submit("uma", maxwaittime=5)).processid
+            await asyncio.sleep(6)
+            assert (await made.read(waiting)).state == State.FAILED
+
+
+# -- waiting for work
+
+
+@virtual
+async def test_an_assign_waits_exactly_as_long_as_it_said() -> None:
+    async with world() as made:
+        await made.populate()
+        for timeout in (1, 10, 3600):
+            start = now_s()
+            assert await refusal(asyncio.create_task(made.assign("ada", timeout))) == (
+                404,
+                "no_process",
+            )
+            assert timeout <= now_s() - start < timeout + 0.1
+        assert await refusal(asyncio.create_task(made.assign("ada", -5))) == (404, "no_process")
+        assert await refusal(asyncio.create_task(made.assign("ada", 0))) == (400, "invalid_value")
+
+
+@virtual
+async def test_nobody_waits_longer_than_an_hour() -> None:
+    async with world() as made:
+        await made.populate()
+        start = now_s()
+        assert await refusal(asyncio.create_task(made.assign("ada", 2**62))) == (404, "no_process")
+        assert now_s() - start < 3601
+
+
+@virtual
+async def test_removing_an_executor_frees_its_work_and_wakes_another() -> None:
+    async with world() as made:
+        await made.populate()
+        ids = [(await made.submit("uma")).processid for _ in range(2)]
+        for _ in ids:
+            await made.assign("ada")
+        waits = [await parked(made, "ben") for _ in range(2)]
+        own = await parked(made, "ada")
+        await made.call(RemoveExecutor(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
+        assert sorted([(await task).processid for task in waits]) == sorted(ids)
+        assert await refusal(own) == (403, "access_denied")
+        for id in ids:
+            process = await made.get("ben", id)
+            assert (process.retries, process.assignedexecutorid) == (0, BEN.id)
+        removed = await made.call(GetExecutor(colonyname=COLONY, executorname="ada"), BEN)
+        assert removed["state"] == ExecutorState.UNREGISTERED
+        await made.call(RemoveExecutor(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
+
+
+@virtual
+async def test_who_is_rejected_while_parked_is_told_at_once() -> None:
+    async with world() as made:
+        await made.populate()
+        task = await parked(made, "ada")
+        await made.call(RejectExecutor(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
+        assert await refusal(task) == (403, "access_denied")
+        await made.submit("uma")
+        await made.call(ApproveExecutor(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
+        await made.assign("ada")
+
+
+@virtual
+async def test_who_waits_in_a_removed_colony_is_told_at_once() -> None:
+    async with world() as made:
+        await made.populate()
+        task = await parked(made, "ada")
+        await made.call(RemoveColony(colonyname=COLONY), OWNER)
+        assert await refusal(task) == (403, "access_denied")
+        assert made.rooms.hand_over.parked() == 0
+
+
+# -- registering anew, presence
+
+
+async def _register(made: World, name: str, as_key: str, type: str = TYPE) -> None:
+    executor = Executor(
+        executorid=key(as_key).id, executortype=type, executorname=name, colonyname=COLONY
+    )
+    await made.call(AddExecutor(executor=executor), COLONY_OWNER)
+
+
+@virtual
+async def test_a_name_is_not_taken_again_unless_the_server_is_set_so() -> None:
+    async with world() as made:
+        await made.populate()
+        for name in ("ada", "una", "rex"):
+            with pytest.raises(Refused) as refused:
+                await _register(made, name, "newcomer")
+            assert refused.value.failure.code == "exists"
+
+
+@virtual
+async def test_who_registers_anew_starts_anew() -> None:
+    async with world(may_reregister=True, stale_s=600.0) as made:
+        await made.populate()
+        await made.call(function_of("ada"), ADA)
+        id = (await made.submit("uma")).processid
+        await made.assign("ada")
+        await asyncio.sleep(500)
+        old = await parked(made, "ada", 1000)
+        await _register(made, "ada", "ada's new key", type="other")
+        assert await refusal(old) == (403, "access_denied")
+        executor = await made.call(GetExecutor(colonyname=COLONY, executorname="ada"), BEN)
+        assert (executor["state"], executor["executortype"]) == (ExecutorState.PENDING, "other")
+        assert from_text(executor["lastheardfromtime"]) == 0
+        assert (await made.get("ben", id)).state == State.WAITING
+        assert await made.call(GetFunctions(colonyname=COLONY), BEN) == []
+        new = key("ada's new key")
+        assert (await made.refuse(GetFunctions(colonyname=COLONY), new)).failure.status == 403
+        assert (await made.refuse(GetFunctions(colonyname=COLONY), ADA)).failure.status == 403
+        await made.call(ApproveExecutor(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
+        await made.call(GetFunctions(colonyname=COLONY), new)
+
+
+@virtual
+async def test_who_is_silent_too_long_is_unregistered() -> None:
+    async with world(stale_s=600.0, presence_every_s=60.0) as made:
+        await made.populate()
+        await made.call(GetFunctions(colonyname=COLONY), ADA)
+        await asyncio.sleep(500)
+        await made.call(GetFunctions(colonyname=COLONY), BEN)
+        await asyncio.sleep(200)
+        states = made.colony.executors
+        assert states["ada"].record.state == ExecutorState.UNREGISTERED
+        assert states["ben"].record.state == ExecutorState.APPROVED
+
+
+@virtual
+async def test_who_waits_for_work_is_not_silent() -> None:
+    async with world(stale_s=600.0, presence_every_s=60.0) as made:
+        await made.populate()
+        task = await parked(made, "ada", 3000)
+        await asyncio.sleep(2999.9)
+        assert made.colony.executors["ada"].is_approved
+        assert await refusal(task) == (404, "no_process")
+        await asyncio.sleep(300)
+        assert made.colony.executors["ada"].is_approved
+
+
+@virtual
+async def test_a_server_that_is_set_so_unregisters_nobody() -> None:
+    async with world(stale_s=0.0, presence_every_s=60.0) as made:
+        await made.populate()
+        await made.call(GetFunctions(colonyname=COLONY), ADA)
+        await asyncio.sleep(10_000)
+        assert made.colony.executors["ada"].is_approved
+
+
+@pytest.mark.parametrize("crash", [False, True])
+@virtual
+async def test_when_executors_were_heard_is_known_after_a_restart(crash: bool) -> None:
+    async with MemoryStore() as store:
+        async with (crashing if crash else world)(store, presence_every_s=60.0) as made:
+            await made.populate()
+            await made.call(GetFunctions(colonyname=COLONY), ADA)
+            heard_ns = made.colony.executors["ada"].heard_ns
+            await asyncio.sleep(61)
+        async with world(store) as made:
+            executors = made.colony.executors
+            assert (executors["ada"].heard_ns, executors["rex"].heard_ns) == (heard_ns, 0)
+            shown = await made.call(GetExecutor(colonyname=COLONY, executorname="ada"), BEN)
+            assert from_text(shown["lastheardfromtime"]) == heard_ns // 1000 * 1000
+
+
+@virtual
+async def test_a_full_disk_does_not_end_the_loops() -> None:
+    async with MemoryStore() as store, world(store, presence_every_s=60.0) as made:
+        await made.populate()
+        store.is_full = True
+        await made.call(GetFunctions(colonyname=COLONY), ADA)
+        await asyncio.sleep(200)
+        store.is_full = False
+        await asyncio.sleep(61)
+        assert any(name.startswith(b"nh/") for name in await made.dump())
+
+
+@virtual
+async def test_a_full_disk_at_the_end_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    async with MemoryStore() as store:
+        async with world(store) as made:
+            await made.populate()
+            store.is_full = True
+        assert "internal" not in caplog.text
+        store.is_full = False
+        async with world(store) as made:
+            await made.call(GetFunctions(colonyname=COLONY), ADA)
+
+
+# -- tallies of functions
+
+
+async def _tallies(made: World) -> dict[str, tuple[int, float, float]]:
+    found = await made.call(GetFunctions(colonyname=COLONY), UMA)
+    return {
+        each["funcname"]: (each["counter"], each["avgwaittime"], each["avgexectime"])
+        for each in found
+    }
+
+
+async def _work(made: World, wait_s: float, exec_s: float, funcname: str = "f") -> None:
+    id = (await made.submit("uma", funcname=funcname)).processid
+    await asyncio.sleep(wait_s)
+    await made.assign("ada")
+    await asyncio.sleep(exec_s)
+    await made.close("ada", id)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+@pytest.mark.parametrize("every_s", [0.5, 7.0, 1e6])
+@virtual
+async def test_tallies_are_the_same_over_a_restart(crash: bool, every_s: float) -> None:
+    async with MemoryStore() as store:
+        async with (crashing if crash else world)(store, tallies_every_s=every_s) as made:
+            await made.populate()
+            await _work(made, 50, 50)  # before the function was announced: not counted
+            await made.call(function_of("ada"), ADA)
+            await _work(made, 1, 2)
+            await made.call(function_of("ada"), ADA)  # announced again: goes on counting
+            await _work(made, 3, 6)
+            await _work(made, 99, 99, "unknown")
+            before = await _tallies(made)
+            assert before == {"f": (2, pytest.approx(2), pytest.approx(4))}
+        async with world(store) as made:
+            assert await _tallies(made) == before
+            await _work(made, 2, 1)
+            assert await _tallies(made) == {"f": (3, pytest.approx(2), pytest.approx(3))}
+
+
+@virtual
+async def test_tallies_outlive_the_processes_that_they_count() -> None:
+    async with MemoryStore() as store:
+        async with world(store) as made:
+            await made.populate()
+            await made.call(function_of("ada"), ADA)
+            await _work(made, 1, 2)
+            id = (await made.list(State.SUCCESS))[0]
+            await made.call(RemoveProcess(processid=id), UMA)
+            before = await _tallies(made)
+        async with world(store) as made:
+            assert await _tallies(made) == before == {"f": (1, pytest.approx(1), pytest.approx(2))}
