@@ -271,7 +271,7 @@ async def _end_group(process: Process) -> None:
                 await _drained(process)
         # A child that left the group may hold the pipes open for ever; asyncio has no public way
         # to close them.
-        process._transport.close()  # noqa: SLF001  # type: ignore[attr-defined]
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 async def _drained(process: Process) -> None:

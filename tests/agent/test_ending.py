@@ -189,3 +189,54 @@ async def test_thread_that_never_looks_does_not_keep_the_agent_from_ending() -> 
         await asyncio.to_thread(started.wait, 60)
         stage.agent.stop()
     gate.set()
+
+
+@virtual
+async def test_earlier_attempt_is_told_to_end_when_its_process_comes_again() -> None:
+    stage = Stage(slots=2, check_s=FOR_EVER)
+    runs = 0
+
+    @stage.agent.function("f")
+    async def function() -> int:
+        nonlocal runs
+        runs += 1
+        await asyncio.sleep(FOR_EVER if runs == 1 else 1)
+        return runs
+
+    async with stage.running() as server:
+        process_id = await server.add("f")
+        await asyncio.sleep(10)
+        await server.requeue(process_id)
+        async with asyncio.timeout(60):
+            assert (await server.until_final(process_id)).output() == [2]
+
+
+@virtual
+async def test_process_given_to_this_key_again_is_another_attempt() -> None:
+    stage = Stage(check_s=15)
+    seen = _sleeper(stage)
+    async with stage.running() as server:
+        process_id = await server.add("sleep", FOR_EVER)
+        await asyncio.sleep(10)
+        await server.requeue(process_id)
+        assert await stage.client.assign("home") is not None  # a second agent with the same key
+        await asyncio.sleep(15)
+        assert seen == ["cancelled at 15"]
+
+
+@virtual
+async def test_lines_of_an_abandoned_attempt_are_counted_as_dropped() -> None:
+    stage = Stage(check_s=FOR_EVER)
+
+    @stage.agent.function("f")
+    async def function(context: Context) -> None:
+        stage.transport.is_down = True
+        for number in range(5):
+            context.log(str(number))
+            await asyncio.sleep(1)
+        await asyncio.sleep(FOR_EVER)
+
+    async with stage.running() as server:
+        await server.add("f", maxexectime=60)
+        await asyncio.sleep(70)
+    assert stage.agent.counters.lines_dropped == 5
