@@ -1,6 +1,6 @@
 """Envelopes over MQTT: the device's side of docs/reference/mqtt.md.
 
-    async with mqtt_transport("mqtts://broker:8883", identity.id, birth=birth) as transport:
+    async with running(MqttTransport("mqtts://broker:8883", identity.id)) as transport:
         client = Client(transport, identity)
 
 Rules. Client id and user name are the device's id, the session persists. After every connect the
@@ -268,15 +268,6 @@ class MqttTransport:
                 "queue": birth.queue(),
             }
         )
-
-
-@contextlib.asynccontextmanager
-async def mqtt_transport(
-    url: str, identity_id: str, *, password: str = "", birth: Birth | None = None
-) -> AsyncGenerator[MqttTransport]:
-    """A transport that runs for the length of the block."""
-    async with running(MqttTransport(url, identity_id, password=password, birth=birth)) as made:
-        yield made
 
 
 @contextlib.asynccontextmanager
