@@ -135,7 +135,7 @@ async def at_work(
     """The rooms of a server on a store, with their loops running; only the ways in are missing."""
     await _check_schema(store)
     writes = Writes(store, View())
-    async with asyncio.TaskGroup() as group:
+    async with _tasks() as group:
         rooms = _rooms(config, writes, clock, owner, group)
         deadlines = Deadlines(writes.view, rooms.processes, clock)
         presence = _presence(config, writes, rooms, clock)
@@ -157,6 +157,19 @@ async def at_work(
         finally:
             for task in tasks:
                 task.cancel()
+
+
+@asynccontextmanager
+async def _tasks() -> AsyncGenerator[asyncio.TaskGroup]:
+    """A task group out of which a single error comes as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        first, *others = errors.exceptions
+        if others:
+            raise
+        raise first from first.__cause__
 
 
 def _presence(config: ServerConfig, writes: Writes, rooms: Rooms, clock: Clock) -> Presence:

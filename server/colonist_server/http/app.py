@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from colonist_protocol.envelope import MAX_BODY_BYTES, pack_failure
-from colonist_protocol.errors import TooLargeError
+from colonist_protocol.errors import ColonistError, MalformedError, TooLargeError
 from colonist_server.rpc.dispatch import Answer, Dispatch
 
 _CONTENT_TYPE: Final = "application/json"
@@ -37,8 +37,9 @@ class Api:
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            error = TooLargeError(f"body is over the limit of {MAX_BODY_BYTES} bytes")
-            return _response(request, Answer(error.status, pack_failure(error)))
+            return _refusal(request, TooLargeError(f"body is over {MAX_BODY_BYTES} bytes"))
+        except web.RequestPayloadError:
+            return _refusal(request, MalformedError("the body is not encoded as its headers say"))
         answer = await self._dispatch.answer(body)
         response = _response(request, answer)
         if answer.lost is None:
@@ -77,6 +78,10 @@ def build(dispatch: Dispatch, check: Check) -> web.Application:
     app.router.add_get("/livez", alive)
     app.router.add_get("/readyz", ready)
     return app
+
+
+def _refusal(request: web.Request, error: ColonistError) -> web.Response:
+    return _response(request, Answer(error.status, pack_failure(error)))
 
 
 def _response(request: web.Request, answer: Answer) -> web.Response:
