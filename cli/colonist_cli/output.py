@@ -104,4 +104,7 @@ def _print_table(columns: Sequence[Column[T]], items: Sequence[T]) -> None:
         table.add_column(column.head, style=column.style, overflow="fold")
     for item in items:
         table.add_row(*(Text(clean(str(column.cell(item)))) for column in columns))
-    console().print(table)
+    drawn = console()
+    with drawn.capture() as captured:  # rich itself ends the program on a closed pipe
+        drawn.print(table)
+    sys.stdout.write(captured.get())

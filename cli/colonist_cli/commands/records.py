@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from colonist_cli.command import Kind, command
+from colonist_cli.commands.work import checked
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import Form, clean
 from colonist_cli.settings import Role
@@ -38,6 +39,8 @@ async def logs(
 
     if sum(map(bool, (process, executor, search))) != 1:
         raise CliError(Exit.USAGE, "say one of: a process, --executor NAME, --search TEXT")
+    if process:
+        checked(process)
     colony = shell.settings.colony
     async with shell.client() as client:
         if follow:

@@ -179,21 +179,30 @@ async def get_process(shell: Shell, process: ProcessId) -> None:
     from colonist_cli import tables
 
     async with shell.client() as client:
-        shell.screen.one(tables.PROCESS, await client.get(process))
+        shell.screen.one(tables.PROCESS, await client.get(checked(process)))
 
 
 @command(processes, "cancel", kind=Kind.CALL)
 async def cancel_process(shell: Shell, process: ProcessId) -> None:
     """End a process that has not ended."""
     async with shell.client() as client:
-        await client.cancel(process)
+        await client.cancel(checked(process))
 
 
 @command(processes, "remove", kind=Kind.CALL)
 async def remove_process(shell: Shell, process: ProcessId) -> None:
     """Remove a process that is not running."""
     async with shell.client() as client:
-        await client.remove(process)
+        await client.remove(checked(process))
+
+
+def checked(process: str) -> str:
+    """A process id. Raises `CliError` for what cannot be one."""
+    from colonist_protocol.identity import is_id
+
+    if not is_id(process):
+        raise CliError(Exit.USAGE, f"{process[:80]!r} is no process id: 64 hex characters")
+    return process
 
 
 async def _submit(shell: Shell, client: Client, wanted: Wanted, spec: str) -> Process:
