@@ -18,6 +18,7 @@ from typing import IO
 
 BIN = Path(sys.executable).parent
 SCRIPT = BIN / "colonist"
+ROOT = Path(__file__).parents[2]
 WAIT_S = 30.0
 
 
@@ -97,7 +98,7 @@ def started(command: list[str], home: Path, *, until: str, **more: str) -> Itera
     process = subprocess.Popen(
         command,
         env=environment(home, **more),
-        cwd=home if command[0] == str(SCRIPT) else None,
+        cwd=home if command[0] == str(SCRIPT) else ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,0 +1,87 @@
+"""What README.md and docs/quickstart.md tell the reader to type, typed."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support import colonist
+from tests.support.broker import free_port
+from tests.support.documents import ROOT, commands
+
+pytestmark = pytest.mark.e2e
+
+
+def typed(
+    lines: Sequence[str], home: Path, *, folder: Path = ROOT, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run as a reader would: one shell, which stops at the first thing that goes wrong."""
+    return subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+        cwd=folder,
+        env=colonist.environment(home, **more),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_make_demo(tmp_path: Path) -> None:
+    done = typed(commands("demo"), tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing lost" in done.stdout
+
+
+def test_tour(tmp_path: Path) -> None:
+    make_up = list(commands("up")[0].split())
+    ports = {"UP": "--port 0 --broker-port 0"}
+    with colonist.started(make_up, tmp_path, until="In another terminal", **ports) as up:
+        tour = typed(commands("tour"), tmp_path)
+        assert tour.returncode == 0, tour.stdout + tour.stderr
+        assert "sample(cpu, duration_s=2" in tour.stdout
+        assert "progress 100%" in tour.stderr
+        agent = typed(commands("agent"), tmp_path)
+        assert agent.returncode == 0, agent.stdout + agent.stderr
+        assert "hello from my agent" in agent.stdout
+        sdk = typed(commands("sdk"), tmp_path)
+        assert sdk.returncode == 0, sdk.stderr
+        assert {"COLONIES_PRVKEY", "COLONIES_COLONY_NAME"} <= set(sdk.stdout.split())
+        assert "Traceback" not in up.text
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    port = str(free_port())
+
+    def at(lines: Sequence[str]) -> list[str]:
+        return [line.replace("50090", port) for line in lines]
+
+    server = at(commands("quick-server"))
+    colony, agent = at(commands("quick-colony")), list(commands("quick-agent"))
+    with shell(server, tmp_path, until="serving at"):
+        made = typed(colony, tmp_path, folder=tmp_path)
+        assert made.returncode == 0, made.stdout + made.stderr
+        settings = colony[:2]  # the exports of that terminal
+        with shell([*settings, *agent], tmp_path, until="agent_started"):
+            work = typed([*settings, *commands("quick-work")], tmp_path, folder=tmp_path)
+        assert work.returncode == 0, work.stdout + work.stderr
+        series = next(line for line in work.stdout.splitlines() if line.startswith("{"))
+        assert json.loads(series)["sensor"] == "load"
+
+
+def shell(lines: Sequence[str], home: Path, *, until: str):
+    """A terminal in which the last line stays in the foreground."""
+    script = "\n".join(["cd " + str(home), *lines])
+    return colonist.started(["/bin/bash", "-euc", script], home, until=until)
+
+
+def test_a_block_ends_its_programs(tmp_path: Path) -> None:
+    """The helper that the others use leaves nothing behind."""
+    with shell(["sleep 60 &", "echo there", "wait"], tmp_path, until="there") as made:
+        group = made.process.pid
+    assert colonist.children(group) == []
+    assert made.process.returncode in (-signal.SIGTERM, 143)
