@@ -18,11 +18,15 @@ contiguous, and a colony made anew meets nothing old.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
+from colonist_protocol.errors import NameFormError
 from colonist_protocol.identity import is_id
+from colonist_protocol.names import check_name
 
 TAG_BYTES: Final = 4
+MAX_NAME_BYTES: Final = 255
 PID_BYTES: Final = 32
 ATTRIBUTE_BYTES: Final = 32
 RANDOM_BYTES: Final = 20
@@ -58,10 +62,19 @@ BY_TAG: Final = (
     EVENTS,
 )
 
+_MAX_FUNCTION_BYTES: Final = 128
+_HASHED: Final = b"\x01"
+"""No name begins so: control characters are refused."""
 _KIND_PROCESS: Final = 0
 _END_OF_TIME: Final = 2**64 - 1
 _NO_MINUTE: Final = b"\xff\xff\xff\xff"
 _LONE: Final = bytes(4)
+
+
+def check_part(name: str, what: str) -> None:
+    """Raise `NameFormError` unless this may be a part of a key: a name, and short in UTF-8 too."""
+    if len(check_name(name, what).encode()) > MAX_NAME_BYTES:
+        raise NameFormError(f"{what} is longer than {MAX_NAME_BYTES} bytes")
 
 
 def colony(tag: bytes) -> bytes:
@@ -90,8 +103,11 @@ def user(tag: bytes, name: str) -> bytes:
 
 
 def function(tag: bytes, executor: str, name: str) -> bytes:
-    """A function's record."""
-    return functions_of(tag, executor) + name.encode()
+    """A function's record. A name that is too long for a key is named by its hash."""
+    text = name.encode()
+    if len(text) > _MAX_FUNCTION_BYTES:
+        text = _HASHED + hashlib.sha3_256(text).digest()
+    return functions_of(tag, executor) + text
 
 
 def functions_of(tag: bytes, executor: str) -> bytes:

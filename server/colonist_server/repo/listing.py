@@ -62,8 +62,8 @@ class Listing:
         if state in FINAL:
             return await self._closed(colony, wanted, state)
         rows = colony.queue if state == State.WAITING else colony.running.values()
-        rows = (row for row in rows if _matches(row.live(), wanted))
-        shown = [_of_row(row) for row in islice(rows, wanted.count)]
+        fitting = (row for row in rows if _matches(row.live(), wanted))
+        shown = [_of_row(row) for row in islice(fitting, wanted.count)]
         if state == State.RUNNING:  # those of one moment were committed in any order
             shown.sort(key=lambda entry: entry[1].started_ns)
         return await self._render(colony, shown)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from colonist_protocol import colony as wire
 from colonist_protocol.errors import NotFoundError
-from colonist_protocol.names import check_id, check_name
+from colonist_protocol.names import check_id
+from colonist_server.repo import keys
 from colonist_server.repo.view import Colony
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
@@ -13,7 +14,7 @@ async def add(rooms: Rooms, call: Call, message: wire.AddColony) -> Reply:
     """Found a colony."""
     del call
     check_id(message.colony.colonyid, "colony Id")
-    check_name(message.colony.name, "colony name")
+    keys.check_part(message.colony.name, "colony name")
     await rooms.colonies.add(message.colony.name, message.colony.colonyid)
     return Reply(message.colony)
 

@@ -21,6 +21,7 @@ from colonist_server.rpc.table import ROUTES, Route
 log = logging.getLogger(__name__)
 
 MAX_POLLS: Final = 20_000
+MAX_POLL_CHARS: Final = 1024
 
 _ASSIGN: Final = AssignProcess.msgtype()
 _OK: Final = 200
@@ -65,8 +66,8 @@ class Dispatch:
             return Answer(error.status, envelope.pack_failure(error))
         except Exception:
             log.exception("internal error")
-            error = InternalError("internal error of the server")
-            return Answer(error.status, envelope.pack_failure(error))
+            fault = InternalError("internal error of the server")
+            return Answer(fault.status, envelope.pack_failure(fault))
 
     async def _perform(self, request: Envelope) -> Reply:
         kind = request.payloadtype
@@ -109,9 +110,10 @@ class Dispatch:
         opened = self._polls.get(key)
         if opened is None:
             opened = _open(request)
-            if len(self._polls) >= MAX_POLLS:
-                self._polls.clear()
-            self._polls[key] = opened
+            if len(request.payload) <= MAX_POLL_CHARS:  # whoever signs it may fill this
+                if len(self._polls) >= MAX_POLLS:
+                    self._polls.clear()
+                self._polls[key] = opened
         return opened
 
     def _admit(self, route: Route[Any], cause: Cause, payload: bytes, message: Message) -> Call:

@@ -7,8 +7,9 @@ import msgspec
 from colonist_protocol import executor as wire
 from colonist_protocol.errors import NotFoundError
 from colonist_protocol.executor import ExecutorState
-from colonist_protocol.names import check_id, check_name, check_text
+from colonist_protocol.names import check_id, check_text
 from colonist_protocol.times import to_text
+from colonist_server.repo import keys
 from colonist_server.repo.members import find_executor
 from colonist_server.repo.view import Colony, Executor
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
@@ -18,7 +19,7 @@ async def add(rooms: Rooms, call: Call, message: wire.AddExecutor) -> Reply:
     """Register an executor; it waits for approval."""
     executor = message.executor
     check_id(executor.executorid, "executor Id")
-    check_name(executor.executorname, "executor name")
+    keys.check_part(executor.executorname, "executor name")
     check_text(executor.executortype, "executor type")
     check_text(executor.locationname or "", "location name")
     added = await rooms.members.add_executor(call.colony, executor)

@@ -113,6 +113,7 @@ async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcesses)
     """Remove all processes in a state; -1: in every state but RUNNING."""
     if message.state == State.RUNNING:
         raise InvalidValueError("Not possible to remove running processes")
+    states: list[State]
     if message.state == _ANY_STATE:
         states = [state for state in State if state is not State.RUNNING]
     elif message.state in tuple(State):

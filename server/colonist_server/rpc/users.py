@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from colonist_protocol import user as wire
 from colonist_protocol.errors import NotFoundError
-from colonist_protocol.names import check_id, check_name, check_text
+from colonist_protocol.names import check_id, check_text
+from colonist_server.repo import keys
 from colonist_server.repo.view import Colony, User
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
@@ -12,7 +13,7 @@ from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 async def add(rooms: Rooms, call: Call, message: wire.AddUser) -> Reply:
     """Add a user."""
     user = message.user
-    check_name(user.name, "user name")
+    keys.check_part(user.name, "user name")
     check_id(user.userid, "user Id")
     check_text(user.email, "email")
     check_text(user.phone, "phone")
