@@ -20,18 +20,22 @@ agents = typer.Typer(help="Run work on this machine.", no_args_is_help=True)
 bridges = typer.Typer(help="Bring devices on MQTT to the server.", no_args_is_help=True)
 
 
-@command(agents, "run", kind=Kind.CALL)
+@command(agents, "run", kind=Kind.LOCAL)
 def run_agent(
     shell: Shell,
     *,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="A TOML file.")
     ] = None,
-    url: Annotated[
+    server: Annotated[
         str,
         typer.Option(
-            "--url", metavar="URL", help="A server (http, https) or a broker (mqtt, mqtts)."
+            "--server", metavar="URL", help="A server (http, https) or a broker (mqtt, mqtts)."
         ),
+    ] = "",
+    colony: Annotated[str, typer.Option("--colony", metavar="NAME", help="The colony.")] = "",
+    key: Annotated[
+        str, typer.Option("--key", metavar="FILE", help="The executor's key; default: NAME's own.")
     ] = "",
     name: Annotated[str, typer.Option(help="The executor's name.")] = "",
     slots: Annotated[int | None, typer.Option(min=1, help="Processes at once.")] = None,
@@ -45,16 +49,16 @@ def run_agent(
     """Pull processes and run them, until SIGTERM or Ctrl-C.
 
     Flags win over COLONIST_AGENT_* and COLONIES_* in the environment, and these over the file; what
-    none of them says comes from the state folder. --server URL is the same as --url.
+    none of them says comes from the state folder.
     """
     from colonist_cli import agent
 
     flags = pairs(settings)
     given = {
-        "url": url or shell.flags.server,
-        "colony": shell.flags.colony,
+        "url": server,
+        "colony": colony,
         "name": name,
-        "key_file": str(shell.flags.key or ""),
+        "key_file": key,
         "slots": "" if slots is None else str(slots),
     }
     flags |= {key: value for key, value in given.items() if value}

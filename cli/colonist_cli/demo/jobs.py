@@ -229,5 +229,5 @@ def _both(first: Check, second: Check) -> Check:
 
 
 def _object(process: Process) -> dict[str, Any]:
-    found: Any = json.loads(process.output()[0])
+    found: dict[str, Any] = json.loads(process.output()[0])
     return found

@@ -49,7 +49,8 @@ def series(process: Process) -> str:
     found: dict[str, Any] = json.loads(process.output()[0])
     unit = found["unit"]
     mean = amount(found["mean"]) + "/s" if unit == "B/s" else f"{found['mean']:.2f} {unit}".strip()
-    return f"{spark(found['values'])}  mean {mean}"
+    limits = (0.0, 100.0) if unit == "%" else None
+    return f"{spark(found['values'], limits)}  mean {mean}"
 
 
 def digest(process: Process) -> str:
@@ -58,14 +59,14 @@ def digest(process: Process) -> str:
     return f"{text[:12]}…  {amount(size)}, verified"
 
 
-def spark(values: Sequence[float]) -> str:
-    """A curve in one line."""
+def spark(values: Sequence[float], limits: tuple[float, float] | None = None) -> str:
+    """A curve in one line, between the limits or else its own lowest and highest."""
     shown = values[-_SERIES:]
-    low, high = min(shown), max(shown)
+    low, high = limits or (min(shown), max(shown))
     if high == low:
-        return BARS[0] * len(shown)
+        return BARS[len(BARS) // 2] * len(shown)
     scale = (len(BARS) - 1) / (high - low)
-    return "".join(BARS[round((value - low) * scale)] for value in shown)
+    return "".join(BARS[round((min(max(value, low), high) - low) * scale)] for value in shown)
 
 
 def amount(count: float) -> str:

@@ -20,6 +20,7 @@ from colonist_cli.colony import USER, found, key_of
 from colonist_cli.demo.jobs import Scene
 from colonist_cli.demo.program import Program
 from colonist_cli.embedded_broker import EmbeddedBroker, embedded_broker
+from colonist_cli.exits import CliError, Exit
 from colonist_cli.house import bridge_for
 from colonist_cli.place import Place
 from colonist_cli.ports import HOST, free_port
@@ -113,10 +114,10 @@ async def stage(
         secret = _password(place, broker)
         agents = {
             SCENE.over_http: program(
-                SCENE.over_http, *_agent(place, SCENE.over_http), f"--url={url}"
+                SCENE.over_http, *_agent(place, SCENE.over_http), f"--server={url}"
             ),
             SCENE.over_mqtt: program(
-                SCENE.over_mqtt, *_agent(place, SCENE.over_mqtt), f"--url={broker.url}",
+                SCENE.over_mqtt, *_agent(place, SCENE.over_mqtt), f"--server={broker.url}",
                 "--set", f"password_file={secret}",
             ),
         }  # fmt: skip
@@ -187,8 +188,12 @@ Look = Callable[[Client], Coroutine[Any, Any, bool]]
 
 
 async def _until(look: Look, client: Client, programs: Sequence[Program]) -> None:
-    async with asyncio.timeout(READY_S), client:
-        while not await look(client):
-            for program in programs:
-                program.check()
-            await asyncio.sleep(LOOK_S)
+    try:
+        async with asyncio.timeout(READY_S), client:
+            while not await look(client):
+                for program in programs:
+                    program.check()
+                await asyncio.sleep(LOOK_S)
+    except TimeoutError:
+        names = ", ".join(program.name for program in programs)
+        raise CliError(Exit.FAILED, f"not ready within {READY_S:g} s: {names}") from None

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from colonist_cli import main as program
 from colonist_cli.colony import key_of
 from colonist_cli.demo import jobs
 from colonist_cli.demo.board import Agents, Row, read_journals, table
@@ -147,7 +146,7 @@ async def _tell(root: Path, environment: Mapping[str, str]) -> None:
 
 
 def _files() -> list[Path]:
-    ours = (Path(sys.executable).resolve(), Path(program.__file__))
+    ours = (Path(sys.executable).resolve(), Path(jobs.__file__))
     return jobs.real_files(ours, FILES)
 
 
@@ -247,7 +246,7 @@ async def _until(story: Story, is_reached: Callable[[], bool], *, is_hasty: bool
 def _judge(story: Story) -> None:
     """Raises `CliError` when anything is not as it should be."""
     wrong = [f"{row.job.title}: {why}" for row in story.rows if (why := _fault(row))]
-    used = {story.agents.ways[story.agents.name(row.process)] for row in story.rows}
+    used = {story.agents.ways.get(story.agents.name(row.process)) for row in story.rows}
     if used != {"http", "mqtt"}:
         wrong.append(f"work went over {used} only")
     if wrong:
