@@ -68,9 +68,10 @@ class MemoryKind:
 
 
 class SqliteKind:
-    """Opens `SqliteStore`s, all on one file."""
+    """Opens `SqliteStore`s, all on one file, that write on a thread."""
 
     is_durable = True
+    in_process = True
 
     def __init__(self, directory: Path) -> None:
         self.clock = HandClock()
@@ -78,15 +79,27 @@ class SqliteKind:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncGenerator[Store, None]:
-        async with await SqliteStore.open(self._path, clock=self.clock) as store:
+        async with await SqliteStore.open(
+            self._path, clock=self.clock, in_process=self.in_process
+        ) as store:
             yield store
 
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
 
+class SqliteProcessKind(SqliteKind):
+    """The same with a writer in a process of its own."""
+
+    in_process = False
+
+
 Kind = MemoryKind | SqliteKind
-KINDS: dict[str, type[Kind]] = {"memory": MemoryKind, "sqlite": SqliteKind}
+KINDS: dict[str, type[Kind]] = {
+    "memory": MemoryKind,
+    "sqlite": SqliteKind,
+    "sqlite-process": SqliteProcessKind,
+}
 
 
 async def events(store: Store, after: Revision, until: Revision) -> list[Event]:

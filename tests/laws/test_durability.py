@@ -80,7 +80,7 @@ async def check(path: Path, said: Acknowledged) -> None:
 async def test_killed_process_loses_nothing_acknowledged_and_leaves_commits_whole(
     path: Path, seed: int
 ) -> None:
-    dice = random.Random(seed)  # noqa: S311 - when to kill, no secret
+    dice = random.Random(seed)
     said = Acknowledged()
     for _ in range(ROUNDS):
         child = start_child(path, "k")

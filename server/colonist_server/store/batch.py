@@ -7,7 +7,6 @@ writer gives up the interpreter lock once per batch, and a failure can leave not
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -28,7 +27,8 @@ MARKER_KEY = b""
 PROBE_BYTES = 65_536
 COLUMNS = 5
 
-Answer = asyncio.Future[Revision | None]
+Ticket = object
+"""Whatever tells whose work this is; it is handed back with the answer."""
 
 
 class Commit(NamedTuple):
@@ -36,7 +36,7 @@ class Commit(NamedTuple):
 
     guards: tuple[Guard, ...]
     ops: tuple[Op, ...]
-    answer: Answer
+    ticket: Ticket
     size: int
     prefixes: tuple[bytes, ...]
 
@@ -45,16 +45,16 @@ class LeaseEnd(NamedTuple):
     """Delete all keys of a lease; the answer is the revision of that."""
 
     lease: int
-    answer: Answer
+    ticket: Ticket
 
 
 class Probe(NamedTuple):
     """Try whether the file takes writes again."""
 
-    answer: Answer
+    ticket: Ticket
 
 
-Answers = list[tuple[Answer, Revision | None]]
+Answers = list[tuple[Ticket, Revision | None]]
 
 
 class Batch:
@@ -79,11 +79,11 @@ class Batch:
         known = self.known
         for key, revision in commit.guards:
             if known[key] != revision:
-                self.answers.append((commit.answer, None))
+                self.answers.append((commit.ticket, None))
                 return
         changes = self._apply(commit.ops, swept)
         self._record(changes)
-        self.answers.append((commit.answer, self.revision))
+        self.answers.append((commit.ticket, self.revision))
 
     def end_lease(self, end: LeaseEnd, keys: Iterable[bytes]) -> None:
         """Plan the end of a lease that has these keys."""
@@ -91,7 +91,7 @@ class Batch:
         if changes:
             self.rows += (None, None, None, end.lease, None)
             self._record(changes)
-        self.answers.append((end.answer, self.revision))
+        self.answers.append((end.ticket, self.revision))
 
     def seal(self) -> None:
         """Make sure that the newest revision is on file even if no row of it is left."""
@@ -101,7 +101,7 @@ class Batch:
     def probe(self, probe: Probe) -> None:
         """Plan a write that needs as much room as a few commits do."""
         self._mark(bytes(PROBE_BYTES))
-        self.answers.append((probe.answer, self.revision))
+        self.answers.append((probe.ticket, self.revision))
 
     def _mark(self, value: bytes = b"") -> None:
         # Revision and op number of the marker row never meet those of an op.

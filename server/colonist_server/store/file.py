@@ -66,6 +66,7 @@ class Opened(NamedTuple):
     reads: sqlite3.Connection
     copies: sqlite3.Connection
     revision: Revision
+    path: Path
 
 
 def open_file(path: Path, connect_: Connect) -> Opened:
@@ -85,7 +86,7 @@ def open_file(path: Path, connect_: Connect) -> Opened:
         except sqlite3.Error as error:
             raise StoreError(f"{path}: cannot open the store: {error}") from error
         undo.pop_all()
-        return Opened(lock, writes, reads, copies, revision)
+        return Opened(lock, writes, reads, copies, revision, path)
 
 
 def _lock(path: Path) -> int:
@@ -102,15 +103,26 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """The write connection to a file that `open_file` has prepared and locked."""
+    connection = connect(path)
+    _set_up(connection)
+    return connection
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> Revision:
     _check_or_create(connection, path)
+    _set_up(connection)
+    return _end_leases(connection)
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
     for pragma in ("temp_store = MEMORY", "synchronous = FULL", "cache_size = -65536"):
         connection.execute("PRAGMA " + pragma)
     # The copier checkpoints.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     for statement in APPLY:
         connection.execute(statement)
-    return _end_leases(connection)
 
 
 def newest_revision(connection: sqlite3.Connection) -> Revision:

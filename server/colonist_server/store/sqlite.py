@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file, one writer thread, group commit.
+"""The embedded store: one SQLite file, one writer, group commit.
 
 All commits that wait when the writer is free share one statement and one fsync. Reads have their
 own thread and connection. The file is locked: one server at a time.
@@ -14,11 +14,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from colonist_server.store import file, reader
-from colonist_server.store.batch import Answer, Commit, LeaseEnd, Probe
-from colonist_server.store.copier import Copier
+from colonist_server.store.batch import Commit, LeaseEnd, Probe
 from colonist_server.store.interface import (
     Event,
     Guard,
@@ -34,9 +33,12 @@ from colonist_server.store.laws import check
 from colonist_server.store.leases import Clock, Leases, Timer
 from colonist_server.store.reader import Reader, Scan
 from colonist_server.store.ring import EventRing
-from colonist_server.store.writer import Outcome, Writer
+from colonist_server.store.writer import Outcome
+from colonist_server.store.writer_process import WriterProcess
+from colonist_server.store.writer_thread import WriterThread
 
 T = TypeVar("T")
+Answer = asyncio.Future[Revision | None]
 
 FATAL_EXIT = 70
 PROBE_S = 1.0
@@ -67,15 +69,19 @@ class SqliteStore:
         clock: Clock | None = None,
         connect: file.Connect = file.connect,
         on_fatal: Callable[[], None] = exit_process,
+        in_process: bool = True,
     ) -> Self:
         """Open or create a store. Raises `StoreError` if it is in use, foreign or damaged.
+
+        `in_process`: write on a thread of this process, else in a process of its own, which is
+        faster for many clients (`writer_process.py`) and takes no `connect`.
 
         `clock` drives leases and the recovery from a full disk; by default it is the running loop.
         `on_fatal` is called on the writer's thread when nobody can know what is on file.
         """
         opened = await asyncio.to_thread(file.open_file, path, connect)
         store = cls(opened, clock or asyncio.get_running_loop())
-        store._start(opened, on_fatal)
+        await store._start(opened, on_fatal, in_process=in_process)
         return store
 
     def __init__(self, opened: file.Opened, clock: Clock) -> None:
@@ -91,14 +97,25 @@ class SqliteStore:
         self._closing = False
         self._written: asyncio.Future[None] = self._loop.create_future()
 
-    def _start(self, opened: file.Opened, on_fatal: Callable[[], None]) -> None:
+    async def _start(
+        self, opened: file.Opened, on_fatal: Callable[[], None], *, in_process: bool
+    ) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self._reader = Reader(opened.reads, self._loop)
-        copier = Copier(opened.copies, on_fatal=on_fatal)
-        self._writer = Writer(
-            opened.writes, opened.revision, copier, deliver=self._post, on_fatal=on_fatal
-        )
-        self._writer.start()
+        self._writer: WriterThread | WriterProcess
+        if in_process:
+            self._writer = WriterThread(opened, deliver=self._post, on_fatal=on_fatal)
+            return
+        opened.writes.close()
+        opened.copies.close()
+        writer = WriterProcess(self._loop, deliver=self._settle, on_fatal=on_fatal)
+        try:
+            await writer.start(opened.path, opened.lock)
+        except BaseException:
+            await self._reader.stop()
+            os.close(opened.lock)
+            raise
+        self._writer = writer
 
     async def __aenter__(self) -> Self:
         return self
@@ -233,13 +250,15 @@ class SqliteStore:
             self._fault = ""
         if outcome.events:
             self._ring.extend(outcome.events)
-        for answer, revision in outcome.answers:
+        for ticket, revision in outcome.answers:
+            answer = cast("Answer", ticket)
             if not answer.done():
                 answer.set_result(revision)
 
     def _fail(self, outcome: Outcome) -> None:
         kind = UnavailableError if outcome.last else ReadOnlyError
-        for answer, _ in outcome.answers:
+        for ticket, _ in outcome.answers:
+            answer = cast("Answer", ticket)
             if not answer.done():
                 answer.set_exception(kind(outcome.fault))
         if outcome.last:

@@ -1,4 +1,7 @@
-"""The one writer of a store file: a thread that turns waiting commits into batches.
+"""The one writer of a store file: turns waiting commits into batches.
+
+It runs on a thread of its own (`writer_thread.py`) or in a process of its own
+(`writer_process.py`), and knows only where work comes from and where outcomes go.
 
 What it promises the loop: answers and events of a batch arrive together, after the batch is
 durable, in revision order. A batch that did not fit on the disk took no effect and is answered
@@ -10,12 +13,10 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 from colonist_server.store.batch import (
     COLUMNS,
@@ -65,43 +66,38 @@ class Outcome(NamedTuple):
     last: bool = False
 
 
+class Inbox(Protocol):
+    """Where work comes from; None asks the writer to stop."""
+
+    def take(self, *, wait: bool) -> list[Work | None]:
+        """All that waits, in order; when nothing does and `wait` is set, the next to come."""
+        ...
+
+
 class Writer:
-    """The thread and its queue."""
+    """Plans and applies batches until it is told to stop."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         revision: Revision,
         copier: Copier,
+        inbox: Inbox,
         *,
         deliver: Callable[[Outcome], None],
         on_fatal: Callable[[], None],
     ) -> None:
-        """`deliver` and `on_fatal` are called on the writer's thread."""
         self._connection = connection
         self._copier = copier
         self._revision = revision
+        self._inbox = inbox
         self._deliver = deliver
         self._on_fatal = on_fatal
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._backlog: deque[Work | None] = deque()
         self._uncopied = 0
-        self._thread = threading.Thread(target=self._run, name="colonist-store-write", daemon=True)
-        self.put = self._queue.put
 
-    def start(self) -> None:
-        """Begin to take work."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish what was put so far, copy the log into the file, close the connection."""
-        self._queue.put(None)
-
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Write until told to stop; then copy the log into the file and close the connection."""
         try:
             while work := self._collect():
                 self._deliver(self._write(work))
@@ -124,10 +120,7 @@ class Writer:
     def _collect(self) -> list[Work]:
         """The works that go into the next batch; none when it is time to stop."""
         backlog = self._backlog
-        if not backlog:
-            backlog.append(self._queue.get())
-        for _ in range(self._queue.qsize()):
-            backlog.append(self._queue.get())
+        backlog.extend(self._inbox.take(wait=not backlog))
         first = backlog.popleft()
         if first is None:
             return []
@@ -216,15 +209,12 @@ class Writer:
         self._copier.copy()
 
     def _unanswered(self) -> Answers:
-        works = [work for work in self._backlog if work is not None]
-        while not self._queue.empty():
-            if (work := self._queue.get()) is not None:
-                works.append(work)
-        return _answers(works)
+        self._backlog.extend(self._inbox.take(wait=False))
+        return _answers([work for work in self._backlog if work is not None])
 
 
 def _answers(works: list[Work]) -> Answers:
-    return [(work.answer, None) for work in works]
+    return [(work.ticket, None) for work in works]
 
 
 def _weight(commit: Commit) -> int:
