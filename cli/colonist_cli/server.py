@@ -34,6 +34,7 @@ def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
         port=options.port,
         store=options.store,
         keys=options.keys,
+        separate_writer=True,
         owner=environment.get(OWNER_ID_VARIABLE, ""),
         may_reregister=environment.get(REREGISTER_VARIABLE, "").lower() == "true",
     )

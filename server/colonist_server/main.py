@@ -107,8 +107,9 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
     """
     owner = config.owner or _key(config.keys_path / OWNER_KEY, "server owner").id
     _key(config.keys_path / SERVER_KEY, "server")
+    in_process = not config.separate_writer
     async with (
-        await SqliteStore.open(config.store_path) as store,
+        await SqliteStore.open(config.store_path, in_process=in_process) as store,
         at_work(config, store, SystemClock(), owner) as dispatch,
     ):
         _spare_collector()
@@ -313,6 +314,7 @@ def configure(arguments: list[str]) -> ServerConfig:
         store=flags.store,
         keys=flags.keys,
         node=flags.node,
+        separate_writer=True,
         owner=os.environ.get(OWNER_ID_VARIABLE, ""),
         may_reregister=os.environ.get(REREGISTER_VARIABLE, "").lower() == "true",
     )

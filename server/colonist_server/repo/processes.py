@@ -33,7 +33,7 @@ from colonist_protocol.errors import (
     ContendedError,
     NotFoundError,
 )
-from colonist_protocol.function_spec import FunctionSpec
+from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.process import FINAL, State
 from colonist_server.repo import chain, keys
 from colonist_server.repo.births import Births, Submitted, submitted
@@ -95,13 +95,14 @@ class Processes:
     ) -> tuple[str, Submitted, Live]:
         """Store a process; a waiter that fits gets it in the same commit.
 
-        The spec is in its normal form. Returns the process as it was submitted: waiting.
+        The spec is as it was sent: its normal form rounds memory down, and amounts are matched to
+        the byte. Returns the process as it was submitted: waiting. Raises `InvalidValueError`.
         """
+        shown = submitted(normal_form(spec), cause.who, member.name)
         now_ns = self._clock.now_ns()
         pid = keys.process_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
         live = _newborn(pid, spec, member, now_ns, cause)
         birth = Birth(payload, cause.signature, cause.who, member.name, live.priority_ns, now_ns)
-        shown = submitted(spec, cause.who, member.name)
         self._births.remember(pid, shown)
         ops: list[Op] = [Put(keys.birth(pid), encode(birth))]
         ops.extend(_env_index(pid, spec))

@@ -10,7 +10,6 @@ from colonist_core.process import What
 from colonist_protocol import process as wire
 from colonist_protocol import units
 from colonist_protocol.errors import InvalidValueError, NotFoundError
-from colonist_protocol.function_spec import normal_form
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import render
@@ -30,7 +29,7 @@ async def submit(rooms: Rooms, call: Call, message: wire.SubmitFunctionSpec) -> 
     id, birth, live = await rooms.processes.submit(
         colony,
         call.member,
-        normal_form(message.spec),
+        message.spec,
         payload=call.payload,
         cause=call.cause,
     )
