@@ -54,6 +54,7 @@ from colonist_protocol.process import (
 from colonist_protocol.server import GetCluster, GetServerInfo, GetStatistics, Version
 from colonist_protocol.user import AddUser, GetUser, GetUserById, GetUsers, RemoveUser, User
 from colonist_server.rpc.table import ROUTES
+from scripts import make_rpc_reference
 from tests.server import shapes
 from tests.server.people import (
     WHO,
@@ -197,6 +198,18 @@ def test_every_route_has_a_case_and_every_case_a_route():
 
 def test_every_typed_message_is_served():
     assert set(messages.TYPED) == set(ROUTES)
+
+
+def test_the_reference_page_is_fresh():
+    assert make_rpc_reference.PAGE.read_text() == make_rpc_reference.page()
+
+
+@pytest.mark.parametrize("kind", ROUTES)
+def test_the_reference_page_has_every_route_and_its_members(kind: str):
+    _, _, after = make_rpc_reference.page().partition(f"\n## {kind}\n")
+    part = after.partition("\n## ")[0]
+    for field in msgspec.structs.fields(ROUTES[kind].kind):
+        assert f"| `{field.encode_name}` |" in part
 
 
 def test_every_route_says_what_it_does():
