@@ -27,7 +27,8 @@ HEAD = """\
 
 # Remote procedures
 
-Each is a signed message to `POST /api`; how it travels is in [wire.md](wire.md), refusals are in [errors.md](errors.md).
+Each is a signed message to `POST /api`.
+How it travels is in [wire.md](wire.md), what refusals mean in [errors.md](errors.md).
 A member that is missing or `null` has its default; one without a default is required.
 Whoever may not call is answered 403 `access_denied`, for a colony that is not there as well.
 
