@@ -11,7 +11,6 @@ import gc
 import importlib.metadata
 import logging
 import os
-import secrets
 import signal
 import sys
 import time
@@ -197,11 +196,11 @@ def _rooms(
     births = Births(writes, config.births_bytes)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
     processes = Processes(
-        writes, births, hand_over, clock=clock, entropy=secrets.token_bytes, spawn=spawn
+        writes, births, hand_over, clock=clock, entropy=os.urandom, spawn=spawn
     )
     return Rooms(
         view=writes.view,
-        colonies=Colonies(writes, secrets.token_bytes),
+        colonies=Colonies(writes, os.urandom),
         members=Members(writes, processes, clock, may_reregister=config.may_reregister),
         functions=Functions(writes),
         processes=processes,
@@ -246,7 +245,7 @@ def _key(path: Path, whose: str) -> Identity:
     if path.exists():
         return keyfile.read(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    identity = Identity.from_entropy(secrets.token_bytes(32))
+    identity = Identity.from_entropy(os.urandom(32))
     keyfile.write(path, identity)
     log.warning("made the key of the %s: id=%s file=%s", whose, identity.id, path)
     return identity

@@ -2,7 +2,7 @@
 
 Fed twice: by this node's own commits at once, and by the watch in revision order. Per key the newer
 revision wins, whoever brings it; a deleted key leaves a tombstone until the watch has passed it, so
-that no late put revives it. Closed processes are counted, on watch order only, and not held.
+that no late put revives it. Closed processes are counted, once each, and not held.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from colonist_server.repo.records import (
     decode_live,
     decode_user,
 )
-from colonist_server.store.interface import Delete, Event, Op, Put, Revision
+from colonist_server.store.interface import Delete, DeleteRange, Event, Op, Put, Revision
 
 _TAG: Final = slice(2, 2 + keys.TAG_BYTES)
 _NAME: Final = slice(3 + keys.TAG_BYTES, None)
@@ -183,6 +183,7 @@ class View:
         "_appliers",
         "_graves",
         "_listeners",
+        "_own",
         "_placements",
         "colonies",
         "rows",
@@ -196,6 +197,7 @@ class View:
         self.rows: dict[bytes, Row] = {}
         self.watched_revision: Revision = 0
         self._graves: dict[bytes, Revision] = {}
+        self._own: set[Revision] = set()
         self._placements: dict[Placement, Placement] = {}
         self._listeners: list[Listener] = []
         self._appliers: dict[bytes, Callable[[bytes, bytes | None, Revision], None]] = {
@@ -211,29 +213,43 @@ class View:
         self._listeners.append(listener)
 
     def committed(self, revision: Revision, ops: Iterable[Op]) -> None:
-        """Apply this node's own commit; what its delete-ranges deleted comes by the watch."""
+        """Apply this node's own commit; the watch then passes over it.
+
+        What a delete-range deleted only the watch knows: it applies such a commit once more.
+        """
         if revision <= self.watched_revision:
             return
+        change = self._change
+        if any(type(op) is DeleteRange for op in ops):
+            change = self.apply
+        else:
+            self._own.add(revision)
         for op in ops:
-            match op:
-                case Put(key, value):
-                    self.apply(key, value, revision)
-                case Delete(key):
-                    self.apply(key, None, revision)
-                case _:
-                    pass
+            if type(op) is Put:
+                change(op.key, op.value, revision)
+            elif type(op) is Delete:
+                change(op.key, None, revision)
 
     def watched(self, event: Event) -> None:
-        """Apply one revision of the watch, count what it closed, and forget graves it passed."""
-        for key, value in event.changes:
-            self.apply(key, value, event.revision)
-            if key[_PREFIX] == keys.ENDED:
-                self.count_ended(key, value, event.revision)
-        self.watched_revision = event.revision
+        """Apply one revision of the watch, and forget graves it passed."""
+        revision = event.revision
+        if revision in self._own:
+            self._own.discard(revision)
+        else:
+            for key, value in event.changes:
+                self._change(key, value, revision)
+        self.watched_revision = revision
         if self._graves:
-            passed = [key for key, at in self._graves.items() if at <= event.revision]
+            passed = [key for key, at in self._graves.items() if at <= revision]
             for key in passed:
                 del self._graves[key]
+
+    def _change(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        """Apply a change that comes once, and count what it closed."""
+        if key[_PREFIX] == keys.ENDED:
+            self.count_ended(key, value, revision)
+        else:
+            self.apply(key, value, revision)
 
     def apply(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """Take note that a key was written or deleted at a revision."""

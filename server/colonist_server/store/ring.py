@@ -28,6 +28,7 @@ class EventRing:
     ) -> None:
         self._start = start  # the newest revision that is not remembered
         self._events: list[Event] = []
+        self._sizes: list[int] = []
         self._forgotten = 0  # leading entries of the list that are no longer remembered
         self._bytes = 0
         self._max_events = events
@@ -38,8 +39,9 @@ class EventRing:
     def extend(self, events: Sequence[Event]) -> None:
         """Remember newer events and wake the watchers."""
         self._events.extend(events)
-        for event in events:
-            self._bytes += _size(event)
+        sizes = [_size(event) for event in events]
+        self._sizes.extend(sizes)
+        self._bytes += sum(sizes)
         self._forget()
         self._wake()
 
@@ -70,11 +72,12 @@ class EventRing:
         while len(events) - self._forgotten > self._max_events or self._bytes > self._max_bytes:
             gone = events[self._forgotten]
             self._start = gone.revision
-            self._bytes -= _size(gone)
+            self._bytes -= self._sizes[self._forgotten]
             self._forgotten += 1
         # One move for many events; what has gone is kept for a moment, a sixteenth of the ring.
         if self._forgotten > self._max_events // 16:
             del events[: self._forgotten]
+            del self._sizes[: self._forgotten]
             self._forgotten = 0
 
     async def _more(self) -> None:
@@ -97,5 +100,5 @@ class EventRing:
 def _size(event: Event) -> int:
     size = 0
     for key, value in event.changes:
-        size += len(key) + (len(value) if value is not None else 0)
+        size += len(key) if value is None else len(value)
     return size
