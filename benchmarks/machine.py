@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,6 +85,16 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that it has started and that still run."""
+    found = [pid]
+    for one in found:  # grows while it is walked
+        for path in Path(f"/proc/{one}/task").glob("*/children"):
+            with suppress(FileNotFoundError):  # the thread has ended
+                found += map(int, path.read_text().split())
+    return found
+
+
 class LoopThread(NamedTuple):
     """The first thread of a process: CPU seconds it had, and seconds it waited for a core."""
 
@@ -101,12 +112,15 @@ def loop_thread(pid: int) -> LoopThread:
     return LoopThread(work_ns / 1e9, queued_ns / 1e9)
 
 
-def resident_kb(pid: int) -> int:
+def resident_kb(pids: list[int]) -> int:
     """Resident memory, counted exactly (the figure in /proc/PID/status is an estimate)."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Rss:"):
-            return int(line.split()[1])
-    raise ValueError("no Rss in smaps_rollup")
+    lines = [
+        line
+        for pid in pids
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        if line.startswith("Rss:")
+    ]
+    return sum(int(line.split()[1]) for line in lines)
 
 
 class Busy(NamedTuple):

@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from benchmarks.machine import Busy, LoopThread, busy, cpu_seconds, loop_thread
+from benchmarks.machine import Busy, LoopThread, busy, cpu_seconds, family, loop_thread
 from benchmarks.place import Server
 from benchmarks.rows import Row
 
@@ -18,12 +18,23 @@ DISTURBED_CORES = 0.15  # more than this taken by others: the figure is flagged 
 class Meter:
     """Measures between `start` and `stop`; the collector of the generator rests meanwhile."""
 
-    __slots__ = ("_busy", "_generator", "_loop", "_name", "_pid", "_profiler", "_server", "_wall")
+    __slots__ = (
+        "_busy",
+        "_generator",
+        "_loop",
+        "_name",
+        "_pid",
+        "_pids",
+        "_profiler",
+        "_server",
+        "_wall",
+    )
 
     def __init__(self, server: Server, name: str = "run") -> None:
         """`name` is for the file of a profile."""
         self._name = name
         self._pid = server.pid
+        self._pids = [server.pid]
         self._profiler = server.profiler
         self._wall = 0.0
         self._server = 0.0
@@ -39,7 +50,8 @@ class Meter:
         gc.freeze()
         gc.disable()
         self._busy = busy()
-        self._server = cpu_seconds(self._pid)
+        self._pids = family(self._pid)
+        self._server = sum(map(cpu_seconds, self._pids))
         self._loop = loop_thread(self._pid)
         self._generator = time.process_time()
         self._wall = time.perf_counter()
@@ -48,7 +60,7 @@ class Meter:
         """End, and what was used."""
         wall_s = time.perf_counter() - self._wall
         generator_s = time.process_time() - self._generator
-        server_s = cpu_seconds(self._pid) - self._server
+        server_s = sum(map(cpu_seconds, self._pids)) - self._server
         loop = loop_thread(self._pid)
         now = busy()
         gc.enable()

@@ -12,7 +12,7 @@ import time
 
 from benchmarks.colony import Executor, add_colony, add_executors
 from benchmarks.connection import Connection, Reply, connect, send_all
-from benchmarks.machine import resident_kb
+from benchmarks.machine import family, resident_kb
 from benchmarks.meter import Meter
 from benchmarks.place import Place, Server
 from benchmarks.rows import Row, latencies
@@ -42,19 +42,19 @@ async def _parked(place: Place, count: int) -> Row:
             server, "bench", owner, WARMUP_EXECUTORS, prefix="w", kind="other"
         )
         await _warm_up(server, others)
-        before_kb = resident_kb(server.pid)
+        before_kb = resident_kb(family(server.pid))
         executors = await add_executors(server, "bench", owner, count)
         await asyncio.sleep(SETTLE_S)
-        registered_kb = resident_kb(server.pid)
+        registered_kb = resident_kb(family(server.pid))
         crowd = Crowd(executors)
         await crowd.park(server)
         await asyncio.sleep(SETTLE_S)
-        parked_kb = resident_kb(server.pid)
+        parked_kb = resident_kb(family(server.pid))
         meter = Meter(server)
         meter.start()
         await asyncio.sleep(IDLE_S)
         used = meter.stop()
-        idle_kb = resident_kb(server.pid)
+        idle_kb = resident_kb(family(server.pid))
         metrics = {
             "rss_kb_each": (max(parked_kb, idle_kb) - registered_kb) / count,
             "registered_kb_each": (registered_kb - before_kb) / count,
