@@ -147,7 +147,7 @@ async def at_work(
             watcher.run(),
             deadlines.run(),
             presence.run(),
-            tallies.run(rooms.functions, watcher, config.tallies_every_s),
+            tallies.run(rooms.functions, config.tallies_every_s),
         ]
         tasks = [group.create_task(loop) for loop in loops]
         group.create_task(_survive(rooms.colonies.sweep_remains))
@@ -273,7 +273,7 @@ async def _lay_down(writes: Writes, presence: Presence, functions: Functions, no
     """Store what is only in memory; a store that cannot write does not hinder the end."""
     try:
         await presence.store()
-        await functions.fold(writes.view.watched_revision)
+        await functions.fold()
         await _mark_stopped(writes, node)
     except ColonistError as error:
         log.warning("stopped without laying down: %s", error)

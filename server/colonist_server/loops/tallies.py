@@ -6,17 +6,16 @@ import asyncio
 import logging
 
 from colonist_protocol.errors import ColonistError
-from colonist_server.loops.watcher import Watcher
 from colonist_server.repo.functions import Functions
 
 log = logging.getLogger(__name__)
 
 
-async def run(functions: Functions, watcher: Watcher, every_s: float) -> None:
+async def run(functions: Functions, every_s: float) -> None:
     """Fold until cancelled."""
     while True:
         await asyncio.sleep(every_s)
         try:
-            await functions.fold(watcher.revision)
+            await functions.fold()
         except ColonistError as error:
             log.warning("tallies not stored, trying again: %s", error)

@@ -79,19 +79,22 @@ class Functions:
                     return colony, function
         raise NotFoundError("Failed to remove function, function does not exist")
 
-    async def fold(self, through: int) -> None:
-        """Store the tallies that changed, counted up to a revision of the watch."""
-        changed = [
-            function
+    async def fold(self) -> None:
+        """Store the tallies that changed, with the revision up to which they are counted."""
+        through = self._view.counted_revision
+        plans = [
+            Plan([Guard(function.key, function.revision)], [Put(function.key, encode(record))])
             for colony in self._view.colonies.values()
             for function in colony.functions.values()
             if function.tally != function.record.tally
+            for record in [_folded(function, through)]
         ]
-        for function in changed:
-            record = msgspec.structs.replace(function.record, tally=function.tally, through=through)
-            await self._writes.commit(
-                [Guard(function.key, function.revision)], [Put(function.key, encode(record))]
-            )
+        for plan in plans:
+            await self._writes.commit(plan.guards, plan.ops)
+
+
+def _folded(function: Function, through: int) -> FunctionRecord:
+    return msgspec.structs.replace(function.record, tally=function.tally, through=through)
 
 
 def function_id(key: bytes) -> str:

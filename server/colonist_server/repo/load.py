@@ -29,9 +29,10 @@ async def load(writes: Writes) -> Revision:
     for prefix in (*_COLD, keys.LIVE):
         await _load(writes, view, prefix)
     _settle_running(view)
-    for colony in view.colonies.values():
-        await _count(writes, colony)
+    for colony in list(view.colonies.values()):
+        await _count(writes, colony, is_alone=not view.watched_revision)
         await _tally(writes, view, colony)
+    view.counted_revision = max(view.counted_revision, revision)
     return revision
 
 
@@ -62,35 +63,49 @@ async def _load(writes: Writes, view: View, prefix: bytes) -> None:
         view.apply(key, None, page.revision)
 
 
-async def _count(writes: Writes, colony: Colony) -> None:
-    """Closed processes are counted here once, then by the watch."""
+async def _count(writes: Writes, colony: Colony, *, is_alone: bool) -> None:
+    """Closed processes are counted here once, then as they come.
+
+    While others write, only a single look is of one revision; what came after it is added.
+    """
+    colony.recent = []
     for state in State:
         total = 0
         after = b""
         while True:
             page = await writes.range(
-                keys.ended_in(colony.tag, state), after=after, limit=_PAGE, keys_only=True
+                keys.ended_in(colony.tag, state),
+                after=after,
+                limit=_PAGE if is_alone else 0,
+                keys_only=True,
             )
             total += len(page.items)
             if not page.more:
                 break
             after = page.items[-1].key
-        colony.closed[state] = total
+        later = (change for at, of, change in colony.recent if at > page.revision and of == state)
+        colony.closed[state] = total + sum(later)
+        colony.counted_at[state] = page.revision
+    colony.recent = None
 
 
 async def _tally(writes: Writes, view: View, colony: Colony) -> None:
-    """Add the runs that were closed after the stored tallies were folded."""
+    """Add the runs that were closed since the stored tallies, or since the watch was lost."""
     if not colony.functions:
         return
-    for function in colony.functions.values():
-        function.tally = function.record.tally
-    through = min(function.record.through for function in colony.functions.values())
+    through = view.watched_revision
+    if not through:
+        for function in colony.functions.values():
+            function.tally = function.record.tally
+        through = min(function.record.through for function in colony.functions.values())
     prefix = keys.ended_in(colony.tag, State.SUCCESS)
     after = b""
     while True:
         page = await writes.range(prefix, after=after, since=through, limit=_PAGE)
         for item in page.items:
-            view.tally(colony, item.value, item.modified)
+            is_counted = item.modified > colony.counted_at[State.SUCCESS]
+            if not is_counted and not view.is_own(item.modified):
+                view.tally(colony, item.value, item.modified)
         if not page.more:
             break
         after = page.items[-1].key

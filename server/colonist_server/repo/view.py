@@ -113,12 +113,14 @@ class Colony:
 
     __slots__ = (
         "closed",
+        "counted_at",
         "executors",
         "functions",
         "is_gone",
         "key",
         "members",
         "queue",
+        "recent",
         "record",
         "revision",
         "running",
@@ -141,6 +143,10 @@ class Colony:
         self.waiting = 0
         self.running: dict[bytes, Row] = {}
         self.closed = [0] * _STATES
+        self.counted_at: list[Revision] = [0] * _STATES
+        """Up to where a load has counted; the watch may bring some of that again."""
+        self.recent: list[tuple[Revision, int, int]] | None = None
+        """Revision, state and change of what is counted while a load reads; None: none does."""
 
     def enlist(self, member: Executor | User) -> None:
         """Know a member by its id; two hold one id only while the watch lags, then the newer."""
@@ -186,6 +192,7 @@ class View:
         "_own",
         "_placements",
         "colonies",
+        "counted_revision",
         "rows",
         "tags",
         "watched_revision",
@@ -196,6 +203,7 @@ class View:
         self.tags: dict[bytes, Colony] = {}
         self.rows: dict[bytes, Row] = {}
         self.watched_revision: Revision = 0
+        self.counted_revision: Revision = 0
         self._graves: dict[bytes, Revision] = {}
         self._own: set[Revision] = set()
         self._placements: dict[Placement, Placement] = {}
@@ -217,6 +225,7 @@ class View:
 
         What a delete-range deleted only the watch knows: it applies such a commit once more.
         """
+        self.counted_revision = max(self.counted_revision, revision)
         if revision <= self.watched_revision:
             return
         change = self._change
@@ -239,6 +248,7 @@ class View:
             for key, value in event.changes:
                 self._change(key, value, revision)
         self.watched_revision = revision
+        self.counted_revision = max(self.counted_revision, revision)
         if self._graves:
             passed = [key for key, at in self._graves.items() if at <= revision]
             for key in passed:
@@ -269,7 +279,12 @@ class View:
         if colony is None:
             return
         state = keys.state_of_ended(key)
-        colony.closed[state] += 1 if value is not None else -1
+        if revision <= colony.counted_at[state]:
+            return
+        change = 1 if value is not None else -1
+        colony.closed[state] += change
+        if colony.recent is not None:
+            colony.recent.append((revision, state, change))
         if value is not None and state == State.SUCCESS and colony.functions:
             self.tally(colony, value, revision)
 
@@ -285,6 +300,10 @@ class View:
         wait_s = (ended.started_ns - ended.submitted_ns) / SECOND_NS
         exec_s = (ended.ended_ns - ended.started_ns) / SECOND_NS
         function.tally = counted(function.tally, wait_s, exec_s)
+
+    def is_own(self, revision: Revision) -> bool:
+        """Whether a commit of this node was applied of which the watch has yet to tell."""
+        return revision in self._own
 
     def keys(self, prefix: bytes) -> set[bytes]:
         """The keys of what the view holds under a prefix."""
@@ -382,7 +401,8 @@ class View:
 
     def _drop_colony(self, colony: Colony) -> None:
         del self.tags[colony.tag]
-        del self.colonies[colony.record.name]
+        if self.colonies.get(colony.record.name) is colony:
+            del self.colonies[colony.record.name]
         colony.is_gone = True
         for row in [row for row in self.rows.values() if row.colony is colony]:
             self._end_row(row)
