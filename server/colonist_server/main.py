@@ -112,10 +112,8 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
         at_work(config, store, SystemClock(), owner) as dispatch,
     ):
         _spare_collector()
-        runner = web.AppRunner(
+        runner = web.ServerRunner(
             app.build(dispatch, lambda: "" if store.writable else "the store refuses writes"),
-            access_log=None,
-            handler_cancellation=True,
             shutdown_timeout=config.shutdown_s,
         )
         await runner.setup()
@@ -195,9 +193,7 @@ def _rooms(
 
     births = Births(writes, config.births_bytes)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
-    processes = Processes(
-        writes, births, hand_over, clock=clock, entropy=os.urandom, spawn=spawn
-    )
+    processes = Processes(writes, births, hand_over, clock=clock, entropy=os.urandom, spawn=spawn)
     return Rooms(
         view=writes.view,
         colonies=Colonies(writes, os.urandom),

@@ -44,8 +44,9 @@ class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An outcome on its way back."""
+    """An outcome on its way back; `taken` counts the frames of work taken so far."""
 
+    taken: int
     revision: Revision
     done: tuple[Done, ...]
     wrote: bool
@@ -120,7 +121,7 @@ def _work(parcel: Parcel) -> Work:
     return Commit(parcel.guards, ops, parcel.number, parcel.size, prefixes)
 
 
-def pack_report(outcome: Outcome, before: Revision) -> bytes:
+def pack_report(outcome: Outcome, before: Revision, taken: int) -> bytes:
     """A frame for an outcome; `before` is the revision before it."""
     events = {event.revision: event for event in outcome.events}
     done: list[Done] = []
@@ -134,12 +135,14 @@ def pack_report(outcome: Outcome, before: Revision) -> bytes:
         deleted = tuple([change.key for change in event.changes if change.value is None])
         done.append(Done(number, revision, is_event=True, deleted=deleted))
     return _framed(
-        _encode(Report(outcome.revision, tuple(done), outcome.wrote, outcome.fault, outcome.last))
+        _encode(
+            Report(taken, outcome.revision, tuple(done), outcome.wrote, outcome.fault, outcome.last)
+        )
     )
 
 
-def unpack_report(frame: bytes, works: dict[int, Work]) -> Outcome:
-    """The outcome in a frame; takes the works that it answers out of `works`."""
+def unpack_report(frame: bytes, works: dict[int, Work]) -> tuple[int, Outcome]:
+    """Frames taken, and the outcome; takes the works that it answers out of `works`."""
     report = _decode_report(frame)
     answers: list[tuple[object, Revision | None]] = []
     events: list[Event] = []
@@ -148,7 +151,8 @@ def unpack_report(frame: bytes, works: dict[int, Work]) -> Outcome:
         answers.append((work.ticket, done.revision))
         if done.is_event and done.revision is not None:
             events.append(Event(done.revision, _changes(work, done.deleted)))
-    return Outcome(report.revision, answers, events, report.wrote, report.fault, report.last)
+    outcome = Outcome(report.revision, answers, events, report.wrote, report.fault, report.last)
+    return report.taken, outcome
 
 
 def _changes(work: Work, deleted: tuple[bytes, ...]) -> tuple[Change, ...]:

@@ -39,6 +39,8 @@ from colonist_server.store.writer import Outcome, Work, Writer
 MODULE: Final = "colonist_server.store.writer_process"
 FATAL_EXIT: Final = 70
 RECEIVED_BYTES: Final = 1_048_576
+FRAMES_AHEAD: Final = 2
+"""One is being written, one waits; what comes then goes with the next, in one frame."""
 
 
 class WriterProcess(asyncio.Protocol):
@@ -58,6 +60,9 @@ class WriterProcess(asyncio.Protocol):
         self._works: dict[int, Work] = {}
         self._outbox: list[Parcel | None] = []
         self._number = 0
+        self._sent = 0
+        self._taken = 0
+        self._is_due = False
         self._has_ended = False
 
     async def start(self, path: Path, lock: int) -> None:
@@ -88,23 +93,28 @@ class WriterProcess(asyncio.Protocol):
         self._child.wait()
 
     def _send(self, work: Parcel | None) -> None:
-        if not self._outbox:
-            self._loop.call_soon(self._flush)
         self._outbox.append(work)
+        if not self._is_due and self._sent - self._taken < FRAMES_AHEAD:
+            self._is_due = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._is_due = False
         if not self._has_ended:
             self._transport.write(pack_parcels(self._outbox))
+            self._sent += 1
         self._outbox.clear()
 
     def data_received(self, data: bytes) -> None:
         """Outcomes, in order."""
         for frame in self._frames.feed(data):
-            outcome = unpack_report(frame, self._works)
+            self._taken, outcome = unpack_report(frame, self._works)
             if outcome.last:
                 self._end(outcome)
             else:
                 self._deliver(outcome)
+        if self._outbox and not self._is_due:
+            self._flush()
 
     def _end(self, outcome: Outcome) -> None:
         self._has_ended = True
@@ -143,6 +153,7 @@ class SocketInbox:
         self._end = end
         self._frames = Frames()
         self._has_ended = False
+        self.taken = 0
 
     def take(self, *, wait: bool) -> list[Work | None]:
         """All that has arrived; the parent's end counts as its wish to stop."""
@@ -158,6 +169,7 @@ class SocketInbox:
             self._has_ended = not data
             for frame in self._frames.feed(data):
                 works.extend(unpack_works(frame))
+                self.taken += 1
         return works or ([None] if wait else [])
 
 
@@ -169,11 +181,12 @@ class Child:
         connection = file.open_for_writing(path)
         self._revision = file.newest_revision(connection)
         copier = Copier(file.connect(path), on_fatal=_die)
+        self._inbox = SocketInbox(end)
         self._writer = Writer(
             connection,
             self._revision,
             copier,
-            SocketInbox(end),
+            self._inbox,
             deliver=self._report,
             on_fatal=_die,
         )
@@ -184,7 +197,7 @@ class Child:
         self._writer.run()
 
     def _report(self, outcome: Outcome) -> None:
-        frame = pack_report(outcome, self._revision)
+        frame = pack_report(outcome, self._revision, self._inbox.taken)
         self._revision = outcome.revision
         try:
             self._end.sendall(frame)
