@@ -73,7 +73,7 @@ def test_order_holds_over_many_blocks(order, seed):
     if order == "down":
         numbers.reverse()
     elif order == "shuffled":
-        random.Random(seed).shuffle(numbers)  # noqa: S311 - an order, no secret
+        random.Random(seed).shuffle(numbers)
     items = [Item(number, pid(number), asks()) for number in numbers]
     queue = filled(items)
     for item in items[::3]:
@@ -164,6 +164,52 @@ def test_dropping_marks_is_paid_for_once():
     assert looks.count < 12 * len(items)
 
 
+def buckets(queue: Queue[Item]):
+    return [bucket for shelf in queue._places.values() for bucket in shelf]
+
+
+def check_books(queue: Queue[Item]) -> None:
+    """Each bucket knows how many of its entries stand and how many are marks."""
+    for bucket in buckets(queue):
+        entries = [entry for block in bucket._blocks for entry in block]
+        standing = sum(entry[3].ticket == entry[2] for entry in entries)
+        assert (bucket._live, bucket._marks) == (standing, len(entries) - standing)
+        assert standing
+
+
+def test_many_classes_cost_no_more_than_a_few():
+    def one_class_each(number):
+        return asks(cpu=number, mem=number)
+
+    assert looks_at_first(8000, ANYBODY, one_class_each) <= 2 * MAX_CLASSES
+
+
+@pytest.mark.parametrize("numbers", [range(5000), range(5000, 0, -1)])
+def test_an_insertion_moves_few_entries(numbers):
+    queue = filled([Item(number, pid(number), asks()) for number in numbers])
+    [bucket] = buckets(queue)
+    assert max(map(len, bucket._blocks)) <= 1024
+    assert len(bucket._blocks) >= 4
+
+
+def test_what_was_taken_out_is_forgotten():
+    items = [Item(number, pid(number), asks()) for number in range(5000)]
+    queue = filled(items)
+    for item in items[:600]:
+        queue.discard(item)
+    assert queue.first(ANYBODY) is items[600]
+    check_books(queue)
+    for item in items[601:4990]:
+        queue.discard(item)
+        if item.priority_ns % 100 == 0:
+            check_books(queue)
+    [bucket] = buckets(queue)
+    assert sum(map(len, bucket._blocks)) < 200
+    for item in [*items[4990:], items[600]]:
+        queue.discard(item)
+    assert queue._places == {}
+
+
 class Against(RuleBasedStateMachine):
     """Adding, taking out and putting back in any order."""
 
@@ -222,6 +268,7 @@ class Against(RuleBasedStateMachine):
     def all_are_there_in_order(self):
         assert len(self.queue) == len(self.model)
         assert list(self.queue) == sorted(self.model, key=lambda item: item.order)
+        check_books(self.queue)
 
 
 TestAgainst = Against.TestCase

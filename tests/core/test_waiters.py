@@ -47,6 +47,13 @@ def test_an_answered_waiter_is_not_parked_again():
     assert len(room) == 0
 
 
+def test_an_empty_room_keeps_nothing_of_its_guests():
+    room, guests = room_of(*[Profile(type, name) for type in TYPES for name in NAMES])
+    for guest in guests:
+        room.unpark(guest)
+    assert (room._by_type, room._by_name) == ({}, {})
+
+
 def test_a_name_wakes_its_executor_past_those_who_wait_longer():
     room, (_, ben) = room_of(Profile("cli", "ada"), Profile("cli", "ben"))
     assert room.claim(asks(names=["ben", "cyd"])) is ben
