@@ -513,3 +513,38 @@ async def test_tallies_outlive_the_processes_that_they_count() -> None:
             before = await _tallies(made)
         async with world(store) as made:
             assert await _tallies(made) == before == {"f": (1, pytest.approx(1), pytest.approx(2))}
+
+
+class SlowFolds(MemoryStore):
+    """Commits to functions wait at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        if guards[0].key.startswith(b"f/"):
+            await self.gate.wait()
+        return await super().commit(guards, ops)
+
+
+@virtual
+async def test_runs_that_end_while_tallies_are_stored_are_counted_once() -> None:
+    async with SlowFolds() as store:
+        async with crashing(store, tallies_every_s=1e6) as made:
+            await made.populate()
+            for name in ("f", "g"):
+                await made.call(function_of("ada", name), ADA)
+                await _work(made, 1, 1, name)
+            store.gate.clear()
+            fold = asyncio.create_task(made.rooms.functions.fold())
+            await settle()
+            for name in ("f", "g"):
+                await _work(made, 1, 1, name)
+            store.gate.set()
+            await fold
+            before = await _tallies(made)
+            assert [counter for counter, _, _ in before.values()] == [2, 2]
+        async with world(store) as made:
+            assert await _tallies(made) == before
