@@ -57,6 +57,7 @@ REREGISTER_VARIABLE: Final = "COLONIES_ALLOW_EXECUTOR_REREGISTER"
 OWNER_KEY: Final = "server-owner.key"
 SERVER_KEY: Final = "server.key"
 BACKLOG: Final = 4096
+POOL_BYTES: Final = 4096
 COLLECT_AT: Final = (20_000, 20, 50)
 """Python's defaults cost a lifecycle 5 to 15 % of its time."""
 
@@ -82,6 +83,25 @@ class SystemClock:
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back when `monotonic` reaches `when`."""
         return self._loop.call_at(when, callback)
+
+
+class EntropyPool:
+    """The system's random bytes, fetched for many ids at once: a call costs as much as 4 KiB."""
+
+    __slots__ = ("_bytes", "_next")
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._next = 0
+
+    def __call__(self, size: int) -> bytes:
+        """Bytes that were never given out before."""
+        start = self._next
+        self._next = start + size
+        if self._next > len(self._bytes):
+            self._bytes = os.urandom(max(POOL_BYTES, size))
+            start, self._next = 0, size
+        return self._bytes[start : self._next]
 
 
 class Server:
@@ -193,7 +213,9 @@ def _rooms(
 
     births = Births(writes, config.births_bytes)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
-    processes = Processes(writes, births, hand_over, clock=clock, entropy=os.urandom, spawn=spawn)
+    processes = Processes(
+        writes, births, hand_over, clock=clock, entropy=EntropyPool(), spawn=spawn
+    )
     return Rooms(
         view=writes.view,
         colonies=Colonies(writes, os.urandom),

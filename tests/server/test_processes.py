@@ -645,7 +645,8 @@ async def test_births_are_held_up_to_their_limit() -> None:
     async with MemoryStore() as store:
         births = Births(Writes(store, View()), limit_bytes=2000)
         for number in range(10):
-            births.remember(bytes([number]), submitted(FunctionSpec(), "", ""))
+            pid = bytes([number])
+            births.remember(pid, submitted(pid, FunctionSpec(), "", ""))
             births.known(b"\x00")
         assert births.known(b"\x00") is not None
         assert births.known(b"\x01") is None

@@ -12,7 +12,7 @@ from colonist_protocol.attribute import AttributeType, attribute_id
 from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.process import SubmitFunctionSpec
 from colonist_server.repo import keys
-from colonist_server.repo.records import Birth, decode_birth
+from colonist_server.repo.records import AttributeRecord, Birth, decode_birth
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Item
 
@@ -20,19 +20,29 @@ _OVERHEAD_BYTES = 400
 
 
 class Submitted(msgspec.Struct, frozen=True, gc=False):
-    """A birth as replies need it: `spec` is the normal form as JSON, spliced in as it is."""
+    """A birth as replies need it: `spec` is the normal form as JSON, spliced in as it is.
+
+    `env` holds the attributes that the spec's entries are (COLONIES-RPC section 2.9), by id.
+    """
 
     spec: bytes
     initiator_id: str
     initiator: str
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, AttributeRecord], ...] = ()
 
 
-def submitted(spec: FunctionSpec, initiator_id: str, initiator: str) -> Submitted:
+def submitted(pid: bytes, spec: FunctionSpec, initiator_id: str, initiator: str) -> Submitted:
     """From a spec in its normal form."""
+    env = [
+        (
+            attribute_id(pid.hex(), key, AttributeType.ENV),
+            AttributeRecord(AttributeType.ENV, key, value),
+        )
+        for key, value in spec.env.items()
+    ]
     # A bytes object of its own: what an encoder returns is larger than what it holds.
     text = bytes(memoryview(codec.encode(spec)))
-    return Submitted(text, initiator_id, initiator, tuple(spec.env.items()))
+    return Submitted(text, initiator_id, initiator, tuple(env))
 
 
 class Births:
@@ -80,18 +90,17 @@ class Births:
             items = await self._writes.read_many([keys.birth(pid) for pid in missing])
             for pid, item in zip(missing, items, strict=True):
                 if item is not None:
-                    read[pid] = _restore(decode_birth(item.value))
+                    read[pid] = _restore(pid, decode_birth(item.value))
                     self.remember(pid, read[pid])
         return [read.get(pid) or self.known(pid) for pid in pids]
 
 
 def env_ids(item: Item) -> list[str]:
     """The ids of the attributes that a stored birth's `env` entries are."""
-    pid = item.key[len(keys.BIRTH) :].hex()
-    names = [name for name, _ in _restore(decode_birth(item.value)).env]
-    return [attribute_id(pid, name, AttributeType.ENV) for name in names]
+    birth = _restore(item.key[len(keys.BIRTH) :], decode_birth(item.value))
+    return [id for id, _ in birth.env]
 
 
-def _restore(birth: Birth) -> Submitted:
+def _restore(pid: bytes, birth: Birth) -> Submitted:
     message = codec.decode(birth.payload, SubmitFunctionSpec, "stored submit")
-    return submitted(normal_form(message.spec), birth.initiator_id, birth.initiator)
+    return submitted(pid, normal_form(message.spec), birth.initiator_id, birth.initiator)

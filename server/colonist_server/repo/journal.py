@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from colonist_protocol.attribute import AttributeType, attribute_id
+from colonist_protocol.attribute import attribute_id
 from colonist_protocol.errors import ContendedError, NotFoundError
 from colonist_protocol.log import GetLogs, Log
 from colonist_protocol.times import SECOND_NS
@@ -72,10 +72,10 @@ class Journal:
         if item is not None:
             return decode_attribute(item.value)
         birth = await self._births.of(pid)
-        for name, value in birth.env if birth is not None else ():
-            if attribute_id(pid.hex(), name, AttributeType.ENV) == id:
-                return AttributeRecord(AttributeType.ENV, name, value)
-        raise NotFoundError("Attribute does not exists")
+        record = dict(birth.env).get(id) if birth is not None else None
+        if record is None:
+            raise NotFoundError("Attribute does not exists")
+        return record
 
     # -- logs
 

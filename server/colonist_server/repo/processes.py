@@ -25,7 +25,6 @@ from colonist_core.process import (
     step,
 )
 from colonist_protocol import units
-from colonist_protocol.attribute import AttributeType, attribute_id
 from colonist_protocol.errors import (
     AccessError,
     ColonistError,
@@ -98,14 +97,14 @@ class Processes:
         The spec is as it was sent: its normal form rounds memory down, and amounts are matched to
         the byte. Returns the process as it was submitted: waiting. Raises `InvalidValueError`.
         """
-        shown = submitted(normal_form(spec), cause.who, member.name)
         now_ns = self._clock.now_ns()
         pid = keys.process_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
+        shown = submitted(pid, normal_form(spec), cause.who, member.name)
         live = _newborn(pid, spec, member, now_ns, cause)
         birth = Birth(payload, cause.signature, cause.who, member.name, live.priority_ns, now_ns)
         self._births.remember(pid, shown)
         ops: list[Op] = [Put(keys.birth(pid), encode(birth))]
-        ops.extend(_env_index(pid, spec))
+        ops.extend(Put(keys.attribute_index(id), pid) for id, _ in shown.env)
         try:
             await self._store(colony, pid, live, ops)
         except BaseException:
@@ -440,20 +439,11 @@ def _newborn(
     )
 
 
-def _env_index(pid: bytes, spec: FunctionSpec) -> list[Op]:
-    """`env` entries are attributes too (section 2.9): their ids must lead to the process."""
-    return [Put(keys.attribute_index(id), pid) for id in _env_ids(pid, spec.env)]
-
-
-def _env_ids(pid: bytes, env: Sequence[str] | dict[str, str]) -> list[str]:
-    return [attribute_id(pid.hex(), key, AttributeType.ENV) for key in env]
-
-
 def _traces(pid: bytes, birth: Submitted | None, live: Live) -> list[Op]:
     """All else that a process left behind; its log lines stay (section 2.6)."""
-    env = [key for key, _ in birth.env] if birth else []
+    env = birth.env if birth is not None else ()
     ops: list[Op] = [Delete(keys.birth(pid)), Delete(keys.output(pid)), *chain.forget(pid, live)]
-    ops.extend(Delete(keys.attribute_index(id)) for id in _env_ids(pid, env))
+    ops.extend(Delete(keys.attribute_index(id)) for id, _ in env)
     return ops
 
 

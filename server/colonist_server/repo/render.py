@@ -9,7 +9,7 @@ import msgspec
 
 from colonist_core.process import Closed, Live, deadline
 from colonist_protocol import codec
-from colonist_protocol.attribute import Attribute, AttributeType, attribute_id
+from colonist_protocol.attribute import Attribute
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import FINAL, CloseFailed, CloseSuccessful, Process, State
 from colonist_protocol.times import to_text
@@ -105,9 +105,6 @@ def _attributes(
     others: Iterable[tuple[str, AttributeRecord]],
 ) -> list[Attribute]:
     """What was set while it ran stands in the place of an entry of `env` with the same id."""
-    records = {
-        attribute_id(id, key, AttributeType.ENV): AttributeRecord(AttributeType.ENV, key, value)
-        for key, value in birth.env
-    }
+    records = dict(birth.env)
     records.update(others)
     return [attribute(each, id, colony, state, record) for each, record in records.items()]
