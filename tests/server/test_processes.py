@@ -12,7 +12,7 @@ import pytest
 from colonist_protocol.attribute import AttributeType, GetAttribute, attribute_id
 from colonist_protocol.colony import RemoveColony
 from colonist_protocol.function_spec import FunctionSpec
-from colonist_protocol.log import AddLog, GetLogs
+from colonist_protocol.log import AddExecutorLog, AddLog, GetLogs, SearchLogs
 from colonist_protocol.process import (
     AssignProcess,
     CancelProcess,
@@ -417,6 +417,39 @@ async def test_lines_are_read_over_attempts_in_order() -> None:
             assert await lines(since=each["timestamp"]) == everything[number + 1 :]
             assert await lines(since=each["timestamp"], latest=True) == everything[number + 1 :]
         assert await lines(since=2**63 - 1) == []
+
+
+@virtual
+async def test_a_search_looks_at_the_last_days() -> None:
+    async with world() as made:
+        await made.populate()
+        for name in ("old", "new"):
+            await made.call(
+                AddExecutorLog(colonyname=COLONY, executorname="ada", message=f"{name} line"), ADA
+            )
+            await asyncio.sleep(3 * 86_400)
+
+        async def found(text: str, days: int, count: int = 100) -> list[str]:
+            message = SearchLogs(colonyname=COLONY, text=text, days=days, count=count)
+            return [line["message"] for line in await made.call(message, UMA)]
+
+        assert await found("line", 30) == ["old line", "new line"]
+        assert await found("line", 4) == ["new line"]
+        assert await found("line", 1) == await found("line", 0) == []
+        assert await found("old", 30) == ["old line"]
+        assert await found("LINE", 30) == []
+        assert len(await found("line", 30, 1)) == 1
+        assert await found("line", 30, 0) == await found("line", 30, -1) == []
+
+
+@virtual
+async def test_a_line_is_found_once_though_it_stands_twice() -> None:
+    async with world() as made:
+        await made.populate()
+        id = await _run(made, "none")
+        await made.call(AddLog(processid=id, message="m"), ADA)
+        message = SearchLogs(colonyname=COLONY, text="m", days=1, count=100)
+        assert [line["processid"] for line in await made.call(message, UMA)] == [id]
 
 
 # -- removal

@@ -548,3 +548,18 @@ async def test_runs_that_end_while_tallies_are_stored_are_counted_once() -> None
             assert [counter for counter, _, _ in before.values()] == [2, 2]
         async with world(store) as made:
             assert await _tallies(made) == before
+
+
+@virtual
+async def test_announcing_again_keeps_what_was_stored() -> None:
+    async with MemoryStore() as store:
+        async with crashing(store) as made:
+            await made.populate()
+            await made.call(function_of("ada"), ADA)
+            await _work(made, 1, 2)
+            await made.rooms.functions.fold()
+            await made.call(function_of("ada"), ADA)
+            before = await _tallies(made)
+        async with world(store) as made:
+            assert await _tallies(made) == before
+            assert before["f"][0] == 1
