@@ -24,7 +24,6 @@ class Meter:
         "_loop",
         "_name",
         "_pid",
-        "_pids",
         "_profiler",
         "_server",
         "_wall",
@@ -34,10 +33,9 @@ class Meter:
         """`name` is for the file of a profile."""
         self._name = name
         self._pid = server.pid
-        self._pids = [server.pid]
         self._profiler = server.profiler
         self._wall = 0.0
-        self._server = 0.0
+        self._server: dict[int, float] = {}
         self._generator = 0.0
         self._busy = Busy(0.0, 0.0)
         self._loop = LoopThread(0.0, 0.0)
@@ -50,8 +48,7 @@ class Meter:
         gc.freeze()
         gc.disable()
         self._busy = busy()
-        self._pids = family(self._pid)
-        self._server = sum(map(cpu_seconds, self._pids))
+        self._server = {pid: cpu_seconds(pid) for pid in family(self._pid)}
         self._loop = loop_thread(self._pid)
         self._generator = time.process_time()
         self._wall = time.perf_counter()
@@ -60,7 +57,7 @@ class Meter:
         """End, and what was used."""
         wall_s = time.perf_counter() - self._wall
         generator_s = time.process_time() - self._generator
-        server_s = sum(map(cpu_seconds, self._pids)) - self._server
+        server_s = sum(cpu_seconds(pid) - self._server.get(pid, 0.0) for pid in family(self._pid))
         loop = loop_thread(self._pid)
         now = busy()
         gc.enable()

@@ -53,14 +53,14 @@ async def _parked(place: Place, count: int) -> Row:
         meter = Meter(server)
         meter.start()
         await asyncio.sleep(IDLE_S)
-        used = meter.stop()
+        idle = meter.stop()
         idle_kb = resident_kb(family(server.pid))
         metrics = {
             "rss_kb_each": (max(parked_kb, idle_kb) - registered_kb) / count,
             "registered_kb_each": (registered_kb - before_kb) / count,
-            "idle_cpu_s": used.server_s,
+            "idle_cpu_s": idle.server_s,
+            "idle_others_cores": idle.others_s / idle.wall_s,
             "polls": float(crowd.polls),
-            **used.metrics(),
             **await _hand_over(server, crowd, others[0]),
         }
     metrics["failures"] += crowd.tally.failures.total()
@@ -126,6 +126,8 @@ async def _hand_over(server: Server, crowd: Crowd, client: Executor) -> dict[str
     count = len(crowd.connections)
     submits = client.submits(count, kind=crowd._executors[0].kind)  # noqa: SLF001
     sent: dict[bytes, float] = {}
+    meter = Meter(server)
+    meter.start()
     start = time.perf_counter()
     await _submit_all(server, submits, sent)
     try:
@@ -133,6 +135,7 @@ async def _hand_over(server: Server, crowd: Crowd, client: Executor) -> dict[str
             await crowd.all_served.wait()
     except TimeoutError:
         crowd.tally.fail(0, b"not everyone was handed work in time")
+    used = meter.stop()
     waits = [at - sent[process] for process, at in crowd.got.items()]
     crowd.close()
     last = max(crowd.got.values(), default=start)
@@ -141,6 +144,7 @@ async def _hand_over(server: Server, crowd: Crowd, client: Executor) -> dict[str
         "handover_rate_s": len(waits) / max(last - start, 1e-9),
         **latencies("wait_", waits),
         "failures": float(count - len(waits) + crowd.twice),
+        **used.metrics(count),
     }
 
 
