@@ -39,7 +39,7 @@ class Hint(msgspec.Struct, frozen=True):
 
     @property
     def delay_s(self) -> float:
-        """How long to wait before sending again: what is asked, within half a second and an hour."""
+        """How long to wait before sending again: half a second at least, an hour at most."""
         return min(max(self.retry_after_s, HINT_FLOOR_S), HINT_CAP_S)
 
 

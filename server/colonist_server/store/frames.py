@@ -14,6 +14,7 @@ from colonist_server.store.interface import (
     DeleteRange,
     Event,
     Guard,
+    Op,
     Put,
     Revision,
 )
@@ -117,7 +118,7 @@ def _work(parcel: Parcel) -> Work:
     if not parcel.size:
         return Probe(parcel.number)
     prefixes = tuple(op.prefix for op in parcel.ranges)
-    ops = (*parcel.puts, *parcel.deletes, *parcel.ranges)
+    ops: tuple[Op, ...] = (*parcel.puts, *parcel.deletes, *parcel.ranges)
     return Commit(parcel.guards, ops, parcel.number, parcel.size, prefixes)
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from colonist_server.store import file
+from colonist_server.store.batch import Answers
 from colonist_server.store.copier import Copier
 from colonist_server.store.frames import (
     Frames,
@@ -118,7 +119,7 @@ class WriterProcess(asyncio.Protocol):
 
     def _end(self, outcome: Outcome) -> None:
         self._has_ended = True
-        late = [(work.ticket, None) for work in self._works.values()]
+        late: Answers = [(work.ticket, None) for work in self._works.values()]
         self._works.clear()
         self._transport.close()
         self._deliver(outcome._replace(answers=outcome.answers + late))
