@@ -421,7 +421,7 @@ async def test_lines_are_read_over_attempts_in_order() -> None:
 
 @virtual
 async def test_a_search_looks_at_the_last_days() -> None:
-    async with world() as made:
+    async with world(stale_s=0.0) as made:
         await made.populate()
         for name in ("old", "new"):
             await made.call(
