@@ -140,6 +140,13 @@ class TopicError(InvalidValueError):
     code = "bad_topic"
 
 
+class SlowError(ColonistError):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "too_slow"
+
+
 class TooLargeError(ColonistError):
     """A body, payload or value is larger than the limit."""
 

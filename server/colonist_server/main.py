@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import gc
 import importlib.metadata
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -43,6 +45,7 @@ from colonist_server.repo.load import doubt_lost_replies, load
 from colonist_server.repo.members import Members
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import SCHEMA
+from colonist_server.repo.removal import Removal
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 from colonist_server.rpc.dispatch import Dispatch
@@ -127,23 +130,40 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
     owner = config.owner or _key(config.keys_path / OWNER_KEY, "server owner").id
     _key(config.keys_path / SERVER_KEY, "server")
     in_process = not config.separate_writer
-    async with (
-        await SqliteStore.open(config.store_path, in_process=in_process) as store,
-        at_work(config, store, SystemClock(), owner) as dispatch,
-    ):
-        _spare_collector()
-        runner = web.ServerRunner(
-            app.build(dispatch, lambda: "" if store.writable else "the store refuses writes"),
-            shutdown_timeout=config.shutdown_s,
-        )
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, config.host, config.port, backlog=BACKLOG).start()
-            address = runner.addresses[0]
-            yield Server(config, (address[0], address[1]), dispatch.rooms)
-        finally:
-            dispatch.rooms.hand_over.close()
-            await runner.cleanup()
+    with _listen(config.host, config.port) as door:
+        host, port = door.getsockname()[:2]
+        config = dataclasses.replace(config, port=port)
+        async with (
+            await SqliteStore.open(config.store_path, in_process=in_process) as store,
+            at_work(config, store, SystemClock(), owner) as dispatch,
+        ):
+            _spare_collector()
+            async with _open(door, dispatch, store, config.shutdown_s):
+                yield Server(config, (host, port), dispatch.rooms)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything else, so that a taken one is told at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+@asynccontextmanager
+async def _open(
+    door: socket.socket, dispatch: Dispatch, store: Store, shutdown_s: float
+) -> AsyncGenerator[None]:
+    """Let requests in; at the end answer whoever waits, and let what runs finish."""
+    runner = web.ServerRunner(
+        app.build(dispatch, lambda: "" if store.writable else "the store refuses writes"),
+        shutdown_timeout=shutdown_s,
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, door, backlog=BACKLOG).start()
+        yield
+    finally:
+        dispatch.rooms.hand_over.close()
+        await runner.cleanup()
 
 
 @asynccontextmanager
@@ -222,6 +242,7 @@ def _rooms(
         members=Members(writes, processes, clock, may_reregister=config.may_reregister),
         functions=Functions(writes),
         processes=processes,
+        removal=Removal(writes, births),
         listing=Listing(writes, births),
         journal=Journal(writes, births, clock),
         hand_over=hand_over,

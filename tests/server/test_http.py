@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from colonist_protocol.envelope import MAX_BODY_BYTES, pack_request
+from colonist_protocol.envelope import MAX_BODY_BYTES, Failure, pack_request, parse_reply
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.process import AssignProcess, State
 from colonist_protocol.server import Version
+from colonist_server.http import app
 from colonist_server.main import configure, serve
 from colonist_server.repo import keys
 from colonist_server.store.interface import Guard, Put, StoreError
@@ -124,6 +125,21 @@ async def test_slow_and_half_open_connections_hurt_nobody_else(home: House) -> N
     for _, writer in slow:
         writer.close()
     assert (await home.request("GET", "/health")).status == 200
+
+
+async def test_a_body_that_does_not_come_is_told_so(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "BODY_S", 0.01)
+    reader, writer = await _open(home)
+    writer.write(_head(100) + b"{")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    failure = parse_reply(await reader.readexactly(length))
+    assert isinstance(failure, Failure)
+    assert failure.code == "too_slow"
+    writer.close()
 
 
 @pytest.mark.parametrize(
@@ -308,7 +324,7 @@ async def test_a_port_in_use_is_said_and_nothing_is_left_behind(
     code, lines = await _start(other, port=home.server.port)
     assert code == 1
     assert len(lines) == 1
-    assert "address already in use" in lines[0]
+    assert "address already in use" in lines[0].lower()
     async with house(other) as made:
         assert (await made.request("GET", "/health")).status == 200
 

@@ -27,7 +27,7 @@ from colonist_protocol.process import (
 from colonist_server.config import ServerConfig
 from colonist_server.main import at_work
 from colonist_server.repo.clock import Timer
-from colonist_server.repo.view import Colony as ColonyView
+from colonist_server.repo.nouns import Colony as ColonyView
 from colonist_server.rpc.dispatch import Answer, Dispatch
 from colonist_server.rpc.rooms import Rooms
 from colonist_server.store.interface import Store

@@ -15,8 +15,10 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
 from colonist_protocol.envelope import MAX_BODY_BYTES, pack_failure
-from colonist_protocol.errors import ColonistError, MalformedError, TooLargeError
+from colonist_protocol.errors import ColonistError, MalformedError, SlowError, TooLargeError
 from colonist_server.rpc.dispatch import Answer, Dispatch
+
+BODY_S: Final = 30.0
 
 _JSON: Final = {"Content-Type": "application/json"}
 _CORS: Final = {
@@ -68,7 +70,9 @@ class Ways:
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         """COLONIES-RPC section 1.1. An assignment that nobody can receive is handed back."""
         try:
-            body = await request.read()
+            body = await _body(request)
+        except TimeoutError:
+            return _refusal(request, SlowError(f"the body did not come within {BODY_S:.0f} s"))
         except web.HTTPRequestEntityTooLarge:
             return _refusal(request, TooLargeError(f"body is over {MAX_BODY_BYTES} bytes"))
         except web.RequestPayloadError:
@@ -99,6 +103,13 @@ class Ways:
     async def _preflight(self, request: web.BaseRequest) -> web.Response:
         del request
         return web.Response(status=204, headers=_CORS)
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    if request.content.is_eof():  # nearly always: it came with the headers
+        return await request.read()
+    async with asyncio.timeout(BODY_S):
+        return await request.read()
 
 
 def build(dispatch: Dispatch, check: Check) -> web.Server:

@@ -14,9 +14,10 @@ from typing import Final
 from colonist_protocol.errors import ColonistError, ConflictError
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo.clock import Clock, Timer
+from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import ExecutorRecord
-from colonist_server.repo.view import Colony, Executor, Row, View
+from colonist_server.repo.view import View
 
 log = logging.getLogger(__name__)
 

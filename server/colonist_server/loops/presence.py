@@ -14,8 +14,8 @@ from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.members import Members
+from colonist_server.repo.nouns import Colony
 from colonist_server.repo.records import decode_heard, encode
-from colonist_server.repo.view import Colony
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Delete, Guard, Put
 

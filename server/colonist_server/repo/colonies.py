@@ -12,8 +12,9 @@ from colonist_protocol.errors import AccessError, ExistsError
 from colonist_server.repo import keys
 from colonist_server.repo.births import env_ids
 from colonist_server.repo.clock import Entropy
+from colonist_server.repo.nouns import Colony
 from colonist_server.repo.records import ColonyRecord, decode_executor, decode_user, encode
-from colonist_server.repo.view import Colony, View
+from colonist_server.repo.view import View
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import (
     MAX_OPS,

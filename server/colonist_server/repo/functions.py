@@ -9,8 +9,9 @@ import msgspec
 from colonist_protocol.errors import AccessError, NotFoundError
 from colonist_protocol.function import Function as WireFunction
 from colonist_server.repo import keys
+from colonist_server.repo.nouns import Colony, Executor, Function
 from colonist_server.repo.records import FunctionRecord, encode
-from colonist_server.repo.view import Colony, Executor, Function, View
+from colonist_server.repo.view import View
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import Delete, Guard, Put
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from enum import Enum
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from colonist_core.matching import Profile
 from colonist_core.process import Cause, Live, What, assigned, redelivered, returned
@@ -27,9 +26,11 @@ from colonist_protocol.errors import (
 )
 from colonist_protocol.process import State
 from colonist_server.repo import chain, keys
-from colonist_server.repo.clock import Clock, Timer
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.records import ExecutorRecord, decode_live
-from colonist_server.repo.view import Colony, Executor, Row, View
+from colonist_server.repo.view import View
+from colonist_server.repo.waiting import Ask, Grant, Waiter, Wake
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import Guard
 
@@ -42,74 +43,6 @@ PAUSED_TIMEOUT: Final = "Assignment timeout: colony assignments are paused"
 Work = Callable[[], Coroutine[Any, Any, None]]
 Spawn = Callable[[Work], None]
 """Runs something in the background until it is done."""
-
-
-class Wake(Enum):
-    """Why a waiter woke without work."""
-
-    TIME_IS_UP = 1
-    REFUSED = 2
-    CLOSING = 3
-
-
-class Ask(NamedTuple):
-    """Who asks for work, with what to offer, by which request."""
-
-    colony: Colony
-    executor: Executor
-    profile: Profile
-    cause: Cause
-
-    @property
-    def is_allowed(self) -> bool:
-        """Whether the executor may still work, under the key that signed the request."""
-        executor = self.executor
-        return (
-            executor.is_approved
-            and executor.record.id == self.cause.who
-            and not self.colony.is_gone
-        )
-
-
-class Waiter:
-    """An assign that waits. The future holds a claimed row, a granted process, or a `Wake`."""
-
-    __slots__ = (
-        "cause",
-        "colony",
-        "executor",
-        "future",
-        "number",
-        "parking",
-        "profile",
-        "timer",
-        "until",
-    )
-
-    def __init__(self, ask: Ask, future: asyncio.Future[Row | Grant | Wake], until: float) -> None:
-        self.colony = ask.colony
-        self.executor = ask.executor
-        self.profile = ask.profile
-        self.cause = ask.cause
-        self.until = until
-        self.future = future
-        self.parking = Parking.NEW
-        self.number = 0
-        self.timer: Timer | None = None
-
-    def wake(self, why: Row | Grant | Wake) -> bool:
-        """Tell the waiter; False when it is gone."""
-        if self.future.done():
-            return False
-        self.future.set_result(why)
-        return True
-
-
-class Grant(NamedTuple):
-    """A committed assignment on its way to its executor."""
-
-    pid: bytes
-    live: Live
 
 
 class HandOver:

@@ -12,6 +12,7 @@ from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.births import Births
 from colonist_server.repo.clock import Clock
+from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.processes import check_running
 from colonist_server.repo.records import (
     AttributeRecord,
@@ -21,7 +22,7 @@ from colonist_server.repo.records import (
     decode_log,
     encode,
 )
-from colonist_server.repo.view import Colony, Row, View
+from colonist_server.repo.view import View
 from colonist_server.repo.writes import ATTEMPTS, Writes
 from colonist_server.store.interface import Guard, Op, Put
 

@@ -11,6 +11,7 @@ from colonist_protocol.errors import NotFoundError
 from colonist_protocol.process import FINAL, GetProcesses, Process, State
 from colonist_server.repo import keys, render
 from colonist_server.repo.births import Births, Submitted
+from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.records import (
     AttributeRecord,
     Ended,
@@ -18,7 +19,7 @@ from colonist_server.repo.records import (
     decode_closed,
     decode_ended,
 )
-from colonist_server.repo.view import Colony, Row, View
+from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 
 MAX_HISTORY: Final = 1000

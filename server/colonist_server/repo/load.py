@@ -9,7 +9,8 @@ from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.handover import HandOver
-from colonist_server.repo.view import Colony, View
+from colonist_server.repo.nouns import Colony
+from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Revision
 

@@ -14,9 +14,9 @@ from colonist_protocol.user import User as WireUser
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import check_there
+from colonist_server.repo.nouns import Colony, Executor
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import ExecutorRecord, UserRecord, encode
-from colonist_server.repo.view import Colony, Executor
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import Delete, DeleteRange, Guard, Op, Put
 

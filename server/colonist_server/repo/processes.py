@@ -1,12 +1,11 @@
-"""Processes: submit, close, cancel, remove. `listing` reads them, `handover` assigns them."""
+"""Processes: submit, close, cancel. `listing` reads, `handover` assigns, `removal` removes them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -33,11 +32,12 @@ from colonist_protocol.errors import (
     NotFoundError,
 )
 from colonist_protocol.function_spec import FunctionSpec, normal_form
-from colonist_protocol.process import FINAL, State
+from colonist_protocol.process import State
 from colonist_server.repo import chain, keys
 from colonist_server.repo.births import Births, Submitted, submitted
 from colonist_server.repo.clock import Clock, Entropy
-from colonist_server.repo.handover import Grant, HandOver, Spawn, Waiter
+from colonist_server.repo.handover import HandOver, Spawn
+from colonist_server.repo.nouns import Colony, Executor, Row, User
 from colonist_server.repo.records import (
     Birth,
     Ended,
@@ -45,12 +45,10 @@ from colonist_server.repo.records import (
     decode_live,
     encode,
 )
-from colonist_server.repo.view import Colony, Executor, Row, User, View
+from colonist_server.repo.view import View
+from colonist_server.repo.waiting import Grant, Waiter
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import Delete, Guard, Item, Op, Put
-
-REMOVED_AT_ONCE: Final = 100
-ATTRIBUTES_PER_COMMIT: Final = 60
 
 CLOSING: Final = {
     What.SUCCEEDED: "Failed to close process as successful",
@@ -252,19 +250,12 @@ class Processes:
             [Delete(key), Put(keys.closed(row.pid), encode(closed)), Put(index, encode(listed))],
         )
 
-    async def closed(self, pid: bytes) -> tuple[Item, Closed]:
-        """A process that has ended. Raises `NotFoundError`."""
-        item = await self._writes.read(keys.closed(pid))
-        if item is None:
-            raise NotFoundError("Failed to get process, process not found")
-        return item, decode_closed(item.value)
-
     async def refuse_close(self, pid: bytes, what: What, cause: Cause) -> None:
         """Answer a close of a process that has ended: the same request again is no error.
 
         Raises `NotFoundError`, `AccessError`, `ConflictError`.
         """
-        _, closed = await self.closed(pid)
+        _, closed = await find_closed(self._writes, pid)
         last = closed.live.events[-1]
         if last.digest == cause.digest and last.who.hex() == cause.who:
             return
@@ -276,7 +267,7 @@ class Processes:
 
         Raises `NotFoundError`, `ConflictError`.
         """
-        _, closed = await self.closed(pid)
+        _, closed = await find_closed(self._writes, pid)
         if what is not None:
             step(State(closed.live.state), what)
         raise ConflictError(f"{refusal}, process is not running")
@@ -299,100 +290,13 @@ class Processes:
             await self._writes.refresh([guards[0].key])
         raise ContendedError("the output changed too often")
 
-    # -- removal
 
-    async def remove(self, pid: bytes) -> None:
-        """Remove a process that is not running. Raises `NotFoundError`, `ConflictError`."""
-        row = self._view.rows.get(pid)
-        if row is not None:
-            await self._remove_waiting(row)
-        else:
-            item, closed = await self.closed(pid)
-            await self._remove_closed(pid, item, closed)
-
-    async def _try_remove_waiting(self, row: Row) -> None:
-        with suppress(ConflictError):  # it was assigned, or ended, meanwhile
-            await self._remove_waiting(row)
-
-    async def _remove_waiting(self, row: Row) -> None:
-        birth = await self._births.of(row.pid)
-
-        def decide() -> Plan:
-            if self._view.rows.get(row.pid) is not row:
-                raise ConflictError("the process changed meanwhile")
-            if row.state == State.RUNNING:
-                raise ConflictError("Failed to remove process, cannot remove a running process")
-            key = keys.live(row.pid)
-            traces = _traces(row.pid, birth, row.live())
-            return Plan([Guard(key, row.revision)], [Delete(key), *traces])
-
-        await self._writes.apply(decide)
-        self._births.forget(row.pid)
-        if row.has_attributes:
-            await self._remove_attributes(row.pid)
-
-    async def _remove_closed(self, pid: bytes, item: Item, closed: Closed) -> None:
-        birth = await self._births.of(pid)
-        if closed.has_attributes:
-            await self._remove_attributes(pid)
-        live = closed.live
-        index = keys.ended(pid[: keys.TAG_BYTES], live.state, live.changed_ns, pid)
-        ops = [Delete(item.key), Delete(index), *_traces(pid, birth, live)]
-        # A lost race is somebody else's removal: the process is gone either way.
-        await self._writes.commit([Guard(item.key, item.modified)], ops)
-        self._births.forget(pid)
-
-    async def _remove_attributes(self, pid: bytes) -> None:
-        """Each with its index entry; what a crash leaves goes with the colony."""
-        while True:
-            page = await self._writes.range(keys.attributes(pid), limit=ATTRIBUTES_PER_COMMIT)
-            if not page.items:
-                return
-            ids = [item.key[-keys.ATTRIBUTE_BYTES :].hex() for item in page.items]
-            await self._writes.commit(
-                [Guard(item.key, item.modified) for item in page.items],
-                [
-                    *(Delete(item.key) for item in page.items),
-                    *(Delete(keys.attribute_index(id)) for id in ids),
-                ],
-            )
-
-    async def remove_all(self, colony: Colony, states: Sequence[State]) -> None:
-        """Remove all processes in some states; never a running one."""
-        if State.WAITING in states:
-            waiting = list(colony.queue)
-            for start in range(0, len(waiting), REMOVED_AT_ONCE):
-                part = waiting[start : start + REMOVED_AT_ONCE]
-                await _together([self._try_remove_waiting(row) for row in part])
-        for state in states:
-            if state in FINAL:
-                await self._remove_all_closed(colony, state)
-
-    async def _remove_all_closed(self, colony: Colony, state: State) -> None:
-        prefix = keys.ended_in(colony.tag, state)
-        while True:
-            page = await self._writes.range(prefix, limit=REMOVED_AT_ONCE, keys_only=True)
-            pids = [item.key[-keys.PID_BYTES :] for item in page.items]
-            items = await self._writes.read_many([keys.closed(pid) for pid in pids])
-            await _together(
-                [
-                    self._remove_closed(pid, item, decode_closed(item.value))
-                    for pid, item in zip(pids, items, strict=True)
-                    if item is not None
-                ]
-            )
-            if not page.more:
-                return
-
-
-async def _together(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Do several things at once. Raises what the first of them raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for work in works:
-                group.create_task(work)
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
+async def find_closed(writes: Writes, pid: bytes) -> tuple[Item, Closed]:
+    """A process that has ended. Raises `NotFoundError`."""
+    item = await writes.read(keys.closed(pid))
+    if item is None:
+        raise NotFoundError("Failed to get process, process not found")
+    return item, decode_closed(item.value)
 
 
 def check_assignee(live: Live, caller: str, refusal: str) -> None:
@@ -437,14 +341,6 @@ def _newborn(
         funcname=spec.funcname,
         cause=cause,
     )
-
-
-def _traces(pid: bytes, birth: Submitted | None, live: Live) -> list[Op]:
-    """All else that a process left behind; its log lines stay (section 2.6)."""
-    env = birth.env if birth is not None else ()
-    ops: list[Op] = [Delete(keys.birth(pid)), Delete(keys.output(pid)), *chain.forget(pid, live)]
-    ops.extend(Delete(keys.attribute_index(id)) for id, _ in env)
-    return ops
 
 
 def _rewrite(row: Row, after: Live) -> Plan:

@@ -7,8 +7,8 @@ from colonist_protocol.errors import InvalidValueError, NotFoundError
 from colonist_protocol.identity import is_id
 from colonist_protocol.names import MAX_TEXT_CHARS
 from colonist_server.repo import keys, render
+from colonist_server.repo.nouns import Executor
 from colonist_server.repo.records import AttributeRecord
-from colonist_server.repo.view import Executor
 from colonist_server.rpc.processes import find_row
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 

@@ -6,7 +6,7 @@ from colonist_protocol import colony as wire
 from colonist_protocol.errors import NotFoundError
 from colonist_protocol.names import check_id
 from colonist_server.repo import keys
-from colonist_server.repo.view import Colony
+from colonist_server.repo.nouns import Colony
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 

@@ -14,7 +14,7 @@ from colonist_protocol.envelope import Envelope
 from colonist_protocol.errors import ColonistError, NotSupportedError, UnknownMessageError
 from colonist_protocol.message import Message
 from colonist_protocol.process import AssignProcess
-from colonist_server.repo.view import Colony, Executor, User
+from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 from colonist_server.rpc.table import ROUTES, Route
 

@@ -11,7 +11,7 @@ from colonist_protocol.names import check_id, check_text
 from colonist_protocol.times import to_text
 from colonist_server.repo import keys
 from colonist_server.repo.members import find_executor
-from colonist_server.repo.view import Colony, Executor
+from colonist_server.repo.nouns import Colony, Executor
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 

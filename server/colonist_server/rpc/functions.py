@@ -8,7 +8,7 @@ from colonist_protocol import function as wire
 from colonist_protocol.errors import AccessError
 from colonist_protocol.names import check_text
 from colonist_server.repo.members import find_executor
-from colonist_server.repo.view import Colony, Function
+from colonist_server.repo.nouns import Colony, Function
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 

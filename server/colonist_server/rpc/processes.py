@@ -13,8 +13,8 @@ from colonist_protocol.errors import InvalidValueError, NotFoundError
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import render
-from colonist_server.repo.handover import Ask, Grant
-from colonist_server.repo.view import Colony, Row
+from colonist_server.repo.nouns import Colony, Row
+from colonist_server.repo.waiting import Ask, Grant
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 MAX_WAIT_S: Final = 3600
@@ -104,7 +104,7 @@ async def history(rooms: Rooms, call: Call, message: wire.GetProcessHistory) -> 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveProcess) -> Reply:
     """Remove a process that is not running."""
     del call
-    await rooms.processes.remove(bytes.fromhex(message.processid))
+    await rooms.removal.remove(bytes.fromhex(message.processid))
     return NOTHING
 
 
@@ -119,7 +119,7 @@ async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcesses)
         states = [State(message.state)]
     else:
         raise InvalidValueError("Invalid state when deleting all processes")
-    await rooms.processes.remove_all(call.colony, states)
+    await rooms.removal.remove_all(call.colony, states)
     return NOTHING
 
 

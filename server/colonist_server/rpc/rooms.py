@@ -17,8 +17,10 @@ from colonist_server.repo.handover import HandOver
 from colonist_server.repo.journal import Journal
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.members import Members
+from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.processes import Processes
-from colonist_server.repo.view import Colony, Executor, User, View
+from colonist_server.repo.removal import Removal
+from colonist_server.repo.view import View
 
 
 class About(msgspec.Struct, frozen=True):
@@ -39,6 +41,7 @@ class Rooms(NamedTuple):
     members: Members
     functions: Functions
     processes: Processes
+    removal: Removal
     listing: Listing
     journal: Journal
     hand_over: HandOver

@@ -6,7 +6,7 @@ from colonist_protocol import colony as colony_wire
 from colonist_protocol import server as wire
 from colonist_protocol.executor import ExecutorState
 from colonist_protocol.process import State
-from colonist_server.repo.view import Colony
+from colonist_server.repo.nouns import Colony
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 
 

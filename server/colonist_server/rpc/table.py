@@ -22,7 +22,8 @@ from colonist_protocol import server as server_wire
 from colonist_protocol import user as user_wire
 from colonist_protocol.message import Message
 from colonist_server.repo import keys
-from colonist_server.repo.view import Colony, View
+from colonist_server.repo.nouns import Colony
+from colonist_server.repo.view import View
 from colonist_server.rpc import (
     attributes,
     colonies,

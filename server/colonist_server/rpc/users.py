@@ -6,7 +6,7 @@ from colonist_protocol import user as wire
 from colonist_protocol.errors import NotFoundError
 from colonist_protocol.names import check_id, check_text
 from colonist_server.repo import keys
-from colonist_server.repo.view import Colony, User
+from colonist_server.repo.nouns import Colony, User
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 

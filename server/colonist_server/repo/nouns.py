@@ -1,0 +1,140 @@
+"""What the view holds: colonies, executors, users, functions, and a row for each live process."""
+
+from __future__ import annotations
+
+import msgspec
+
+from colonist_core.function import Tally
+from colonist_core.matching import Placement
+from colonist_core.process import Live
+from colonist_core.queue import Queue
+from colonist_protocol.executor import ExecutorState
+from colonist_protocol.process import State
+from colonist_server.repo.records import (
+    ColonyRecord,
+    ExecutorRecord,
+    FunctionRecord,
+    UserRecord,
+    decode_live,
+)
+from colonist_server.store.interface import Revision
+
+
+class Row(msgspec.Struct, eq=False, gc=False):
+    """A process that has not ended. `raw` is its live record as stored; decoded when needed.
+
+    A `claimed` row stands in no queue: somebody is about to commit its assignment. `doubtful`: its
+    assignment was committed by a node that died before anybody could see a reply.
+    """
+
+    pid: bytes
+    colony: Colony
+    revision: Revision
+    state: int
+    priority_ns: int
+    placement: Placement
+    deadline_ns: int
+    raw: bytes
+    ticket: int = 0
+    claimed: bool = False
+    doubtful: bool = False
+    has_attributes: bool = False
+    has_output: bool = False
+
+    @property
+    def id(self) -> str:
+        """The process id as it is on the wire."""
+        return self.pid.hex()
+
+    def live(self) -> Live:
+        """The record."""
+        return decode_live(self.raw)
+
+
+class Executor(msgspec.Struct, eq=False):
+    """An executor as this node knows it.
+
+    Presence is held in memory: when it was heard, and how many assigns of it are under way.
+    """
+
+    key: bytes
+    name: str
+    record: ExecutorRecord
+    revision: Revision
+    heard_ns: int = 0
+    asking: int = 0
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether it may work."""
+        return self.record.state == ExecutorState.APPROVED
+
+
+class User(msgspec.Struct, eq=False):
+    """A user as this node knows it."""
+
+    key: bytes
+    name: str
+    record: UserRecord
+    revision: Revision
+
+
+class Function(msgspec.Struct, eq=False):
+    """A function and its tally up to now."""
+
+    key: bytes
+    record: FunctionRecord
+    revision: Revision
+    tally: Tally = Tally()
+
+
+class Colony:
+    """All that this node knows of one colony."""
+
+    __slots__ = (
+        "closed",
+        "counted_at",
+        "executors",
+        "functions",
+        "is_gone",
+        "key",
+        "members",
+        "queue",
+        "recent",
+        "record",
+        "revision",
+        "running",
+        "tag",
+        "users",
+        "waiting",
+    )
+
+    def __init__(self, key: bytes, record: ColonyRecord, revision: Revision) -> None:
+        self.key = key
+        self.tag = key[2:]
+        self.record = record
+        self.revision = revision
+        self.is_gone = False
+        self.executors: dict[str, Executor] = {}
+        self.users: dict[str, User] = {}
+        self.functions: dict[bytes, Function] = {}
+        self.members: dict[str, Executor | User] = {}
+        self.queue: Queue[Row] = Queue()
+        self.waiting = 0
+        self.running: dict[bytes, Row] = {}
+        self.closed = [0] * len(State)
+        self.counted_at: list[Revision] = [0] * len(State)
+        """Up to where a load has counted; the watch may bring some of that again."""
+        self.recent: list[tuple[Revision, int, int]] | None = None
+        """Revision, state and change of what is counted while a load reads; None: none does."""
+
+    def enlist(self, member: Executor | User) -> None:
+        """Know a member by its id; two hold one id only while the watch lags, then the newer."""
+        holder = self.members.get(member.record.id)
+        if holder is None or holder.revision <= member.revision:
+            self.members[member.record.id] = member
+
+    def delist(self, member: Executor | User) -> None:
+        """A member has left, or changes its id."""
+        if self.members.get(member.record.id) is member:
+            del self.members[member.record.id]

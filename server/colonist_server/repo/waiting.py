@@ -1,0 +1,81 @@
+"""Those who wait for work, and what they may be woken with."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import NamedTuple
+
+from colonist_core.matching import Profile
+from colonist_core.process import Cause, Live
+from colonist_core.waiters import Parking
+from colonist_server.repo.clock import Timer
+from colonist_server.repo.nouns import Colony, Executor, Row
+
+
+class Wake(Enum):
+    """Why a waiter woke without work."""
+
+    TIME_IS_UP = 1
+    REFUSED = 2
+    CLOSING = 3
+
+
+class Ask(NamedTuple):
+    """Who asks for work, with what to offer, by which request."""
+
+    colony: Colony
+    executor: Executor
+    profile: Profile
+    cause: Cause
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the executor may still work, under the key that signed the request."""
+        executor = self.executor
+        return (
+            executor.is_approved
+            and executor.record.id == self.cause.who
+            and not self.colony.is_gone
+        )
+
+
+class Waiter:
+    """An assign that waits. The future holds a claimed row, a granted process, or a `Wake`."""
+
+    __slots__ = (
+        "cause",
+        "colony",
+        "executor",
+        "future",
+        "number",
+        "parking",
+        "profile",
+        "timer",
+        "until",
+    )
+
+    def __init__(self, ask: Ask, future: asyncio.Future[Row | Grant | Wake], until: float) -> None:
+        self.colony = ask.colony
+        self.executor = ask.executor
+        self.profile = ask.profile
+        self.cause = ask.cause
+        self.until = until
+        self.future = future
+        self.parking = Parking.NEW
+        self.number = 0
+        self.timer: Timer | None = None
+
+    def wake(self, why: Row | Grant | Wake) -> bool:
+        """Tell the waiter; False when it is gone."""
+        if self.future.done():
+            return False
+        self.future.set_result(why)
+        return True
+
+
+class Grant(NamedTuple):
+    """A committed assignment on its way to its executor."""
+
+    pid: bytes
+    live: Live
