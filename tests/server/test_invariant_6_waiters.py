@@ -203,7 +203,7 @@ class Case(RuleBasedStateMachine):
             return
         room = self.bench.rooms.hand_over._room(colony)
         for waiter in room.everyone():
-            assert waiter.executor.is_approved
+            assert waiter.ask.is_allowed
             for row in colony.queue:
                 assert not fits(row.placement, waiter.profile)
 

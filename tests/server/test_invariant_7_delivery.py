@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from colonist_protocol.colony import PauseAssignments, ResumeAssignments
+from colonist_protocol.colony import PauseAssignments, RemoveColony, ResumeAssignments
+from colonist_protocol.executor import RejectExecutor, RemoveExecutor
 from colonist_protocol.log import AddLog
 from colonist_protocol.process import Process, State
 from colonist_server.repo import keys
@@ -16,7 +17,7 @@ from colonist_server.repo.records import decode_closed, decode_live
 from colonist_server.store.interface import Guard, Op, Put, Revision
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, COLONY_OWNER, Bench, Refused, bench, key, settle
+from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, Bench, Refused, bench, key, settle
 
 # More than a request has awaits, so the last step of each sweep disturbs nothing.
 STEPS = range(40)
@@ -237,3 +238,57 @@ async def _one_assignment(store: MemoryStore, begun: asyncio.Event) -> None:
         await server.assign("e1")
         begun.set()
         await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("message", [RemoveExecutor, RejectExecutor])
+@virtual
+async def test_executor_that_is_put_out_during_a_submit_gets_no_work(
+    steps: int, message: type[RemoveExecutor | RejectExecutor]
+) -> None:
+    async with LateStore() as store, bench(store) as server:
+        await server.found("e1", "e2")
+        waiting = asyncio.create_task(server.assign("e1", timeout=60))
+        await settle()
+        order = message(colonyname=COLONY, executorname="e1")
+        put_out = asyncio.create_task(server.call(order, COLONY_OWNER))
+        await settle(steps)
+        submitted = await server.submit("e2")
+        await put_out
+        with suppress(Refused):
+            await waiting
+        await settle(200)
+        row = server.rooms.view.rows[bytes.fromhex(submitted.processid)]
+        is_kept = message is RejectExecutor and row.state == State.RUNNING
+        if not is_kept:  # a rejected executor keeps what it had been given before
+            assert row.state == State.WAITING
+            assert (await server.assign("e2", timeout=1)).processid == submitted.processid
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@virtual
+async def test_colony_that_is_removed_during_a_submit_refuses_its_waiters(steps: int) -> None:
+    async with LateStore() as store, bench(store) as server:
+        await server.found("e1", "e2")
+        waiting = asyncio.create_task(server.assign("e1", timeout=60))
+        await settle()
+        remove = asyncio.create_task(server.call(RemoveColony(colonyname=COLONY), OWNER))
+        await settle(steps)
+        submit = asyncio.create_task(server.submit("e2"))
+        await remove
+        with suppress(Refused):
+            await submit
+        async with asyncio.timeout(1):
+            with suppress(Refused):
+                await waiting
+        await settle(200)
+        assert not server.rooms.hand_over._rooms
+
+
+class LateStore(MemoryStore):
+    """Answers of commits arrive some turns of the loop after the commit."""
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        revision = await super().commit(guards, ops)
+        await settle(5)
+        return revision

@@ -140,18 +140,23 @@ class HandOver:
 
     def grant_to(self, waiter: Waiter, grant: Grant) -> None:
         """Answer a claimed waiter with a committed assignment."""
-        if not waiter.wake(grant):
+        if not waiter.ask.is_allowed:  # removed since: whoever removed it may have missed this
+            waiter.wake(Wake.REFUSED)
+            self.hand_back(grant)
+        elif not waiter.wake(grant):
             self.hand_back(grant)
 
     def release_waiter(self, waiter: Waiter) -> None:
         """The claim came to nothing: park again, and look whether something else fits."""
         if waiter.future.done():
             return
-        if self._clock.monotonic() >= waiter.until or self._closing:
+        if not waiter.ask.is_allowed:  # nobody refuses a waiter while it is claimed
+            waiter.wake(Wake.REFUSED)
+        elif self._clock.monotonic() >= waiter.until or self._closing:
             waiter.wake(Wake.TIME_IS_UP)
-            return
-        self._room(waiter.colony).release(waiter)
-        self._serve(waiter)
+        else:
+            self._room(waiter.ask.colony).release(waiter)
+            self._serve(waiter)
 
     def hand_back(self, grant: Grant) -> None:
         """Nobody received this assignment: put the process back, in the background."""
@@ -245,10 +250,10 @@ class HandOver:
         """A waiter is parked again: give it what fits meanwhile."""
         if waiter.parking is not Parking.PARKED:
             return
-        row = self._claim_row(waiter.colony, waiter.profile)
+        row = self._claim_row(waiter.ask.colony, waiter.profile)
         if row is None:
             return
-        self._room(waiter.colony).unpark(waiter)
+        self._room(waiter.ask.colony).unpark(waiter)
         if not waiter.wake(row):
             self._release(row)
 
@@ -312,7 +317,7 @@ class HandOver:
         if room is None or before is None:
             return
         for waiter in room.of(before.type, executor.name):
-            if not executor.is_approved or executor.record.id != waiter.cause.who:
+            if not executor.is_approved or executor.record.id != waiter.ask.cause.who:
                 room.unpark(waiter)
                 waiter.wake(Wake.REFUSED)
 

@@ -120,7 +120,7 @@ class Processes:
             if await self._store_once(colony, pid, live, ops, waiter):
                 return
             await self._writes.refresh(
-                [colony.key] if waiter is None else [colony.key, waiter.executor.key]
+                [colony.key] if waiter is None else [colony.key, waiter.ask.executor.key]
             )
         raise ContendedError("the colony changed too often while a process was submitted")
 
@@ -130,8 +130,8 @@ class Processes:
         guards = [Guard(keys.birth(pid), 0), Guard(colony.key, colony.revision)]
         stored = live
         if waiter is not None:
-            stored = self._hand_over.assigned_to(live, pid, waiter.cause)
-            guards.append(Guard(waiter.executor.key, waiter.executor.revision))
+            stored = self._hand_over.assigned_to(live, pid, waiter.ask.cause)
+            guards.append(Guard(waiter.ask.executor.key, waiter.ask.executor.revision))
         plan = Plan(guards, (*ops, Put(keys.live(pid), encode(stored))))
         try:
             revision = await self._writes.commit(plan.guards, plan.ops)

@@ -43,23 +43,11 @@ class Ask(NamedTuple):
 class Waiter:
     """An assign that waits. The future holds a claimed row, a granted process, or a `Wake`."""
 
-    __slots__ = (
-        "cause",
-        "colony",
-        "executor",
-        "future",
-        "number",
-        "parking",
-        "profile",
-        "timer",
-        "until",
-    )
+    __slots__ = ("ask", "future", "number", "parking", "profile", "timer", "until")
 
     def __init__(self, ask: Ask, future: asyncio.Future[Row | Grant | Wake], until: float) -> None:
-        self.colony = ask.colony
-        self.executor = ask.executor
+        self.ask = ask
         self.profile = ask.profile
-        self.cause = ask.cause
         self.until = until
         self.future = future
         self.parking = Parking.NEW
