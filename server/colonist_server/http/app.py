@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from colonist_protocol.envelope import MAX_BODY_BYTES, pack_failure
 from colonist_protocol.errors import ColonistError, MalformedError, SlowError, TooLargeError
@@ -21,6 +22,11 @@ from colonist_server.rpc.dispatch import Answer, Dispatch
 BODY_S: Final = 30.0
 
 _JSON: Final = {"Content-Type": "application/json"}
+_HEAD: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+    "Content-Type: application/json\r\nContent-Length: %d\r\n%b\r\n".encode()
+    for status in HTTPStatus
+}
 _CORS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST",
@@ -32,6 +38,52 @@ Check = Callable[[], str]
 """Why the server is not ready; "" when it is."""
 
 Way = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Packed(web.StreamResponse):
+    """A reply that goes out as it is, in one write.
+
+    It spares two thirds of what an ordinary response costs (headers as a map, a writer with its
+    compressions and chunks). Only for who has read all that was sent before: nothing here waits
+    for a slow reader.
+    """
+
+    def __init__(self, request: web.BaseRequest, answer: Answer) -> None:
+        super().__init__(status=answer.status)
+        self._request = request
+        self._answer = answer
+        self._is_sent = False
+
+    @property
+    def keep_alive(self) -> bool:
+        """As the request wants it."""
+        return self._request.keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing to prepare."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send it, once. Raises `ConnectionResetError` when nobody is there."""
+        if self._is_sent:
+            return
+        self._is_sent = True
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the caller has gone")
+        status, body = self._answer.status, self._answer.body
+        ending = b"" if self.keep_alive else b"Connection: close\r\n"
+        transport.write(_HEAD[status] % (len(body), ending) + body)
+
+    @staticmethod
+    def suits(request: web.BaseRequest) -> bool:
+        """Whether nothing else is on its way to this caller, and no header is asked for."""
+        transport = request.transport
+        return (
+            request.version == HttpVersion11
+            and "Origin" not in request.headers
+            and transport is not None
+            and transport.get_write_buffer_size() == 0
+        )
 
 
 class Ways:
@@ -135,11 +187,13 @@ def _request(
     )
 
 
-def _refusal(request: web.BaseRequest, error: ColonistError) -> web.Response:
+def _refusal(request: web.BaseRequest, error: ColonistError) -> web.StreamResponse:
     return _response(request, Answer(error.status, pack_failure(error)))
 
 
-def _response(request: web.BaseRequest, answer: Answer) -> web.Response:
+def _response(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    if Packed.suits(request):
+        return Packed(request, answer)
     response = web.Response(status=answer.status, body=answer.body, headers=_JSON)
     if "Origin" in request.headers:
         response.headers["Access-Control-Allow-Origin"] = "*"
