@@ -7,7 +7,7 @@ the handler. What is unknown and what is foreign are refused alike (COLONIES-RPC
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -71,6 +71,28 @@ class Route(msgspec.Struct, Generic[M], frozen=True):
         return (self.kind.__doc__ or "").strip().splitlines()[0]
 
 
+class OfColony(Protocol):
+    """A message that names its colony."""
+
+    colonyname: str
+
+
+class OfProcess(Protocol):
+    """A message about one process."""
+
+    processid: str
+
+
+def of_colony(message: OfColony) -> str:
+    """The colony's name."""
+    return message.colonyname
+
+
+def of_process(message: OfProcess) -> str:
+    """The process's id."""
+    return message.processid
+
+
 ROUTES: Final[dict[str, Route[Any]]] = {}
 
 
@@ -99,33 +121,11 @@ _route(server_wire.GetCluster, Access.SERVER_OWNER, server.cluster)
 _route(colony_wire.AddColony, Access.SERVER_OWNER, colonies.add)
 _route(colony_wire.RemoveColony, Access.SERVER_OWNER, colonies.remove, has_steps=True)
 _route(colony_wire.GetColonies, Access.SERVER_OWNER, colonies.list_all)
-_route(
-    colony_wire.GetColony, Access.MEMBER, colonies.get, colony=lambda message: message.colonyname
-)
-_route(
-    colony_wire.GetColonyStatistics,
-    Access.MEMBER,
-    server.colony_statistics,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    colony_wire.PauseAssignments,
-    Access.COLONY_OWNER,
-    colonies.pause,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    colony_wire.ResumeAssignments,
-    Access.COLONY_OWNER,
-    colonies.resume,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    colony_wire.GetPauseStatus,
-    Access.NEWCOMER,
-    colonies.pause_status,
-    colony=lambda message: message.colonyname,
-)
+_route(colony_wire.GetColony, Access.MEMBER, colonies.get, colony=of_colony)
+_route(colony_wire.GetColonyStatistics, Access.MEMBER, server.colony_statistics, colony=of_colony)
+_route(colony_wire.PauseAssignments, Access.COLONY_OWNER, colonies.pause, colony=of_colony)
+_route(colony_wire.ResumeAssignments, Access.COLONY_OWNER, colonies.resume, colony=of_colony)
+_route(colony_wire.GetPauseStatus, Access.NEWCOMER, colonies.pause_status, colony=of_colony)
 
 _route(
     user_wire.AddUser,
@@ -133,25 +133,10 @@ _route(
     users.add,
     colony=lambda message: message.user.colonyname,
 )
-_route(
-    user_wire.GetUsers,
-    Access.NEWCOMER,
-    users.list_all,
-    colony=lambda message: message.colonyname,
-)
-_route(user_wire.GetUser, Access.NEWCOMER, users.get, colony=lambda message: message.colonyname)
-_route(
-    user_wire.GetUserById,
-    Access.NEWCOMER,
-    users.get_by_id,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    user_wire.RemoveUser,
-    Access.COLONY_OWNER,
-    users.remove,
-    colony=lambda message: message.colonyname,
-)
+_route(user_wire.GetUsers, Access.NEWCOMER, users.list_all, colony=of_colony)
+_route(user_wire.GetUser, Access.NEWCOMER, users.get, colony=of_colony)
+_route(user_wire.GetUserById, Access.NEWCOMER, users.get_by_id, colony=of_colony)
+_route(user_wire.RemoveUser, Access.COLONY_OWNER, users.remove, colony=of_colony)
 
 _route(
     executor_wire.AddExecutor,
@@ -160,41 +145,16 @@ _route(
     colony=lambda message: message.executor.colonyname,
     has_steps=True,
 )
-_route(
-    executor_wire.GetExecutors,
-    Access.NEWCOMER,
-    executors.list_all,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    executor_wire.GetExecutor,
-    Access.MEMBER,
-    executors.get,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    executor_wire.GetExecutorById,
-    Access.MEMBER,
-    executors.get_by_id,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    executor_wire.ApproveExecutor,
-    Access.COLONY_OWNER,
-    executors.approve,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    executor_wire.RejectExecutor,
-    Access.COLONY_OWNER,
-    executors.reject,
-    colony=lambda message: message.colonyname,
-)
+_route(executor_wire.GetExecutors, Access.NEWCOMER, executors.list_all, colony=of_colony)
+_route(executor_wire.GetExecutor, Access.MEMBER, executors.get, colony=of_colony)
+_route(executor_wire.GetExecutorById, Access.MEMBER, executors.get_by_id, colony=of_colony)
+_route(executor_wire.ApproveExecutor, Access.COLONY_OWNER, executors.approve, colony=of_colony)
+_route(executor_wire.RejectExecutor, Access.COLONY_OWNER, executors.reject, colony=of_colony)
 _route(
     executor_wire.RemoveExecutor,
     Access.COLONY_OWNER,
     executors.remove,
-    colony=lambda message: message.colonyname,
+    colony=of_colony,
     has_steps=True,
 )
 
@@ -204,12 +164,7 @@ _route(
     functions.add,
     colony=lambda message: message.function.colonyname,
 )
-_route(
-    function_wire.GetFunctions,
-    Access.MEMBER,
-    functions.list_all,
-    colony=lambda message: message.colonyname,
-)
+_route(function_wire.GetFunctions, Access.MEMBER, functions.list_all, colony=of_colony)
 _route(function_wire.RemoveFunction, Access.OBJECT, functions.remove)
 
 _route(
@@ -218,68 +173,26 @@ _route(
     processes.submit,
     colony=lambda message: message.spec.conditions.colonyname,
 )
+_route(process_wire.AssignProcess, Access.EXECUTOR, processes.assign, colony=of_colony)
+_route(process_wire.GetProcesses, Access.MEMBER, processes.list_some, colony=of_colony)
+_route(process_wire.GetProcessHistory, Access.MEMBER, processes.history, colony=of_colony)
+_route(process_wire.GetProcess, Access.MEMBER, processes.get, process=of_process)
 _route(
-    process_wire.AssignProcess,
-    Access.EXECUTOR,
-    processes.assign,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    process_wire.GetProcesses,
-    Access.MEMBER,
-    processes.list_some,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    process_wire.GetProcessHistory,
-    Access.MEMBER,
-    processes.history,
-    colony=lambda message: message.colonyname,
-)
-_route(
-    process_wire.GetProcess,
-    Access.MEMBER,
-    processes.get,
-    process=lambda message: message.processid,
-)
-_route(
-    process_wire.RemoveProcess,
-    Access.MEMBER,
-    processes.remove,
-    process=lambda message: message.processid,
-    has_steps=True,
+    process_wire.RemoveProcess, Access.MEMBER, processes.remove, process=of_process, has_steps=True
 )
 _route(
     process_wire.RemoveAllProcesses,
     Access.COLONY_OWNER,
     processes.remove_all,
-    colony=lambda message: message.colonyname,
+    colony=of_colony,
     has_steps=True,
 )
 _route(
-    process_wire.CloseSuccessful,
-    Access.EXECUTOR,
-    processes.close_successful,
-    process=lambda message: message.processid,
+    process_wire.CloseSuccessful, Access.EXECUTOR, processes.close_successful, process=of_process
 )
-_route(
-    process_wire.CloseFailed,
-    Access.EXECUTOR,
-    processes.close_failed,
-    process=lambda message: message.processid,
-)
-_route(
-    process_wire.SetOutput,
-    Access.EXECUTOR,
-    processes.set_output,
-    process=lambda message: message.processid,
-)
-_route(
-    process_wire.CancelProcess,
-    Access.MEMBER,
-    processes.cancel,
-    process=lambda message: message.processid,
-)
+_route(process_wire.CloseFailed, Access.EXECUTOR, processes.close_failed, process=of_process)
+_route(process_wire.SetOutput, Access.EXECUTOR, processes.set_output, process=of_process)
+_route(process_wire.CancelProcess, Access.MEMBER, processes.cancel, process=of_process)
 
 _route(
     attribute_wire.AddAttribute,
@@ -289,12 +202,7 @@ _route(
 )
 _route(attribute_wire.GetAttribute, Access.OBJECT, attributes.get)
 
-_route(log_wire.AddLog, Access.EXECUTOR, logs.add, process=lambda message: message.processid)
-_route(
-    log_wire.AddExecutorLog,
-    Access.EXECUTOR,
-    logs.add_executor,
-    colony=lambda message: message.colonyname,
-)
-_route(log_wire.GetLogs, Access.MEMBER, logs.get, colony=lambda message: message.colonyname)
-_route(log_wire.SearchLogs, Access.MEMBER, logs.search, colony=lambda message: message.colonyname)
+_route(log_wire.AddLog, Access.EXECUTOR, logs.add, process=of_process)
+_route(log_wire.AddExecutorLog, Access.EXECUTOR, logs.add_executor, colony=of_colony)
+_route(log_wire.GetLogs, Access.MEMBER, logs.get, colony=of_colony)
+_route(log_wire.SearchLogs, Access.MEMBER, logs.search, colony=of_colony)
