@@ -29,6 +29,7 @@ MEANING: Final = {
     What.REDELIVERED: "The server stopped before the reply was seen: the executor's next assign "
     "gets it again. Same attempt, same deadline.",
     What.ORPHANED: "Its executor was removed. No retry is used.",
+    What.RELEASED: "Its executor gave it back unfinished. No retry is used.",
 }
 
 HEAD = """\

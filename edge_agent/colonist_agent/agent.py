@@ -28,10 +28,12 @@ from colonist_agent.attempt import Attempt, Stop
 from colonist_agent.counters import Counters
 from colonist_agent.function import F, Registry
 from colonist_agent.outbox import Courier, Letter, MemoryOutbox, Outbox
-from colonist_agent.outcome import Abandoned, Done, Failed, Outcome, failed
+from colonist_agent.outcome import Abandoned, Done, Failed, Outcome, Returned, failed
 from colonist_agent.reporter import Reporting
 from colonist_client.client import Client
+from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff
+from colonist_client.transport import UnreachableError
 from colonist_protocol.message import Message
 from colonist_protocol.process import CloseFailed, CloseSuccessful, Process
 
@@ -170,6 +172,8 @@ class Agent:
     async def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
         process = attempt.process
         message: Message
+        if isinstance(outcome, Returned):
+            outcome = await self._give_back(attempt, outcome)
         match outcome:
             case Done(out=out):
                 self.counters.succeeded += 1
@@ -181,9 +185,26 @@ class Agent:
                 self.counters.abandoned += 1
                 log.warning("attempt_abandoned process=%s reason=%r", process.processid, reason)
                 return
+            case Returned():
+                self.counters.returned += 1
+                return
         body = self._client.pack(message)
         letter = Letter(process_id=process.processid, body=body, until_s=attempt.until_s)
         await self._courier.send(letter)
+
+    async def _give_back(self, attempt: Attempt, outcome: Returned) -> Outcome:
+        """Release the process; what to do instead where that cannot be done."""
+        process_id = attempt.process.processid
+        try:
+            async with asyncio.timeout(self._limits.deliver_s):
+                await self._client.release(process_id)
+        except (ServerError, UnreachableError, TimeoutError) as error:
+            log.warning("process_not_given_back process=%s: %s", process_id, error)
+            if attempt.until_s is None:
+                return failed(outcome.reason)
+            return Abandoned(reason="agent stopped; the process goes back when its lease is over")
+        log.info("process_given_back process=%s", process_id)
+        return outcome
 
     async def _drain(self) -> None:
         log.info("agent_stopping running=%d undelivered=%d", len(self._running), self._undelivered)

@@ -5,9 +5,10 @@ when the server says that the process is final or no longer ours, or when the ag
 reason counts. An attempt whose lease is over or that is no longer ours sends no close: the server
 has put the process back or ended it already.
 
-Nothing in the protocol gives a process back. So when the agent stops before a function does, a
-process with a lease is left alone: the server puts it back when the lease is over. One without a
-lease would stay assigned for ever, so it is closed as failed: "agent stopped".
+When the agent stops before a function does, the process is given back (`releaseprocessmsg`, which
+a Colonist server knows). Where that is refused or cannot be said, a process with a lease is left
+alone: the server puts it back when the lease is over. One without a lease would stay assigned for
+ever, so it is closed as failed: "agent stopped".
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Final
 from colonist_agent.context import Context
 from colonist_agent.function import Registry, Runnable
 from colonist_agent.mailbox import Mailbox
-from colonist_agent.outcome import Abandoned, FailError, Outcome, done, failed
+from colonist_agent.outcome import Abandoned, FailError, Outcome, Returned, done, failed
 from colonist_agent.reporter import Reporter, Reporting
 from colonist_client.client import Client
 from colonist_protocol.process import Process
@@ -135,9 +136,9 @@ class Attempt:
             return Abandoned(reason=str(self._stop))
         if not work.cancelled():
             return work.result()
-        if self._stop is Stop.AGENT_STOPPED and self.until_s is not None:
-            return Abandoned(reason="agent stopped; the process goes back when its lease is over")
-        return failed(str(self._stop) if self._stop else "the function was cancelled")
+        if self._stop is Stop.AGENT_STOPPED:
+            return Returned(reason=str(self._stop))
+        return failed("the function was cancelled")
 
     def _complain(self) -> None:
         if self._work is not None and not self._work.done():

@@ -13,6 +13,7 @@ class Counters:
     succeeded: int = 0
     failed: int = 0
     abandoned: int = 0
+    returned: int = 0
     delivered: int = 0
     undelivered: int = 0
     lines_dropped: int = 0

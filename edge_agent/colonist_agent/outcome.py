@@ -58,7 +58,14 @@ class Abandoned:
     reason: str
 
 
-Outcome = Done | Failed | Abandoned
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """The agent stops before the function has ended: somebody else shall run it."""
+
+    reason: str
+
+
+Outcome = Done | Failed | Abandoned | Returned
 
 
 def done(value: object) -> Done | Failed:

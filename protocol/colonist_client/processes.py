@@ -97,6 +97,10 @@ class ProcessCalls(Caller):
         """End a process that is not final."""
         await self.order(process.CancelProcess(processid=process_id))
 
+    async def release(self, process_id: str) -> None:
+        """Give a process back unfinished, to be run by somebody else; the assignee only."""
+        await self.order(process.ReleaseProcess(processid=process_id))
+
     async def remove(self, process_id: str) -> None:
         """Remove a process that is not running."""
         await self.order(process.RemoveProcess(processid=process_id))

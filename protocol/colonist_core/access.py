@@ -75,4 +75,6 @@ def _refusal(needed: Access, colony: str) -> str:
         return "Access denied, not colony owner"
     if needed is Access.SERVER_OWNER:
         return "Access denied, not server owner"
+    if not colony:
+        return "Access denied, not a member of any colony with such a process"
     return f"Access denied, not a member of Colony with name <{colony}>"

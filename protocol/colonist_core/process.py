@@ -40,6 +40,7 @@ class What(IntEnum):
     UNDELIVERED = 8
     REDELIVERED = 9
     ORPHANED = 10
+    RELEASED = 11
 
 
 TRANSITIONS: Final[Mapping[State, Mapping[What, State]]] = {
@@ -57,6 +58,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[What, State]]] = {
         What.UNDELIVERED: State.WAITING,
         What.REDELIVERED: State.RUNNING,
         What.ORPHANED: State.WAITING,
+        What.RELEASED: State.WAITING,
     },
     State.SUCCESS: {},
     State.FAILED: {},
@@ -215,14 +217,16 @@ def redelivered(live: Live, process_id: str, *, node: str, now_ns: int, cause: C
     return _happened(live, process_id, What.REDELIVERED, now_ns, cause, node=node)
 
 
-def returned(live: Live, process_id: str, what: What, *, now_ns: int) -> Live:
+def returned(
+    live: Live, process_id: str, what: What, *, now_ns: int, cause: Cause = SERVER
+) -> Live:
     """Back in the queue, at its old place. A time-out counts as a retry, the rest does not."""
     return _happened(
         live,
         process_id,
         what,
         now_ns,
-        SERVER,
+        cause,
         executor="",
         node="",
         started_ns=0,

@@ -153,6 +153,12 @@ class CancelProcess(Message, tag="cancelprocessmsg"):
     processid: str = ""
 
 
+class ReleaseProcess(Message, tag="releaseprocessmsg"):
+    """Give a process back unfinished: it waits again. The assignee only; ours, not of Colonies."""
+
+    processid: str = ""
+
+
 MESSAGES: Final = (
     SubmitFunctionSpec,
     AssignProcess,
@@ -165,4 +171,5 @@ MESSAGES: Final = (
     CloseFailed,
     SetOutput,
     CancelProcess,
+    ReleaseProcess,
 )

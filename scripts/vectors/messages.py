@@ -128,6 +128,7 @@ FULL: dict[str, dict[str, Any]] = {
     "closefailedmsg": {"processid": PROCESS, "errors": ["too hot", "\u65e5\u672c"]},
     "setoutputmsg": {"processid": PROCESS, "out": ["a"]},
     "cancelprocessmsg": {"processid": PROCESS},
+    "releaseprocessmsg": {"processid": PROCESS},
     "addattributemsg": {
         "attribute": {"targetid": PROCESS, "attributetype": 1, "key": "k", "value": "v"}
     },

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import gc
 import importlib.metadata
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -366,6 +368,7 @@ def run_blocking(config: ServerConfig) -> int:
         new_loop: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
     except ImportError:
         new_loop = None
+    _lift_file_limit()
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(run(config))
@@ -373,6 +376,13 @@ def run_blocking(config: ServerConfig) -> int:
         log.error("%s", error)  # noqa: TRY400 - one line for a person, the cause is in it
         return 1
     return 0
+
+
+def _lift_file_limit() -> None:
+    """Each parked executor is an open file; the usual soft limit of 1 024 is far too low."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main() -> None:

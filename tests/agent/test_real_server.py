@@ -127,6 +127,19 @@ async def test_cancelled_process_stops_its_function(tmp_path: Path) -> None:
         assert (await agent).abandoned == 1
 
 
+@pytest.mark.parametrize("lease_s", [0, 3600])
+async def test_agent_that_stops_gives_its_work_back(tmp_path: Path, lease_s: int) -> None:
+    async with _house(tmp_path) as house, asyncio.TaskGroup() as group:
+        agent = group.create_task(run(house.config(stop_grace_s=0.05)))
+        process_id = await house.submit("sleep", 1000, maxexectime=lease_s)
+        while (await house.person.get(process_id)).state != State.RUNNING:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (await agent).returned == 1
+        back = await house.person.get(process_id)
+        assert (back.state, back.retries, back.isassigned) == (State.WAITING, 0, False)
+
+
 async def test_function_over_its_lease_is_run_again_by_the_server(tmp_path: Path) -> None:
     registry, runs = Registry(), 0
 

@@ -40,7 +40,7 @@ ADA = Cause("ad" * 32, b"\x01" * 32, b"\x02" * 65)
 BEN = Cause("be" * 32, b"\x03" * 32, b"\x04" * 65)
 START_NS = 1_795_246_274_278_554_097
 
-RETURNS = (What.REQUEUED, What.UNDELIVERED, What.ORPHANED)
+RETURNS = (What.REQUEUED, What.UNDELIVERED, What.ORPHANED, What.RELEASED)
 PAIRS = list(itertools.product(State, What))
 LEGAL = [(state, what) for state, what in PAIRS if what in TRANSITIONS[state]]
 ILLEGAL = [pair for pair in PAIRS if pair not in LEGAL]

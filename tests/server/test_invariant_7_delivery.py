@@ -11,7 +11,7 @@ import pytest
 from colonist_protocol.colony import PauseAssignments, RemoveColony, ResumeAssignments
 from colonist_protocol.executor import RejectExecutor, RemoveExecutor
 from colonist_protocol.log import AddLog
-from colonist_protocol.process import Process, State
+from colonist_protocol.process import AssignProcess, Process, State
 from colonist_server.repo import keys
 from colonist_server.repo.records import decode_closed, decode_live
 from colonist_server.store.interface import Guard, Op, Put, Revision
@@ -201,6 +201,53 @@ def _attempt(store: MemoryStore, pid: bytes) -> int:
     if live is not None:
         return decode_live(live.value).attempt
     return decode_closed(store._items[keys.closed(pid)].value).live.attempt
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@virtual
+async def test_redelivery_that_nobody_received_is_made_again_to_the_same_executor(
+    steps: int,
+) -> None:
+    async with LateStore() as store:
+        begun = asyncio.Event()
+        life = asyncio.create_task(_one_assignment(store, begun))
+        await begun.wait()
+        life.cancel()
+        with suppress(asyncio.CancelledError):
+            await life
+        async with bench(store) as server:
+            await server.hire("e2")
+            again = asyncio.create_task(server.assign("e1", timeout=1))
+            await settle(steps)
+            gone = await _gone(again)
+            await settle()
+            with pytest.raises(Refused):
+                await server.assign("e2", timeout=-1)
+            if gone:
+                assert (await server.assign("e1", timeout=1)).retries == 0
+            else:
+                with pytest.raises(Refused):
+                    await server.assign("e1", timeout=-1)
+
+
+@virtual
+async def test_redelivered_reply_that_was_lost_stays_with_its_executor() -> None:
+    async with MemoryStore() as store:
+        begun = asyncio.Event()
+        life = asyncio.create_task(_one_assignment(store, begun))
+        await begun.wait()
+        life.cancel()
+        with suppress(asyncio.CancelledError):
+            await life
+        async with bench(store) as server:
+            await server.hire("e2")
+            message = AssignProcess(colonyname=COLONY, timeout=1)
+            answer = await server.answer(message, key("e1"))
+            assert answer.lost is not None
+            answer.lost()
+            with pytest.raises(Refused):
+                await server.assign("e2", timeout=-1)
+            await server.assign("e1", timeout=-1)
 
 
 @virtual

@@ -7,6 +7,7 @@ request a tenth of its time, and there are five routes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -20,6 +21,10 @@ from colonist_protocol.errors import ColonistError, MalformedError, SlowError, T
 from colonist_server.rpc.dispatch import Answer, Dispatch
 
 BODY_S: Final = 30.0
+
+# What is no HTTP gets its 400 from aiohttp; a traceback for each would let strangers fill the log.
+_MALFORMED: Final = logging.getLogger("colonist_server.malformed")
+_MALFORMED.setLevel(logging.CRITICAL)
 
 _JSON: Final = {"Content-Type": "application/json"}
 _HEAD: Final = {
@@ -160,6 +165,8 @@ class Ways:
 async def _body(request: web.BaseRequest) -> bytes:
     if request.content.is_eof():  # nearly always: it came with the headers
         return await request.read()
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     async with asyncio.timeout(BODY_S):
         return await request.read()
 
@@ -171,6 +178,7 @@ def build(dispatch: Dispatch, check: Check) -> web.Server:
         request_factory=_request,
         handler_cancellation=True,
         access_log=None,
+        logger=_MALFORMED,
     )
 
 

@@ -159,7 +159,13 @@ class HandOver:
             self._serve(waiter)
 
     def hand_back(self, grant: Grant) -> None:
-        """Nobody received this assignment: put the process back, in the background."""
+        """Nobody received this assignment: put the process back, in the background.
+
+        One that was in doubt is in doubt again: its executor may have had it before.
+        """
+        if grant.is_again:
+            self._doubt_again(grant.pid, grant.live)
+            return
         self._spawn(partial(self._hand_back, grant.pid, grant.live.attempt))
 
     def assigned_to(self, live: Live, pid: bytes, cause: Cause) -> Live:
@@ -289,10 +295,27 @@ class HandOver:
             Guard(ask.executor.key, ask.executor.revision),
             Guard(ask.colony.key, ask.colony.revision),
         ]
-        if await self._writes.commit(guards, chain.rewrite(row.pid, after)):
-            return Grant(row.pid, after)
-        await self._writes.refresh([guard.key for guard in guards])
+        try:
+            revision = await self._writes.commit(guards, chain.rewrite(row.pid, after))
+            if revision is None:
+                await self._writes.refresh([guard.key for guard in guards])
+        except (asyncio.CancelledError, ColonistError):
+            self._doubt_again(row.pid, after)
+            raise
+        if revision is not None:
+            return Grant(row.pid, after, is_again=True)
+        self._doubt_again(row.pid, after)
+        if not ask.is_allowed:
+            raise _refused(ask.colony)
         return None
+
+    def _doubt_again(self, pid: bytes, live: Live) -> None:
+        row = self._view.rows.get(pid)
+        if row is None or row.state != State.RUNNING or row.doubtful:
+            return
+        now = row.live()
+        if (now.executor, now.attempt) == (live.executor, live.attempt):
+            self.doubt(row, live.executor)
 
     def doubt(self, row: Row, executor_id: str) -> None:
         """Note an assignment that its executor may never have seen."""

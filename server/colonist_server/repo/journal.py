@@ -48,10 +48,10 @@ class Journal:
         """Set an attribute of a running process, anew or over an older value; its id."""
         id = attribute_id(row.id, record.key, record.kind)
         key = keys.attribute(row.pid, id)
-        row.has_attributes = True
         for _ in range(ATTEMPTS):
             before = await self._writes.read(key)
             check_running(row, self._view, caller, "Failed to add attribute")
+            row.has_attributes = True
             guards = [
                 Guard(keys.live(row.pid), row.revision),
                 Guard(key, before.modified if before else 0),

@@ -223,6 +223,21 @@ class Processes:
 
         await self._writes.apply(decide)
 
+    async def release(self, row: Row, cause: Cause) -> None:
+        """Put a process back into the queue by its assignee's word: no retry, no failure.
+
+        Raises `ConflictError`, `AccessError`.
+        """
+
+        def decide() -> Plan:
+            self.check_current(row)
+            live = row.live()
+            check_assignee(live, cause.who, "Failed to release process")
+            now_ns = self._clock.now_ns()
+            return _rewrite(row, returned(live, row.id, What.RELEASED, now_ns=now_ns, cause=cause))
+
+        await self._writes.apply(decide)
+
     def check_current(self, row: Row) -> None:
         """Raise `ConflictError` when the process has ended since the row was looked up."""
         if self._view.rows.get(row.pid) is not row:
@@ -276,11 +291,11 @@ class Processes:
 
     async def set_output(self, row: Row, out: bytes, cause: Cause) -> None:
         """Replace the output of a running process. Raises `ConflictError`, `AccessError`."""
-        row.has_output = True
         key = keys.output(row.pid)
         for _ in range(ATTEMPTS):
             before = await self._writes.read(key)
             check_running(row, self._view, cause.who, "Failed to set output")
+            row.has_output = True
             guards = [
                 Guard(keys.live(row.pid), row.revision),
                 Guard(key, before.modified if before else 0),

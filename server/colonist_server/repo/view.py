@@ -227,7 +227,8 @@ class View:
         row.raw = raw
         row.state = live.state
         row.deadline_ns = live.deadline_ns
-        row.claimed = row.doubtful = False
+        row.claimed = False
+        row.doubtful = row.doubtful and is_redelivered  # who redelivers decides on the doubt
         self._place_row(row)
 
     def _end_row(self, row: Row) -> None:

@@ -67,3 +67,5 @@ class Grant(NamedTuple):
 
     pid: bytes
     live: Live
+    is_again: bool = False
+    """Redelivered: whoever does not receive it keeps it, and gets it at the next assign."""

@@ -162,6 +162,13 @@ async def cancel(rooms: Rooms, call: Call, message: wire.CancelProcess) -> Reply
     return NOTHING
 
 
+async def release(rooms: Rooms, call: Call, message: wire.ReleaseProcess) -> Reply:
+    """Take a process back unfinished from its assignee."""
+    row = await find_row(rooms, message.processid, "Failed to release process")
+    await rooms.processes.release(row, call.cause)
+    return NOTHING
+
+
 async def find_row(rooms: Rooms, id: str, refusal: str, what: What | None = None) -> Row:
     """A process that has not ended. Raises `NotFoundError`, `ConflictError`."""
     pid = bytes.fromhex(id)

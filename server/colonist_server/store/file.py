@@ -79,11 +79,12 @@ def open_file(path: Path, connect_: Connect) -> Opened:
         lock = _lock(path)
         undo.callback(os.close, lock)
         try:
+            _make_private(path)
             writes = connect_(path)
             undo.callback(writes.close)
             revision = _prepare(writes, path)
             reads, copies = connect(path), connect(path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: cannot open the store: {error}") from error
         undo.pop_all()
         return Opened(lock, writes, reads, copies, revision, path)
@@ -108,6 +109,11 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     connection = connect(path)
     _set_up(connection)
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Arguments and results are nobody else's business; SQLite gives its log the same mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> Revision:

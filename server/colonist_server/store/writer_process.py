@@ -13,6 +13,7 @@ had not answered is then durable or absent, whole), the parent when the child di
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -36,6 +37,8 @@ from colonist_server.store.frames import (
 )
 from colonist_server.store.interface import StoreError
 from colonist_server.store.writer import Outcome, Work, Writer
+
+log = logging.getLogger(__name__)
 
 MODULE: Final = "colonist_server.store.writer_process"
 FATAL_EXIT: Final = 70
@@ -128,6 +131,7 @@ class WriterProcess(asyncio.Protocol):
         """The child died: nobody knows what is on file."""
         del exc
         if not self._has_ended:
+            log.critical("the store's writer died: nobody knows what is on file, ending")
             self._on_fatal()
             self._end(Outcome(0, [], [], fault="the store's writer died", last=True))
 
