@@ -67,6 +67,21 @@ class ServerProcess:
         async with asyncio.timeout(START_S):
             return await self._process.wait()
 
+    @property
+    def writer(self) -> int:
+        """The pid of the store's writer, the server's one child."""
+        assert self._process is not None
+        tasks = Path(f"/proc/{self._process.pid}/task").glob("*/children")
+        children = [child for task in tasks for child in task.read_text().split()]
+        assert len(children) == 1, children
+        return int(children[0])
+
+    async def ended(self) -> int:
+        """The exit code, once it has ended by itself."""
+        assert self._process is not None
+        async with asyncio.timeout(START_S):
+            return await self._process.wait()
+
     async def kill(self) -> None:
         """No chance to finish anything."""
         await self.stop(signal.SIGKILL)

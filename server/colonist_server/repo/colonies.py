@@ -19,12 +19,12 @@ from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import (
     MAX_OPS,
     Delete,
-    DeleteRange,
     Guard,
     Item,
     Op,
     Put,
     Range,
+    Revision,
 )
 
 log = logging.getLogger(__name__)
@@ -101,21 +101,33 @@ class Colonies:
     async def sweep(self, tag: bytes) -> None:
         """Delete all that a removed colony left; the next start finishes what a stop interrupts.
 
-        The live parts go first: nothing can be added to a process without its live part.
+        The live parts go first: nothing can be added to a process without its live part. A little
+        at a time, so that others' commits are not held up however large the colony was.
         """
         mark = await self._writes.read(keys.remains(tag))
-        if mark is None:
-            return
-        revision = await self._writes.commit(
-            [Guard(mark.key, mark.modified)], [Put(mark.key, b""), DeleteRange(keys.LIVE + tag)]
-        )
-        if revision is None:
-            return  # another sweep is at it
+        revision = mark.modified if mark is not None else None
+        revision = await self._sweep_pages(tag, keys.LIVE, revision)
         for prefix, elsewhere in _elsewhere(tag).items():
             await self._sweep_range(prefix + tag, elsewhere)
-        ops = [DeleteRange(prefix + tag) for prefix in keys.BY_TAG]
-        await self._writes.commit([Guard(mark.key, revision)], [Delete(mark.key), *ops])
-        log.info("swept colony=%s", tag.hex())
+        for prefix in keys.BY_TAG:
+            revision = await self._sweep_pages(tag, prefix, revision)
+        if revision is not None:  # else another sweep is at it
+            key = keys.remains(tag)
+            await self._writes.commit([Guard(key, revision)], [Delete(key)])
+            log.info("swept colony=%s", tag.hex())
+
+    async def _sweep_pages(
+        self, tag: bytes, prefix: bytes, revision: Revision | None
+    ) -> Revision | None:
+        """Delete what is left under a prefix; the mark's revision, None when it is another's."""
+        key = keys.remains(tag)
+        while revision is not None:
+            page = await self._writes.range(prefix + tag, limit=MAX_OPS - 1, keys_only=True)
+            if not page.items:
+                break
+            deletes = [Delete(item.key) for item in page.items]
+            revision = await self._writes.commit([Guard(key, revision)], [Put(key, b""), *deletes])
+        return revision
 
     async def _sweep_range(self, prefix: bytes, elsewhere: Elsewhere) -> None:
         """Delete what items account for elsewhere, together with them."""

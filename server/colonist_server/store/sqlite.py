@@ -33,7 +33,7 @@ from colonist_server.store.laws import check
 from colonist_server.store.leases import Clock, Leases, Timer
 from colonist_server.store.reader import Reader, Scan
 from colonist_server.store.ring import EventRing
-from colonist_server.store.writer import Outcome
+from colonist_server.store.writer import Outcome, Work
 from colonist_server.store.writer_process import WriterProcess
 from colonist_server.store.writer_thread import WriterThread
 
@@ -92,6 +92,8 @@ class SqliteStore:
         self._ring = EventRing(opened.revision)
         self._leases = Leases(clock, self._let_lease_end)
         self._fault = ""  # why writes are refused
+        self._unanswered = 0
+        self._moved_at = 0.0
         self._retry_at = 0.0
         self._probe_timer: Timer | None = None
         self._closing = False
@@ -138,6 +140,11 @@ class SqliteStore:
         """False while the disk is full, and after `close`."""
         return not self._fault
 
+    @property
+    def stalled_s(self) -> float:
+        """For how long commits have waited without one being answered."""
+        return self._clock.time() - self._moved_at if self._unanswered else 0.0
+
     async def get(self, key: bytes) -> Item | None:
         """One key, or None."""
         return (await self.get_many((key,)))[0]
@@ -169,9 +176,15 @@ class SqliteStore:
             if lease not in self._leases:
                 raise LawError(f"lease {lease} has ended")
         answer: Answer = self._loop.create_future()
-        self._writer.put(Commit(tuple(guards), tuple(ops), answer, shape.size, shape.prefixes))
+        self._put(Commit(tuple(guards), tuple(ops), answer, shape.size, shape.prefixes))
         # A cancelled caller cancels the answer only: the writer never asks for it.
         return await answer
+
+    def _put(self, work: Work) -> None:
+        if not self._unanswered:
+            self._moved_at = self._clock.time()
+        self._unanswered += 1
+        self._writer.put(work)
 
     def watch(self, after: Revision) -> AsyncGenerator[Event, None]:
         """Events with revisions larger than `after`, in order, for ever."""
@@ -222,7 +235,7 @@ class SqliteStore:
     def _end_lease(self, lease: int) -> Answer:
         answer: Answer = self._loop.create_future()
         answer.add_done_callback(partial(self._lease_ended, lease))
-        self._writer.put(LeaseEnd(lease, answer))
+        self._put(LeaseEnd(lease, answer))
         return answer
 
     def _let_lease_end(self, lease: int) -> None:
@@ -241,6 +254,8 @@ class SqliteStore:
             _LOGGER.warning("store: the loop ended before the store was closed")
 
     def _settle(self, outcome: Outcome) -> None:
+        self._unanswered = max(0, self._unanswered - len(outcome.answers))
+        self._moved_at = self._clock.time()
         if outcome.fault:
             self._fail(outcome)
             return
@@ -280,7 +295,7 @@ class SqliteStore:
     def _probe(self) -> None:
         answer: Answer = self._loop.create_future()
         answer.add_done_callback(_retrieve)
-        self._writer.put(Probe(answer))
+        self._put(Probe(answer))
 
 
 def _retrieve(answer: Answer) -> None:
