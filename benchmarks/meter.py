@@ -11,7 +11,7 @@ from benchmarks.machine import Busy, LoopThread, busy, cpu_seconds, family, loop
 from benchmarks.place import Server
 from benchmarks.rows import Row
 
-SHORTEST_S = 0.05  # the kernel counts what others use in steps of 10 ms a core
+SHORTEST_S = 0.5  # the kernel counts busy time in steps of 10 ms a core, and belatedly
 DISTURBED_CORES = 0.15  # more than this taken by others: the figure is flagged and tried again
 
 
@@ -112,9 +112,9 @@ class Used:
 
 def disturbance(row: Row) -> float:
     """Cores that others took; 0 where the time was too short for the kernel's clock to tell."""
-    others = row.metrics.get("others_cores", 0.0)
-    seconds = row.metrics.get("wall_s", math.inf) * others
-    return others if seconds > SHORTEST_S else 0.0
+    if row.metrics.get("wall_s", math.inf) < SHORTEST_S:
+        return 0.0
+    return row.metrics.get("others_cores", 0.0)
 
 
 def is_quiet(span_s: float = 1.0) -> bool:
