@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -60,6 +61,7 @@ def main() -> int:
     if not machine.is_supported():
         print("the benchmarks read Linux's /proc: run them on Linux")
         return 2
+    signal.signal(signal.SIGTERM, _stop)  # else a server would outlive whoever stops the benchmark
     machine.raise_open_files()
     options.dir.mkdir(parents=True, exist_ok=True)
     described = {**machine.describe(options.dir), "at": datetime.now(UTC).isoformat("T", "seconds")}
@@ -77,6 +79,10 @@ def main() -> int:
     missed = table.failed(summaries)
     print(f"\nnot reached: {', '.join(missed)}" if missed else "\nall bounds kept")
     return 1 if missed else 0
+
+
+def _stop(number: int, _frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _case(name: str, place: Place, options: argparse.Namespace) -> list[Summary]:
