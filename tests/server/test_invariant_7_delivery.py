@@ -209,12 +209,7 @@ async def test_redelivery_that_nobody_received_is_made_again_to_the_same_executo
     steps: int,
 ) -> None:
     async with LateStore() as store:
-        begun = asyncio.Event()
-        life = asyncio.create_task(_one_assignment(store, begun))
-        await begun.wait()
-        life.cancel()
-        with suppress(asyncio.CancelledError):
-            await life
+        await _killed_after_an_assignment(store)
         async with bench(store) as server:
             await server.hire("e2")
             again = asyncio.create_task(server.assign("e1", timeout=1))
@@ -233,12 +228,7 @@ async def test_redelivery_that_nobody_received_is_made_again_to_the_same_executo
 @virtual
 async def test_redelivered_reply_that_was_lost_stays_with_its_executor() -> None:
     async with MemoryStore() as store:
-        begun = asyncio.Event()
-        life = asyncio.create_task(_one_assignment(store, begun))
-        await begun.wait()
-        life.cancel()
-        with suppress(asyncio.CancelledError):
-            await life
+        await _killed_after_an_assignment(store)
         async with bench(store) as server:
             await server.hire("e2")
             message = AssignProcess(colonyname=COLONY, timeout=1)
@@ -265,17 +255,22 @@ async def test_server_that_stopped_in_order_doubts_no_assignment() -> None:
 @virtual
 async def test_log_line_about_a_doubtful_process_ends_the_doubt() -> None:
     async with MemoryStore() as store:
-        begun = asyncio.Event()
-        life = asyncio.create_task(_one_assignment(store, begun))
-        await begun.wait()
-        life.cancel()
-        with suppress(asyncio.CancelledError):
-            await life
+        await _killed_after_an_assignment(store)
         async with bench(store) as server:
             (pid,) = server.colony.running
             await server.call(AddLog(processid=pid.hex(), message="still at it"), key("e1"))
             with pytest.raises(Refused):
                 await server.assign("e1", timeout=1)
+
+
+async def _killed_after_an_assignment(store: MemoryStore) -> None:
+    """A server dies that had assigned one process to e1."""
+    begun = asyncio.Event()
+    life = asyncio.create_task(_one_assignment(store, begun))
+    await begun.wait()
+    life.cancel()
+    with suppress(asyncio.CancelledError):
+        await life
 
 
 async def _one_assignment(store: MemoryStore, begun: asyncio.Event) -> None:

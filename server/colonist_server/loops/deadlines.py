@@ -49,9 +49,6 @@ class Deadlines:
             left_s = (row.deadline_ns - self._clock.now_ns()) / SECOND_NS
             self._push(self._clock.monotonic() + left_s, row, row.deadline_ns)
 
-    def row_ended(self, row: Row) -> None:
-        """Its entry is dropped when it rings."""
-
     def executor_changed(
         self, colony: Colony, executor: Executor, before: ExecutorRecord | None
     ) -> None:

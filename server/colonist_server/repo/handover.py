@@ -329,9 +329,6 @@ class HandOver:
         if row.state == State.WAITING:
             self._offer(row)
 
-    def row_ended(self, row: Row) -> None:
-        """Nothing waits for a process that has ended."""
-
     def executor_changed(
         self, colony: Colony, executor: Executor, before: ExecutorRecord | None
     ) -> None:

@@ -39,10 +39,6 @@ class Listener(Protocol):
         """A process is new, changed its state, or was put back into the queue."""
         ...
 
-    def row_ended(self, row: Row) -> None:
-        """A process has ended or was removed."""
-        ...
-
     def executor_changed(
         self, colony: Colony, executor: Executor, before: ExecutorRecord | None
     ) -> None:
@@ -234,8 +230,6 @@ class View:
     def _end_row(self, row: Row) -> None:
         del self.rows[row.pid]
         self._displace_row(row)
-        for listener in self._listeners:
-            listener.row_ended(row)
 
     def _place_row(self, row: Row) -> None:
         if row.state == State.WAITING:
