@@ -105,8 +105,11 @@ class Colonies:
         at a time, so that others' commits are not held up however large the colony was.
         """
         mark = await self._writes.read(keys.remains(tag))
-        revision = mark.modified if mark is not None else None
-        revision = await self._sweep_pages(tag, keys.LIVE, revision)
+        if mark is None:
+            return
+        revision = await self._sweep_pages(tag, keys.LIVE, mark.modified)
+        if revision is None:
+            return  # another sweep is at it
         for prefix, elsewhere in _elsewhere(tag).items():
             await self._sweep_range(prefix + tag, elsewhere)
         for prefix in keys.BY_TAG:

@@ -185,11 +185,7 @@ class HandOver:
             self._release(row)
             raise _refused(ask.colony)
         after = self.assigned_to(row.live(), row.pid, ask.cause)
-        guards = (
-            Guard(keys.live(row.pid), row.revision),
-            Guard(ask.executor.key, ask.executor.revision),
-            Guard(ask.colony.key, ask.colony.revision),
-        )
+        guards = _guards(row, ask)
         ops = chain.rewrite(row.pid, after)
         try:
             revision = await self._writes.commit(guards, ops)
@@ -289,12 +285,7 @@ class HandOver:
         after = redelivered(
             row.live(), row.id, node=self._node, now_ns=self._clock.now_ns(), cause=ask.cause
         )
-        key = keys.live(row.pid)
-        guards = [
-            Guard(key, row.revision),
-            Guard(ask.executor.key, ask.executor.revision),
-            Guard(ask.colony.key, ask.colony.revision),
-        ]
+        guards = _guards(row, ask)
         try:
             revision = await self._writes.commit(guards, chain.rewrite(row.pid, after))
             if revision is None:
@@ -366,6 +357,15 @@ class HandOver:
             for waiter in room.everyone():
                 room.unpark(waiter)
                 waiter.wake(Wake.CLOSING)
+
+
+def _guards(row: Row, ask: Ask) -> tuple[Guard, ...]:
+    """All that a decision to assign has read."""
+    return (
+        Guard(keys.live(row.pid), row.revision),
+        Guard(ask.executor.key, ask.executor.revision),
+        Guard(ask.colony.key, ask.colony.revision),
+    )
 
 
 def _time_is_up(room: WaitingRoom[Waiter], waiter: Waiter) -> None:
