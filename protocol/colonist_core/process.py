@@ -41,6 +41,7 @@ class What(IntEnum):
     REDELIVERED = 9
     ORPHANED = 10
     RELEASED = 11
+    PARENT_FAILED = 12
 
 
 TRANSITIONS: Final[Mapping[State, Mapping[What, State]]] = {
@@ -48,6 +49,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[What, State]]] = {
         What.ASSIGNED: State.RUNNING,
         What.CANCELLED: State.CANCELLED,
         What.WAITED_OUT: State.FAILED,
+        What.PARENT_FAILED: State.FAILED,
     },
     State.RUNNING: {
         What.SUCCEEDED: State.SUCCESS,
@@ -141,13 +143,18 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A process that has ended. `payload` is the request that closed it, with the result in it."""
+    """A process that has ended. `payload` is the request that closed it, with the result in it.
+
+    `parents` and `children` are numbers of members of its workflow, as they were at its end.
+    """
 
     live: Live
     payload: bytes = b""
     errors: tuple[str, ...] = ()
     has_attributes: bool = False
     has_output: bool = False
+    parents: tuple[int, ...] = ()
+    children: tuple[int, ...] = ()
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
@@ -174,8 +181,12 @@ def born(
     initiator: str,
     funcname: str,
     cause: Cause,
+    has_parents: bool = False,
 ) -> Live:
-    """A process as submit makes it: waiting."""
+    """A process as submit makes it: waiting.
+
+    The time of one that has parents runs from the end of the last of them (COLONIES-RPC W8).
+    """
     line = _line(process_id, 0, What.SUBMITTED, attempt=0, now_ns=now_ns, cause=cause, previous=b"")
     return Live(
         state=State.WAITING,
@@ -190,7 +201,7 @@ def born(
         funcname=funcname,
         head=event_hash(line),
         changed_ns=now_ns,
-        deadline_ns=deadline(now_ns, limits.max_wait_s),
+        deadline_ns=0 if has_parents else deadline(now_ns, limits.max_wait_s),
     )
 
 

@@ -29,6 +29,7 @@ TAG_BYTES: Final = 4
 MAX_NAME_BYTES: Final = 255
 PID_BYTES: Final = 32
 ATTRIBUTE_BYTES: Final = 32
+WID_BYTES: Final = 28
 RANDOM_BYTES: Final = 20
 MINUTE_NS: Final = 60_000_000_000
 
@@ -199,6 +200,26 @@ def is_executor_pid(pid: bytes) -> bool:
 def process_id(tag: bytes, now_ns: int, random: bytes) -> bytes:
     """The id of a process that belongs to no workflow."""
     return tag + (now_ns // MINUTE_NS).to_bytes(4, "big") + random + _LONE
+
+
+def workflow_id(tag: bytes, now_ns: int, twenty: bytes) -> bytes:
+    """What the ids of a workflow and of all its members begin with."""
+    return tag + (now_ns // MINUTE_NS).to_bytes(4, "big") + twenty[:RANDOM_BYTES]
+
+
+def graph_id(wid: bytes) -> bytes:
+    """A workflow's own id: the one of a member number 0, which no process has."""
+    return wid + _LONE
+
+
+def member(wid: bytes, number: int) -> bytes:
+    """The id of a workflow's member."""
+    return wid + number.to_bytes(4, "big")
+
+
+def number_of(pid: bytes) -> int:
+    """Which member of its workflow a process is; 0: of none."""
+    return int.from_bytes(pid[WID_BYTES:], "big")
 
 
 def node(name: str) -> bytes:

@@ -27,7 +27,7 @@ async def load(writes: Writes) -> Revision:
     """
     view = writes.view
     revision = writes.store.revision
-    for prefix in (*_COLD, keys.LIVE):
+    for prefix in (*_COLD, *view.held, keys.LIVE):
         await _load(writes, view, prefix)
     _settle_running(view)
     for colony in list(view.colonies.values()):

@@ -32,6 +32,9 @@ _NAME: Final = slice(3 + keys.TAG_BYTES, None)
 _PREFIX: Final = slice(0, 2)
 
 
+Applier = Callable[[bytes, bytes | None, Revision], None]
+
+
 class Listener(Protocol):
     """Whoever acts on what the view learns. Calls are made in the middle of a change: no awaits."""
 
@@ -61,6 +64,7 @@ class View:
         "_placements",
         "colonies",
         "counted_revision",
+        "held",
         "rows",
         "tags",
         "watched_revision",
@@ -76,13 +80,23 @@ class View:
         self._own: set[Revision] = set()
         self._placements: dict[Placement, Placement] = {}
         self._listeners: list[Listener] = []
-        self._appliers: dict[bytes, Callable[[bytes, bytes | None, Revision], None]] = {
+        self.held: dict[bytes, Callable[[], set[bytes]]] = {}
+        self._appliers: dict[bytes, Applier] = {
             keys.LIVE: self._apply_live,
             keys.COLONY: self._apply_colony,
             keys.EXECUTOR: self._apply_executor,
             keys.USER: self._apply_user,
             keys.FUNCTION: self._apply_function,
         }
+
+    def hold(self, prefix: bytes, apply: Applier, held: Callable[[], set[bytes]]) -> None:
+        """Let another holder keep what stands under a prefix: loaded, watched, newest wins.
+
+        `apply(key, value, revision)`, value None where the key is gone, ignores what is older than
+        what it holds; `held` names the keys it holds. A prefix is known by its first two bytes.
+        """
+        self._appliers[prefix[_PREFIX]] = apply
+        self.held[prefix] = held
 
     def listen(self, listener: Listener) -> None:
         """Tell a listener of every change from now on."""
@@ -175,6 +189,8 @@ class View:
 
     def keys(self, prefix: bytes) -> set[bytes]:
         """The keys of what the view holds under a prefix."""
+        if prefix in self.held:
+            return self.held[prefix]()
         if prefix == keys.LIVE:
             return {keys.live(pid) for pid in self.rows}
         colonies = self.tags.values()
