@@ -20,6 +20,7 @@ class Access(Enum):
     MEMBER = "approved executor or user"
     NEWCOMER = "approved or pending executor, or user"
     EXECUTOR = "approved executor"
+    USER = "user"
     OBJECT = "whoever may see the object; what it may not see does not exist for it"
 
 
@@ -57,6 +58,8 @@ def check_standing(needed: Access, standing: Standing) -> None:
             )
         case Access.EXECUTOR:
             allowed = standing.executor_state == _APPROVED
+        case Access.USER:
+            allowed = standing.is_user
         case Access.SERVER_OWNER:
             allowed = False
         case _:

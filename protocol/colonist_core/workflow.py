@@ -111,6 +111,7 @@ class Graph:
         "_parents",
         "_pending_doom",
         "_states",
+        "ended_ns",
         "is_cancelled",
         "ready_ns",
     )
@@ -128,6 +129,8 @@ class Graph:
         self._pending_doom = 0
         self.ready_ns: dict[int, int] = {}
         """When the last parent of a member that waits ended, of those that ended so far."""
+        self.ended_ns = 0
+        """When the member that ended last did; 0: none has."""
         self.is_cancelled = False
 
     def __len__(self) -> int:
@@ -203,6 +206,11 @@ class Graph:
         return sum(self._counts[state] for state in FINAL) == len(self)
 
     @property
+    def has_unfinished(self) -> bool:
+        """Whether `unfinished` has anything."""
+        return bool(self._pending_doom) or (self.is_cancelled and not self.is_over)
+
+    @property
     def states(self) -> bytes:
         """The stored states of all members, a byte each."""
         return bytes(self._states[1:])
@@ -241,6 +249,7 @@ class Graph:
             return Change([], [])
         self._set(number, before, state)
         self._pending_doom -= number in self._doomed_by
+        self.ended_ns = max(self.ended_ns, ended_ns)
         if state == State.SUCCESS:
             return Change(self._release(number, ended_ns), [])
         return Change([], self._doom(number))

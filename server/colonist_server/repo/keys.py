@@ -8,12 +8,19 @@
 | `p/pid`, `s/pid`, `z/pid` | birth (never rewritten), live part, closed part of a process |
 | `y/tag/kind,state,~ended/pid` | closed processes, newest first, with what lists filter by |
 | `e/pid/n` | older events of a process, from number n on |
+| `w/wid` | workflow: its state, size and number of edits |
+| `wg/wid/first`, `we/wid/n` | who waits for whom, as submitted; edits, in order |
+| `wq/wid/part` | the request that submitted it |
+| `g/gid`, `gi/tag/name` | generator; its id by name |
+| `gn/gid`, `ga/gid/arg`, `gf/gid/n` | firings so far; packed argument; a firing under way |
 | `o/pid`, `a/pid/attr`, `ai/attr`, `l/pid/attempt,time` | output, attribute, its index, log line |
 | `n/node`, `nh/node/part` | a running node; when its executors were last heard |
-| `m/..` | housekeeping: schema, colonies whose remains are to be swept |
+| `h/tag/~time,digest` | who changed what about members and owner, newest first |
+| `m/..` | housekeeping: schema, server owner, colonies whose remains are to be swept |
 
 A process id is `colony tag 4, birth minute 4, 20 bytes, member 4`: what belongs together is
-contiguous, and a colony made anew meets nothing old.
+contiguous, and a colony made anew meets nothing old. A generator's id begins with the tag too:
+`colony tag 4, time 8, 20 bytes`.
 """
 
 from __future__ import annotations
@@ -46,6 +53,17 @@ ATTRIBUTE: Final = b"a/"
 LOG: Final = b"l/"
 EVENTS: Final = b"e/"
 HEARD: Final = b"nh/"
+WORKFLOW: Final = b"w/"
+SHAPE: Final = b"wg/"
+EDIT: Final = b"we/"
+REQUEST: Final = b"wq/"
+GENERATOR: Final = b"g/"
+GENERATOR_NAME: Final = b"gi/"
+FIRINGS: Final = b"gn/"
+ARGUMENT: Final = b"ga/"
+FIRING: Final = b"gf/"
+CHANGES: Final = b"h/"
+OWNER: Final = b"m/owner"
 REMAINS: Final = b"m/remains/"
 SCHEMA: Final = b"m/schema"
 
@@ -61,12 +79,23 @@ BY_TAG: Final = (
     ATTRIBUTE,
     LOG,
     EVENTS,
+    CHANGES,
+    WORKFLOW,
+    SHAPE,
+    EDIT,
+    REQUEST,
+    GENERATOR,  # before all that is only written while it stands
+    GENERATOR_NAME,
+    FIRINGS,
+    ARGUMENT,
+    FIRING,
 )
 
 _MAX_FUNCTION_BYTES: Final = 128
 _HASHED: Final = b"\x01"
 """No name begins so: control characters are refused."""
-_KIND_PROCESS: Final = 0
+KIND_PROCESS: Final = 0
+KIND_WORKFLOW: Final = 1
 _END_OF_TIME: Final = 2**64 - 1
 _NO_MINUTE: Final = b"\xff\xff\xff\xff"
 _LONE: Final = bytes(4)
@@ -133,18 +162,37 @@ def closed(pid: bytes) -> bytes:
 
 def ended(tag: bytes, state: int, ended_ns: int, pid: bytes) -> bytes:
     """A closed process in the list of its state, newest first."""
-    order = (_END_OF_TIME - ended_ns).to_bytes(8, "big")
-    return ended_in(tag, state) + order + pid
+    return ended_in(tag, state) + _newest_first(ended_ns) + pid
 
 
-def ended_in(tag: bytes, state: int) -> bytes:
-    """All closed processes in a state."""
-    return ENDED + tag + bytes((_KIND_PROCESS, state))
+def ended_in(tag: bytes, state: int, kind: int = KIND_PROCESS) -> bytes:
+    """All closed processes, or workflows, in a state."""
+    return ENDED + tag + bytes((kind, state))
+
+
+def ended_workflow(tag: bytes, state: int, submitted_ns: int, wid: bytes) -> bytes:
+    """A workflow that has ended in the list of its state, newest submission first."""
+    return ended_in(tag, state, KIND_WORKFLOW) + _newest_first(submitted_ns) + wid
+
+
+def _newest_first(time_ns: int) -> bytes:
+    return (_END_OF_TIME - time_ns).to_bytes(8, "big")
+
+
+def kind_of_ended(key: bytes) -> int:
+    """Whether a key lists a process or a workflow."""
+    return key[len(ENDED) + TAG_BYTES]
 
 
 def state_of_ended(key: bytes) -> int:
-    """The state in a key that `ended` made."""
+    """The state in a key that `ended` or `ended_workflow` made."""
     return key[len(ENDED) + TAG_BYTES + 1]
+
+
+def time_of_ended(key: bytes) -> int:
+    """The time in such a key."""
+    start = len(ENDED) + TAG_BYTES + 2
+    return _END_OF_TIME - int.from_bytes(key[start : start + 8], "big")
 
 
 def output(pid: bytes) -> bytes:
@@ -202,6 +250,41 @@ def process_id(tag: bytes, now_ns: int, random: bytes) -> bytes:
     return tag + (now_ns // MINUTE_NS).to_bytes(4, "big") + random + _LONE
 
 
+def workflow(wid: bytes) -> bytes:
+    """A workflow's head."""
+    return WORKFLOW + wid
+
+
+def shape_of(wid: bytes) -> bytes:
+    """Who waits for whom, all parts."""
+    return SHAPE + wid
+
+
+def shape(wid: bytes, first: int) -> bytes:
+    """Who waits for whom, of the members from number `first` on."""
+    return shape_of(wid) + first.to_bytes(4, "big")
+
+
+def edits_of(wid: bytes) -> bytes:
+    """All edits of a workflow."""
+    return EDIT + wid
+
+
+def edit(wid: bytes, number: int) -> bytes:
+    """One edit, numbered from 0."""
+    return edits_of(wid) + number.to_bytes(4, "big")
+
+
+def request_of(wid: bytes) -> bytes:
+    """The request that submitted a workflow, all parts."""
+    return REQUEST + wid
+
+
+def request(wid: bytes, part: int) -> bytes:
+    """The request that submitted a workflow, one part."""
+    return request_of(wid) + part.to_bytes(2, "big")
+
+
 def workflow_id(tag: bytes, now_ns: int, twenty: bytes) -> bytes:
     """What the ids of a workflow and of all its members begin with."""
     return tag + (now_ns // MINUTE_NS).to_bytes(4, "big") + twenty[:RANDOM_BYTES]
@@ -220,6 +303,77 @@ def member(wid: bytes, number: int) -> bytes:
 def number_of(pid: bytes) -> int:
     """Which member of its workflow a process is; 0: of none."""
     return int.from_bytes(pid[WID_BYTES:], "big")
+
+
+def generator_id(tag: bytes, now_ns: int, random: bytes) -> bytes:
+    """The id of a generator; one that is made later sorts behind."""
+    return tag + now_ns.to_bytes(8, "big") + random[:RANDOM_BYTES]
+
+
+def generator(gid: bytes) -> bytes:
+    """What a generator is."""
+    return GENERATOR + gid
+
+
+def generator_name(tag: bytes, name: str) -> bytes:
+    """The id of the generator of that name."""
+    return GENERATOR_NAME + tag + b"/" + name.encode()
+
+
+def firings(gid: bytes) -> bytes:
+    """How often a generator has fired."""
+    return FIRINGS + gid
+
+
+def arguments(gid: bytes) -> bytes:
+    """All arguments that wait at a generator."""
+    return ARGUMENT + gid
+
+
+def argument(gid: bytes, suffix: bytes) -> bytes:
+    """One argument; the suffix is what `argument_suffix` made."""
+    return ARGUMENT + gid + suffix
+
+
+def argument_suffix(now_ns: int, random: bytes) -> bytes:
+    """What tells a generator's arguments apart: when it was packed, and 8 bytes."""
+    return now_ns.to_bytes(8, "big") + random
+
+
+def time_of_argument(suffix: bytes) -> int:
+    """When an argument was packed, in ns."""
+    return int.from_bytes(suffix[:8], "big")
+
+
+def firings_under_way(gid: bytes) -> bytes:
+    """All firings of a generator that are under way."""
+    return FIRING + gid
+
+
+def firing(gid: bytes, number: int) -> bytes:
+    """One firing that takes several commits."""
+    return FIRING + gid + number.to_bytes(8, "big")
+
+
+def changes(tag: bytes) -> bytes:
+    """All changes of a colony's members and owner."""
+    return CHANGES + tag + b"/"
+
+
+def change(tag: bytes, time_ns: int, digest: bytes) -> bytes:
+    """One change, newest first."""
+    return changes(tag) + (_END_OF_TIME - time_ns).to_bytes(8, "big") + digest[:8]
+
+
+def changes_before(tag: bytes, time_ns: int) -> bytes:
+    """A key behind all changes of that time and later, before all earlier ones."""
+    return change(tag, time_ns, b"\xff" * 8) + b"\xff"
+
+
+def time_of_change(key: bytes) -> int:
+    """The time in a key that `change` made, in ns."""
+    start = len(CHANGES) + TAG_BYTES + 1
+    return _END_OF_TIME - int.from_bytes(key[start : start + 8], "big")
 
 
 def node(name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 from colonist_core.process import What
@@ -9,14 +10,17 @@ from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.handover import HandOver
-from colonist_server.repo.nouns import Colony
-from colonist_server.repo.view import View
+from colonist_server.repo.nouns import Colony, Workflow
+from colonist_server.repo.records import decode_closed
+from colonist_server.repo.view import View, note_start
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Revision
 
 DOUBT_NS: Final = 30 * SECOND_NS
 
 _PAGE: Final = 10_000
+_RESULTS: Final = 100
+"""Results may be large."""
 _COLD: Final = (keys.COLONY, keys.EXECUTOR, keys.USER, keys.FUNCTION)
 
 
@@ -27,8 +31,11 @@ async def load(writes: Writes) -> Revision:
     """
     view = writes.view
     revision = writes.store.revision
-    for prefix in (*_COLD, *view.held, keys.LIVE):
+    for prefix in (*_COLD, *view.held, keys.WORKFLOW):
         await _load(writes, view, prefix)
+    for workflow in list(view.workflows.values()):
+        await _load_graph(writes, view, workflow)
+    await _load(writes, view, keys.LIVE)
     _settle_running(view)
     for colony in list(view.colonies.values()):
         await _count(writes, colony, is_alone=not view.watched_revision)
@@ -64,18 +71,36 @@ async def _load(writes: Writes, view: View, prefix: bytes) -> None:
         view.apply(key, None, page.revision)
 
 
+async def _load_graph(writes: Writes, view: View, workflow: Workflow) -> None:
+    """Who waits for whom, and how the members ended that have; the others' records come after."""
+    wid = workflow.wid
+    for prefix in (keys.shape_of(wid), keys.edits_of(wid)):
+        for item in (await writes.range(prefix)).items:
+            view.apply(item.key, item.value, item.modified)
+    after = b""
+    while True:
+        page = await writes.range(keys.CLOSED + wid, after=after, limit=_RESULTS)
+        for item in page.items:
+            live = decode_closed(item.value).live
+            view.graphs.member_ended(item.key[2:], State(live.state), live.changed_ns)
+            note_start(workflow, live)
+        if not page.more:
+            return
+        after = page.items[-1].key
+
+
 async def _count(writes: Writes, colony: Colony, *, is_alone: bool) -> None:
     """Closed processes are counted here once, then as they come.
 
     While others write, only a single look is of one revision; what came after it is added.
     """
     colony.recent = []
-    for state in State:
+    for kind, state in product((keys.KIND_PROCESS, keys.KIND_WORKFLOW), State):
         total = 0
         after = b""
         while True:
             page = await writes.range(
-                keys.ended_in(colony.tag, state),
+                keys.ended_in(colony.tag, state, kind),
                 after=after,
                 limit=_PAGE if is_alone else 0,
                 keys_only=True,
@@ -84,9 +109,17 @@ async def _count(writes: Writes, colony: Colony, *, is_alone: bool) -> None:
             if not page.more:
                 break
             after = page.items[-1].key
-        later = (change for at, of, change in colony.recent if at > page.revision and of == state)
-        colony.closed[state] = total + sum(later)
-        colony.counted_at[state] = page.revision
+        total += sum(
+            change
+            for at, *of, change in colony.recent
+            if at > page.revision and of == [kind, state]
+        )
+        if kind == keys.KIND_PROCESS:
+            colony.closed[state] = total
+            colony.counted_at[state] = page.revision
+        else:
+            colony.closed_workflows[state] = total
+            colony.counted_workflows_at[state] = page.revision
     colony.recent = None
 
 

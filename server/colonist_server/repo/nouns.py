@@ -8,13 +8,17 @@ from colonist_core.function import Tally
 from colonist_core.matching import Placement
 from colonist_core.process import Live
 from colonist_core.queue import Queue
+from colonist_core.workflow import Graph, Parents
 from colonist_protocol.executor import ExecutorState
 from colonist_protocol.process import State
+from colonist_server.repo.keys import WID_BYTES, graph_id
 from colonist_server.repo.records import (
     ColonyRecord,
     ExecutorRecord,
     FunctionRecord,
     UserRecord,
+    WorkflowRecord,
+    WorkflowState,
     decode_live,
 )
 from colonist_server.store.interface import Revision
@@ -24,7 +28,8 @@ class Row(msgspec.Struct, eq=False, gc=False):
     """A process that has not ended. `raw` is its live record as stored; decoded when needed.
 
     A `claimed` row stands in no queue: somebody is about to commit its assignment. `doubtful`: its
-    assignment was committed by a node that died before anybody could see a reply.
+    assignment was committed by a node that died before anybody could see a reply. `blocked`: a
+    member of a workflow that may not run, now or ever.
     """
 
     pid: bytes
@@ -40,15 +45,73 @@ class Row(msgspec.Struct, eq=False, gc=False):
     doubtful: bool = False
     has_attributes: bool = False
     has_output: bool = False
+    workflow: Workflow | None = None
+    blocked: bool = False
 
     @property
     def id(self) -> str:
         """The process id as it is on the wire."""
         return self.pid.hex()
 
+    @property
+    def number(self) -> int:
+        """Which member of its workflow it is; 0: of none."""
+        return int.from_bytes(self.pid[WID_BYTES:], "big")
+
     def live(self) -> Live:
         """The record."""
         return decode_live(self.raw)
+
+
+class Workflow:
+    """A workflow that has not ended, as this node knows it.
+
+    `staged` holds members that nobody may see, by id; `shape` their parents as far as they are
+    known, until all are; `edits` counts those in the graph.
+    """
+
+    __slots__ = (
+        "colony",
+        "edits",
+        "graph",
+        "key",
+        "record",
+        "revision",
+        "shape",
+        "staged",
+        "started_ns",
+        "wid",
+    )
+
+    def __init__(
+        self, key: bytes, colony: Colony, record: WorkflowRecord, revision: Revision
+    ) -> None:
+        self.key = key
+        self.wid = key[2:]
+        self.colony = colony
+        self.record = record
+        self.revision = revision
+        self.graph = Graph([])
+        self.shape: list[Parents] = []
+        self.edits = 0
+        self.staged: dict[bytes, Row] = {}
+        self.started_ns = 0
+        """When the first member was assigned; 0: none was."""
+
+    @property
+    def id(self) -> str:
+        """The workflow's id on the wire."""
+        return graph_id(self.wid).hex()
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether anybody may see it."""
+        return self.record.state in (WorkflowState.OPEN, WorkflowState.CANCELLING)
+
+    @property
+    def state(self) -> State:
+        """As it is shown."""
+        return self.graph.state
 
 
 class Executor(msgspec.Struct, eq=False):
@@ -92,9 +155,13 @@ class Colony:
     """All that this node knows of one colony."""
 
     __slots__ = (
+        "blocked",
         "closed",
+        "closed_workflows",
         "counted_at",
+        "counted_workflows_at",
         "executors",
+        "former",
         "functions",
         "is_gone",
         "key",
@@ -107,6 +174,7 @@ class Colony:
         "tag",
         "users",
         "waiting",
+        "workflows",
     )
 
     def __init__(self, key: bytes, record: ColonyRecord, revision: Revision) -> None:
@@ -119,22 +187,39 @@ class Colony:
         self.users: dict[str, User] = {}
         self.functions: dict[bytes, Function] = {}
         self.members: dict[str, Executor | User] = {}
+        self.former: dict[str, Executor] = {}
+        """Executors by ids that they have given up: these still own work, and may do nothing."""
         self.queue: Queue[Row] = Queue()
+        self.blocked: dict[bytes, Row] = {}
+        self.workflows: dict[bytes, Workflow] = {}
         self.waiting = 0
         self.running: dict[bytes, Row] = {}
         self.closed = [0] * len(State)
         self.counted_at: list[Revision] = [0] * len(State)
         """Up to where a load has counted; the watch may bring some of that again."""
-        self.recent: list[tuple[Revision, int, int]] | None = None
-        """Revision, state and change of what is counted while a load reads; None: none does."""
+        self.closed_workflows = [0] * len(State)
+        self.counted_workflows_at: list[Revision] = [0] * len(State)
+        self.recent: list[tuple[Revision, int, int, int]] | None = None
+        """Revision, kind, state and change of what is counted while a load reads; None: none."""
 
     def enlist(self, member: Executor | User) -> None:
         """Know a member by its id; two hold one id only while the watch lags, then the newer."""
         holder = self.members.get(member.record.id)
         if holder is None or holder.revision <= member.revision:
             self.members[member.record.id] = member
+        if isinstance(member, Executor):
+            for id in member.record.former:
+                self.former[id] = member
 
     def delist(self, member: Executor | User) -> None:
         """A member has left, or changes its id."""
         if self.members.get(member.record.id) is member:
             del self.members[member.record.id]
+        if isinstance(member, Executor):
+            for id in member.record.former:
+                if self.former.get(id) is member:
+                    del self.former[id]
+
+    def holder(self, id: str) -> Executor | User | None:
+        """The member whose id this is, or was before it changed it."""
+        return self.members.get(id) or self.former.get(id)

@@ -5,6 +5,7 @@ The live and closed parts of a process are the core's own values (`colonist_core
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final, TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from colonist_core.function import Tally
 from colonist_core.process import Closed, Live
 from colonist_protocol.executor import Allocations, Capabilities
 from colonist_protocol.function import FunctionArgument
+from colonist_protocol.process import State
 
 T = TypeVar("T")
 
@@ -40,6 +42,13 @@ class ExecutorRecord(msgspec.Struct, frozen=True, array_like=True):
     allocations: Allocations = Allocations()
     blueprint: str = ""
     blueprint_generation: int = 0
+    former: tuple[str, ...] = ()
+    """Earlier ids, oldest first. They stay taken: work may run under them."""
+
+
+def all_ids(record: ExecutorRecord) -> tuple[str, ...]:
+    """The id of now and the former ones: all that are taken by it."""
+    return (record.id, *record.former)
 
 
 class UserRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -63,7 +72,11 @@ class FunctionRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Birth(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`p/pid`: the request that submitted a process, and who sent it."""
+    """`p/pid`: the request that submitted a process, and who sent it.
+
+    Of a workflow's member `payload` is its spec alone, in its normal form; the request stands with
+    the workflow.
+    """
 
     payload: bytes
     signature: bytes
@@ -86,6 +99,69 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ended_ns: int
 
 
+class WorkflowState(IntEnum):
+    """What a head says. The first three are final and as on the wire; members need the others."""
+
+    SUCCESS = State.SUCCESS
+    FAILED = State.FAILED
+    CANCELLED = State.CANCELLED
+    STAGING = 5
+    OPEN = 6
+    CANCELLING = 7
+    REMOVING = 8
+
+
+ENDED_WORKFLOW: Final = frozenset(
+    {WorkflowState.SUCCESS, WorkflowState.FAILED, WorkflowState.CANCELLED}
+)
+
+
+class WorkflowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`w/wid`. `state` is a `WorkflowState`; `size` counts edits in.
+
+    `source` is the id of the cron or generator that started it, `previous` the workflow whose
+    leaves' outputs are its roots' input. Once it has ended, `states` has a byte a member.
+    """
+
+    state: int
+    size: int
+    initiator_id: str
+    initiator: str
+    submitted_ns: int
+    digest: bytes = b""
+    signature: bytes = b""
+    source: bytes = b""
+    previous: bytes = b""
+    edits: int = 0
+    started_ns: int = 0
+    ended_ns: int = 0
+    states: bytes = b""
+    request_parts: int = 0
+    cancelled_by: bytes = b""
+    cancel_digest: bytes = b""
+    cancel_signature: bytes = b""
+
+
+class ShapePart(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`wg/wid/first`: names and parents' numbers of some members, in order."""
+
+    names: tuple[str, ...]
+    parents: tuple[tuple[int, ...], ...]
+
+
+class EditRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`we/wid/n`: a member that was added, and the request that did. `child` 0: none."""
+
+    name: str
+    parent: int
+    child: int
+    insert: bool
+    who: bytes
+    time_ns: int
+    payload: bytes
+    signature: bytes
+
+
 class AttributeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`a/pid/attr`."""
 
@@ -103,6 +179,57 @@ class LogRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     time_ns: int
 
 
+class OwnerRecord(msgspec.Struct, frozen=True, array_like=True):
+    """`m/owner`: the server owner's id since its last change, and the request that changed it."""
+
+    id: str
+    former: str
+    time_ns: int
+    payload: bytes
+    signature: bytes
+
+
+class ChangeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`h/tag/..`: a change of members or owner. `by` is empty for the server's own doing."""
+
+    what: str
+    name: str
+    time_ns: int
+    by: bytes
+    digest: bytes
+    signature: bytes
+    payload: bytes
+
+
+class GeneratorRecord(msgspec.Struct, frozen=True, array_like=True):
+    """`g/gid`: seldom written, since every pack guards it. `disabled`: why it fires no more."""
+
+    name: str
+    spec: str
+    trigger: int
+    timeout_s: int
+    initiator_id: str
+    initiator: str
+    disabled: str = ""
+
+
+class FiringsRecord(msgspec.Struct, frozen=True, array_like=True):
+    """`gn/gid`: how often it fired, the last time, and when its first argument ever came."""
+
+    count: int = 0
+    last_ns: int = 0
+    first_pack_ns: int = 0
+
+
+class FiringRecord(msgspec.Struct, frozen=True, array_like=True):
+    """`gf/gid/n`: suffixes of the argument keys that it takes, and what its workflow is made of."""
+
+    fired_ns: int
+    suffixes: tuple[bytes, ...]
+    initiator_id: str
+    initiator: str
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 
 decode_colony: Final = msgspec.msgpack.Decoder(ColonyRecord).decode
@@ -113,6 +240,14 @@ decode_birth: Final = msgspec.msgpack.Decoder(Birth).decode
 decode_live: Final = msgspec.msgpack.Decoder(Live).decode
 decode_closed: Final = msgspec.msgpack.Decoder(Closed).decode
 decode_ended: Final = msgspec.msgpack.Decoder(Ended).decode
+decode_workflow: Final = msgspec.msgpack.Decoder(WorkflowRecord).decode
+decode_shape: Final = msgspec.msgpack.Decoder(ShapePart).decode
+decode_edit: Final = msgspec.msgpack.Decoder(EditRecord).decode
 decode_attribute: Final = msgspec.msgpack.Decoder(AttributeRecord).decode
 decode_log: Final = msgspec.msgpack.Decoder(LogRecord).decode
+decode_owner: Final = msgspec.msgpack.Decoder(OwnerRecord).decode
+decode_change: Final = msgspec.msgpack.Decoder(ChangeRecord).decode
 decode_heard: Final = msgspec.msgpack.Decoder(dict[bytes, int]).decode
+decode_generator: Final = msgspec.msgpack.Decoder(GeneratorRecord).decode
+decode_firings: Final = msgspec.msgpack.Decoder(FiringsRecord).decode
+decode_firing: Final = msgspec.msgpack.Decoder(FiringRecord).decode

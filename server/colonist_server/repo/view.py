@@ -7,15 +7,18 @@ that no late put revives it. Closed processes are counted, once each, and not he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final, Protocol
 
 from colonist_core.function import counted
 from colonist_core.matching import Placement
+from colonist_core.process import Live
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
-from colonist_server.repo.nouns import Colony, Executor, Function, Row, User
+from colonist_server.repo.graphs import Graphs
+from colonist_server.repo.nouns import Colony, Executor, Function, Row, User, Workflow
 from colonist_server.repo.records import (
     ExecutorRecord,
     decode_colony,
@@ -64,6 +67,7 @@ class View:
         "_placements",
         "colonies",
         "counted_revision",
+        "graphs",
         "held",
         "rows",
         "tags",
@@ -80,6 +84,7 @@ class View:
         self._own: set[Revision] = set()
         self._placements: dict[Placement, Placement] = {}
         self._listeners: list[Listener] = []
+        self.graphs = Graphs(self)
         self.held: dict[bytes, Callable[[], set[bytes]]] = {}
         self._appliers: dict[bytes, Applier] = {
             keys.LIVE: self._apply_live,
@@ -87,7 +92,15 @@ class View:
             keys.EXECUTOR: self._apply_executor,
             keys.USER: self._apply_user,
             keys.FUNCTION: self._apply_function,
+            keys.WORKFLOW: self.graphs.apply_head,
+            keys.SHAPE[_PREFIX]: self.graphs.apply_shape,
+            keys.EDIT[_PREFIX]: self.graphs.apply_edit,
         }
+
+    @property
+    def workflows(self) -> dict[bytes, Workflow]:
+        """Every workflow that has not ended."""
+        return self.graphs.workflows
 
     def hold(self, prefix: bytes, apply: Applier, held: Callable[[], set[bytes]]) -> None:
         """Let another holder keep what stands under a prefix: loaded, watched, newest wins.
@@ -156,24 +169,30 @@ class View:
         applier(key, value, revision)
 
     def count_ended(self, key: bytes, value: bytes | None, revision: Revision) -> None:
-        """Count a closed process, or one that was removed; the caller sees each change once."""
+        """Count what has ended, or was removed after; the caller sees each change once."""
         colony = self.tags.get(key[_TAG])
         if colony is None:
             return
         state = keys.state_of_ended(key)
-        if revision <= colony.counted_at[state]:
+        kind = keys.kind_of_ended(key)
+        is_process = kind == keys.KIND_PROCESS
+        pid = key[-keys.PID_BYTES :]
+        if is_process and value is not None and keys.number_of(pid):
+            self.graphs.member_ended(pid, State(state), keys.time_of_ended(key))
+        counted_at = colony.counted_at if is_process else colony.counted_workflows_at
+        if revision <= counted_at[state]:
             return
         change = 1 if value is not None else -1
-        colony.closed[state] += change
+        (colony.closed if is_process else colony.closed_workflows)[state] += change
         if colony.recent is not None:
-            colony.recent.append((revision, state, change))
-        if value is not None and state == State.SUCCESS and colony.functions:
+            colony.recent.append((revision, kind, state, change))
+        if is_process and value is not None and state == State.SUCCESS and colony.functions:
             self.tally(colony, value, revision)
 
     def tally(self, colony: Colony, value: bytes, revision: Revision) -> None:
         """Add a run that was closed at a revision to its function's tally."""
         ended = decode_ended(value)
-        executor = colony.members.get(ended.executor)
+        executor = colony.holder(ended.executor)
         if executor is None:
             return
         function = colony.functions.get(keys.function(colony.tag, executor.name, ended.funcname))
@@ -189,24 +208,34 @@ class View:
 
     def keys(self, prefix: bytes) -> set[bytes]:
         """The keys of what the view holds under a prefix."""
-        if prefix in self.held:
-            return self.held[prefix]()
-        if prefix == keys.LIVE:
-            return {keys.live(pid) for pid in self.rows}
+        held = self.held.get(prefix)
+        return held() if held is not None else set(self._own_keys(prefix))
+
+    def _own_keys(self, prefix: bytes) -> Iterator[bytes]:
         colonies = self.tags.values()
-        if prefix == keys.COLONY:
-            return {colony.key for colony in colonies}
-        if prefix == keys.FUNCTION:
-            return {key for colony in colonies for key in colony.functions}
-        if prefix == keys.EXECUTOR:
-            return {member.key for colony in colonies for member in colony.executors.values()}
-        return {member.key for colony in colonies for member in colony.users.values()}
+        match prefix:
+            case keys.LIVE:
+                staged = (pid for workflow in self.workflows.values() for pid in workflow.staged)
+                yield from (keys.live(pid) for pid in chain(self.rows, staged))
+            case keys.WORKFLOW:
+                yield from (workflow.key for workflow in self.workflows.values())
+            case keys.COLONY:
+                yield from (colony.key for colony in colonies)
+            case keys.FUNCTION:
+                yield from (key for colony in colonies for key in colony.functions)
+            case keys.EXECUTOR:
+                yield from (each.key for colony in colonies for each in colony.executors.values())
+            case _:
+                yield from (each.key for colony in colonies for each in colony.users.values())
 
     # -- processes
 
     def _apply_live(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         pid = key[2:]
         row = self.rows.get(pid)
+        if row is None and keys.number_of(pid):
+            self._apply_member(pid, value, revision)
+            return
         if row is not None and row.revision >= revision:
             return
         if value is None:
@@ -215,53 +244,89 @@ class View:
         elif row is not None:
             self._update_row(row, value, revision)
         else:
-            self._add_row(pid, value, revision)
+            row = self._new_row(pid, value, revision, None)
+            if row is not None:
+                self.rows[pid] = row
+                self.place(row)
 
-    def _add_row(self, pid: bytes, raw: bytes, revision: Revision) -> None:
+    def _apply_member(self, pid: bytes, value: bytes | None, revision: Revision) -> None:
+        """A member that is not among the rows; without its workflow's head it does not exist."""
+        workflow = self.graphs.of(pid)
+        if workflow is None:
+            return
+        if value is None:
+            workflow.staged.pop(pid, None)
+            return
+        row = self._new_row(pid, value, revision, workflow)
+        if row is None:
+            return
+        if workflow.is_shown:
+            self.rows[pid] = row
+            self.place(row)
+        else:
+            workflow.staged[pid] = row
+
+    def _new_row(
+        self, pid: bytes, raw: bytes, revision: Revision, workflow: Workflow | None
+    ) -> Row | None:
         colony = self.tags.get(pid[: keys.TAG_BYTES])
         if colony is None:
-            return
+            return None
         live = decode_live(raw)
         placement = self._placements.setdefault(live.placement, live.placement)
         row = Row(
             pid, colony, revision, live.state, live.priority_ns, placement, live.deadline_ns, raw
         )
         row.has_attributes = row.has_output = live.attempt > 1
-        self.rows[pid] = row
-        self._place_row(row)
+        row.workflow = workflow
+        if workflow is not None:
+            note_start(workflow, live)
+        return row
 
     def _update_row(self, row: Row, raw: bytes, revision: Revision) -> None:
         live = decode_live(raw)
         is_redelivered = row.state == live.state == State.RUNNING
         if not is_redelivered:  # what is, keeps its place among those that run
-            self._displace_row(row)
+            self.displace(row)
         row.revision = revision
         row.raw = raw
         row.state = live.state
         row.deadline_ns = live.deadline_ns
         row.claimed = False
         row.doubtful = row.doubtful and is_redelivered  # who redelivers decides on the doubt
-        self._place_row(row)
+        if row.workflow is not None:
+            note_start(row.workflow, live)
+        self.place(row)
 
     def _end_row(self, row: Row) -> None:
         del self.rows[row.pid]
-        self._displace_row(row)
+        self.displace(row)
 
-    def _place_row(self, row: Row) -> None:
-        if row.state == State.WAITING:
-            row.colony.waiting += 1
-            row.colony.queue.add(row)
-        else:
+    def place(self, row: Row) -> None:
+        """Let a row stand where its state puts it, and tell of it."""
+        if row.workflow is not None:
+            self.graphs.place(row, row.workflow, row.live().max_wait_s)
+        if row.state == State.RUNNING:
             row.colony.running[row.pid] = row
+        else:
+            row.colony.waiting += 1
+            if row.blocked:
+                row.colony.blocked[row.pid] = row
+            else:
+                row.colony.queue.add(row)
         for listener in self._listeners:
             listener.row_changed(row)
 
-    def _displace_row(self, row: Row) -> None:
-        if row.state == State.WAITING:
-            row.colony.waiting -= 1
-            row.colony.queue.discard(row)
-        else:
+    def displace(self, row: Row) -> None:
+        """Take a row out of where it stands."""
+        if row.state == State.RUNNING:
             row.colony.running.pop(row.pid, None)
+            return
+        row.colony.waiting -= 1
+        if row.blocked:
+            row.colony.blocked.pop(row.pid, None)
+        else:
+            row.colony.queue.discard(row)
 
     # -- cold nouns
 
@@ -287,6 +352,8 @@ class View:
         if self.colonies.get(colony.record.name) is colony:
             del self.colonies[colony.record.name]
         colony.is_gone = True
+        for workflow in list(colony.workflows.values()):
+            self.graphs.drop(workflow)
         for row in [row for row in self.rows.values() if row.colony is colony]:
             self._end_row(row)
         self._tell_colony(colony)
@@ -350,3 +417,10 @@ class View:
         else:
             function.record = record
             function.revision = revision
+
+
+def note_start(workflow: Workflow, live: Live) -> None:
+    """A workflow begins with the first assignment of a member."""
+    started_ns = live.started_ns
+    if started_ns and not 0 < workflow.started_ns <= started_ns:
+        workflow.started_ns = started_ns
