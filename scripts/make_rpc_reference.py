@@ -38,11 +38,12 @@ Whoever may not call is answered 403 `access_denied`, for a colony that is not t
 
 WHO: Final = {
     Access.ANYONE: "no signature is needed",
-    Access.SERVER_OWNER: "the id that the server was started with",
-    Access.COLONY_OWNER: "the id that the colony was founded with; not a member by that",
+    Access.SERVER_OWNER: "the id that the server was started with, or that it was changed to",
+    Access.COLONY_OWNER: "the id that the colony was founded with, or changed to; not a member by that",
     Access.MEMBER: "an approved executor, or a user, of the colony",
     Access.NEWCOMER: "a member, or an executor that waits for approval",
     Access.EXECUTOR: "an approved executor of the colony; of a process: its assignee",
+    Access.USER: "a user of the colony",
     Access.OBJECT: "who may see the object; for others it is not there (404 `not_found`)",
 }
 

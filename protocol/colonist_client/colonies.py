@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from colonist_client.caller import Caller
 from colonist_protocol import colony, server
-from colonist_protocol.colony import Colony, PauseStatus
+from colonist_protocol.colony import MAX_CHANGES, Colony, MemberChange, PauseStatus
 from colonist_protocol.server import Cluster, ServerInfo, Statistics, VersionReply
 
 
@@ -43,6 +43,21 @@ class ColonyCalls(Caller):
         """Whether a colony hands out no work."""
         status = await self.read(colony.GetPauseStatus(colonyname=name), PauseStatus)
         return status.ispaused
+
+    async def change_colony_id(self, name: str, new_id: str) -> None:
+        """Give the colony's owner a new id, at once; colony owner only, by its old key."""
+        await self.order(colony.ChangeColonyId(colonyname=name, colonyid=new_id))
+
+    async def member_history(
+        self, name: str, *, count: int = MAX_CHANGES, since: int = 0, before: int = 0
+    ) -> list[MemberChange]:
+        """Changes of members and owner, newest first, by time in ns; colony owner only."""
+        message = colony.GetMemberHistory(colonyname=name, count=count, since=since, before=before)
+        return await self.read_list(message, MemberChange)
+
+    async def change_server_id(self, new_id: str) -> None:
+        """Give the server owner a new id, at once; server owner only, by its old key."""
+        await self.order(server.ChangeServerId(serverid=new_id))
 
     async def version(self) -> VersionReply:
         """The server's version; needs no key."""

@@ -32,6 +32,10 @@ class MemberCalls(Caller):
         """Remove a user; colony owner only."""
         await self.order(user.RemoveUser(colonyname=colony, name=name))
 
+    async def change_user_id(self, colony: str, new_id: str) -> None:
+        """Give the calling user a new id, at once; by its old key."""
+        await self.order(user.ChangeUserId(colonyname=colony, userid=new_id))
+
     async def add_executor(self, new: Executor) -> Executor:
         """Register an executor, which then waits for approval; colony owner only."""
         return await self.write(executor.AddExecutor(executor=new), Executor)
@@ -62,6 +66,10 @@ class MemberCalls(Caller):
     async def remove_executor(self, colony: str, name: str) -> None:
         """Unregister an executor; its running work goes back. Colony owner only."""
         await self.order(executor.RemoveExecutor(colonyname=colony, executorname=name))
+
+    async def change_executor_id(self, colony: str, new_id: str) -> None:
+        """Give the calling executor a new id, at once; by its old key. Its work stays its own."""
+        await self.order(executor.ChangeExecutorId(colonyname=colony, executorid=new_id))
 
     async def add_function(self, new: Function) -> Function:
         """Announce a function; the executor itself only."""

@@ -6,9 +6,10 @@ from typing import Final
 
 import msgspec
 
-from colonist_protocol.message import Message
+from colonist_protocol.message import Int, Message
 
 PAUSE_STATUS_REPLY: Final = "pausestatusreplymsg"
+MAX_CHANGES: Final = 100
 
 
 class Colony(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,22 @@ class PauseStatus(msgspec.Struct, frozen=True, kw_only=True):
     msgtype: str = PAUSE_STATUS_REPLY
     colonyname: str
     ispaused: bool
+
+
+class MemberChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a colony's members, owner or pause, with the request that caused it.
+
+    `by` is the id that signed; "" with no digest: the server itself. `payload` is the base64 text
+    that `signature` covers, "" where it was too long to keep; `digest` is its SHA3-256.
+    """
+
+    what: str
+    name: str = ""
+    by: str = ""
+    timestamp: Int
+    digest: str = ""
+    signature: str = ""
+    payload: str = ""
 
 
 class AddColony(Message, tag="addcolonymsg"):
@@ -72,6 +89,25 @@ class GetPauseStatus(Message, tag="getpausestatusmsg"):
     colonyname: str = ""
 
 
+class ChangeColonyId(Message, tag="changecolonyidmsg"):
+    """Give the colony's owner a new id; signed with the old key, which is refused from then on."""
+
+    colonyname: str = ""
+    colonyid: str = ""
+
+
+class GetMemberHistory(Message, tag="getmemberhistorymsg"):
+    """Read who changed what about a colony's members and owner, newest first; ours alone.
+
+    Changes after `since`, and before `before` unless that is 0; both in nanoseconds since 1970.
+    """
+
+    colonyname: str = ""
+    count: Int = MAX_CHANGES
+    since: Int = 0
+    before: Int = 0
+
+
 MESSAGES: Final = (
     AddColony,
     RemoveColony,
@@ -81,4 +117,6 @@ MESSAGES: Final = (
     PauseAssignments,
     ResumeAssignments,
     GetPauseStatus,
+    ChangeColonyId,
+    GetMemberHistory,
 )

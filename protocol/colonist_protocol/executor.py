@@ -133,6 +133,16 @@ class RemoveExecutor(Message, tag="removeexecutormsg"):
     executorname: str = ""
 
 
+class ChangeExecutorId(Message, tag="changeexecutoridmsg"):
+    """Give the calling executor a new id; signed with the old key, which is refused from then on.
+
+    What it runs stays its own.
+    """
+
+    colonyname: str = ""
+    executorid: str = ""
+
+
 MESSAGES: Final = (
     AddExecutor,
     GetExecutors,
@@ -141,4 +151,5 @@ MESSAGES: Final = (
     ApproveExecutor,
     RejectExecutor,
     RemoveExecutor,
+    ChangeExecutorId,
 )

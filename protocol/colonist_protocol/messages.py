@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from colonist_protocol import attribute, colony, executor, function, log, process, server, user
+from colonist_protocol import (
+    attribute,
+    colony,
+    executor,
+    function,
+    log,
+    process,
+    server,
+    subscription,
+    user,
+)
 from colonist_protocol.message import Message, registry
 
 TYPED: Final[dict[str, type[Message]]] = registry(
@@ -16,6 +26,7 @@ TYPED: Final[dict[str, type[Message]]] = registry(
     process.MESSAGES,
     attribute.MESSAGES,
     log.MESSAGES,
+    subscription.MESSAGES,
 )
 
 UNSIGNED: Final = frozenset({server.Version.msgtype(), server.GetServerInfo.msgtype()})
@@ -23,10 +34,6 @@ UNSIGNED: Final = frozenset({server.Version.msgtype(), server.GetServerInfo.msgt
 # COLONIES-RPC section 2.0.1: known to the protocol, answered with a clear "not supported".
 UNSUPPORTED: Final = frozenset(
     [
-        "changeserveridmsg",
-        "changecolonyidmsg",
-        "changeuseridmsg",
-        "changeexecutoridmsg",
         "reportallocationmsg",
         "updateexecutormsg",
         "submitworkflowspecmsg",
@@ -47,8 +54,6 @@ UNSUPPORTED: Final = frozenset(
         "getcronsmsg",
         "runcronmsg",
         "removecronmsg",
-        "subscribeprocessmsg",
-        "subscribeprocessesmsg",
         "addfilemsg",
         "removefilemsg",
         "getfilemsg",

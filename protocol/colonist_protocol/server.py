@@ -86,4 +86,10 @@ class GetCluster(Message, tag="getclustermsg"):
     """List the server's nodes; server owner only."""
 
 
-MESSAGES: Final = (Version, GetServerInfo, GetStatistics, GetCluster)
+class ChangeServerId(Message, tag="changeserveridmsg"):
+    """Give the server owner a new id; signed with the old key, which is refused from then on."""
+
+    serverid: str = ""
+
+
+MESSAGES: Final = (Version, GetServerInfo, GetStatistics, GetCluster, ChangeServerId)

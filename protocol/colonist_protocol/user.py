@@ -52,4 +52,11 @@ class RemoveUser(Message, tag="removeusermsg"):
     name: str = ""
 
 
-MESSAGES: Final = (AddUser, GetUsers, GetUser, GetUserById, RemoveUser)
+class ChangeUserId(Message, tag="changeuseridmsg"):
+    """Give the calling user a new id; signed with the old key, which is refused from then on."""
+
+    colonyname: str = ""
+    userid: str = ""
+
+
+MESSAGES: Final = (AddUser, GetUsers, GetUser, GetUserById, RemoveUser, ChangeUserId)

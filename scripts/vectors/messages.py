@@ -64,6 +64,7 @@ FULL: dict[str, dict[str, Any]] = {
     "getserverinfomsg": {},
     "getstatisticsmsg": {},
     "getclustermsg": {},
+    "changeserveridmsg": {"serverid": ID},
     "addcolonymsg": {"colony": {"colonyid": ID, "name": "c-1"}},
     "removecolonymsg": {"colonyname": "c-1"},
     "getcoloniesmsg": {},
@@ -72,6 +73,13 @@ FULL: dict[str, dict[str, Any]] = {
     "pauseassignmentsmsg": {"colonyname": "c-1"},
     "resumeassignmentsmsg": {"colonyname": "c-1"},
     "getpausestatusmsg": {"colonyname": "c-1"},
+    "changecolonyidmsg": {"colonyname": "c-1", "colonyid": ID},
+    "getmemberhistorymsg": {
+        "colonyname": "c-1",
+        "count": 100,
+        "since": 1_795_332_674_299_411_042,
+        "before": 1_795_332_674_299_411_043,
+    },
     "addusermsg": {
         "user": {
             "colonyname": "c-1",
@@ -85,6 +93,7 @@ FULL: dict[str, dict[str, Any]] = {
     "getusermsg": {"colonyname": "c-1", "name": "\u00e5ke"},
     "getuserbyidmsg": {"colonyname": "c-1", "userid": ID},
     "removeusermsg": {"colonyname": "c-1", "name": "\u00e5ke"},
+    "changeuseridmsg": {"colonyname": "c-1", "userid": ID},
     "addexecutormsg": {"executor": EXECUTOR},
     "getexecutorsmsg": {"colonyname": "c-1"},
     "getexecutormsg": {"colonyname": "c-1", "executorname": "e-1"},
@@ -92,6 +101,7 @@ FULL: dict[str, dict[str, Any]] = {
     "approveexecutormsg": {"colonyname": "c-1", "executorname": "e-1"},
     "rejectexecutormsg": {"colonyname": "c-1", "executorname": "e-1"},
     "removeexecutormsg": {"colonyname": "c-1", "executorname": "e-1"},
+    "changeexecutoridmsg": {"colonyname": "c-1", "executorid": ID},
     "addfunctionmsg": {
         "fun": {
             "executorname": "e-1",
@@ -120,7 +130,7 @@ FULL: dict[str, dict[str, Any]] = {
         "initiator": "\u00e5ke",
         "processgraphid": PROCESS,
     },
-    "getprocessmsg": {"processid": PROCESS},
+    "getprocessmsg": {"processid": PROCESS, "waitwhile": 1, "timeout": 60},
     "getprocesshistmsg": {"colonyname": "c-1", "executorid": ID, "seconds": 3600, "state": 2},
     "removeprocessmsg": {"processid": PROCESS},
     "removeallprocessesmsg": {"colonyname": "c-1", "state": -1},
@@ -144,6 +154,19 @@ FULL: dict[str, dict[str, Any]] = {
         "latest": True,
     },
     "searchlogsmsg": {"colonyname": "c-1", "text": "hot", "days": 30, "count": 100},
+    "subscribeprocessmsg": {
+        "processid": PROCESS,
+        "executortype": "t",
+        "state": 2,
+        "timeout": 60,
+        "colonyname": "c-1",
+    },
+    "subscribeprocessesmsg": {
+        "colonyname": "c-1",
+        "executortype": "t",
+        "state": -1,
+        "timeout": 60,
+    },
 }
 WRONG: dict[type[inspect.Type], list[Any]] = {
     inspect.StrType: [1, True, [], {}],

@@ -42,13 +42,16 @@ from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.functions import Functions
 from colonist_server.repo.handover import HandOver, Work
+from colonist_server.repo.identities import Identities
 from colonist_server.repo.journal import Journal
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.load import doubt_lost_replies, load
 from colonist_server.repo.members import Members
+from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import SCHEMA
 from colonist_server.repo.removal import Removal
+from colonist_server.repo.trail import Trail
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 from colonist_server.rpc.dispatch import Dispatch
@@ -190,6 +193,7 @@ async def at_work(
         deadlines = Deadlines(writes.view, rooms.processes, clock)
         presence = _presence(config, writes, rooms, clock)
         watcher = Watcher(writes, await load(writes))
+        rooms.owner.tell()
         await presence.load()
         await doubt_lost_replies(writes, rooms.hand_over, config.node)
         await _mark_running(writes, config.node)
@@ -244,14 +248,15 @@ def _rooms(
             guarded.close()
 
     births = Births(writes, config.births_bytes)
+    trail = Trail(writes, clock)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
     processes = Processes(
         writes, births, hand_over, clock=clock, entropy=EntropyPool(), spawn=spawn
     )
     return Rooms(
         view=writes.view,
-        colonies=Colonies(writes, os.urandom),
-        members=Members(writes, processes, clock, may_reregister=config.may_reregister),
+        colonies=Colonies(writes, os.urandom, trail),
+        members=Members(writes, processes, clock, trail, may_reregister=config.may_reregister),
         functions=Functions(writes),
         processes=processes,
         removal=Removal(writes, births),
@@ -259,7 +264,9 @@ def _rooms(
         journal=Journal(writes, births, clock),
         hand_over=hand_over,
         clock=clock,
-        owner=owner,
+        owner=Owner(writes, clock, owner),
+        identities=Identities(writes, trail),
+        trail=trail,
         about=_about(config),
     )
 

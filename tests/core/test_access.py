@@ -27,6 +27,7 @@ ALLOWED = {
         EXECUTOR[ExecutorState.PENDING],
     ],
     Access.EXECUTOR: [EXECUTOR[ExecutorState.APPROVED]],
+    Access.USER: [USER, OWNER_AND_USER],
 }
 
 

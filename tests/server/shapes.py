@@ -107,6 +107,19 @@ STATISTICS = record(
 )
 COLONY = record(colonyid=hex64, name=text)
 PAUSE_STATUS = record(msgtype=exactly("pausestatusreplymsg"), colonyname=text, ispaused=flag)
+SERVER_ID = record(msgtype=exactly("changeserveridmsg"), serverid=hex64)
+COLONY_ID = record(msgtype=exactly("changecolonyidmsg"), colonyname=text, colonyid=hex64)
+USER_ID = record(msgtype=exactly("changeuseridmsg"), colonyname=text, userid=hex64)
+EXECUTOR_ID = record(msgtype=exactly("changeexecutoridmsg"), colonyname=text, executorid=hex64)
+MEMBER_CHANGE = record(
+    what=text,
+    name=text,
+    by=hex64,
+    timestamp=number,
+    digest=hex64,
+    signature=text,
+    payload=text,
+)
 USER = record(colonyname=text, userid=hex64, name=text, email=text, phone=text)
 EXECUTOR = record(
     optional={"locationname": text, "blueprintid": text, "blueprintgen": number},

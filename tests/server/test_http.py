@@ -277,14 +277,14 @@ async def test_the_first_start_makes_keys_and_says_where(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with house(tmp_path, owner="") as made:
-        owner = made.rooms.owner
+        owner = made.rooms.owner.id
     path = tmp_path / "keys" / "server-owner.key"
     assert path.stat().st_mode & 0o777 == 0o600
     assert f"id={owner}" in caplog.text
     assert str(path) in caplog.text
     assert path.read_text().strip() not in caplog.text
     async with house(tmp_path, owner="") as made:
-        assert made.rooms.owner == owner
+        assert made.rooms.owner.id == owner
 
 
 async def _start(folder: Path, port: int = 0) -> tuple[int, list[str]]:

@@ -14,10 +14,12 @@ from colonist_protocol.attribute import GetAttribute
 from colonist_protocol.codec import scan
 from colonist_protocol.colony import (
     AddColony,
+    ChangeColonyId,
     Colony,
     GetColonies,
     GetColony,
     GetColonyStatistics,
+    GetMemberHistory,
     GetPauseStatus,
     PauseAssignments,
     RemoveColony,
@@ -27,6 +29,7 @@ from colonist_protocol.envelope import Failure, pack_request, parse_reply
 from colonist_protocol.executor import (
     AddExecutor,
     ApproveExecutor,
+    ChangeExecutorId,
     Executor,
     GetExecutor,
     GetExecutorById,
@@ -52,8 +55,22 @@ from colonist_protocol.process import (
     SetOutput,
     State,
 )
-from colonist_protocol.server import GetCluster, GetServerInfo, GetStatistics, Version
-from colonist_protocol.user import AddUser, GetUser, GetUserById, GetUsers, RemoveUser, User
+from colonist_protocol.server import (
+    ChangeServerId,
+    GetCluster,
+    GetServerInfo,
+    GetStatistics,
+    Version,
+)
+from colonist_protocol.user import (
+    AddUser,
+    ChangeUserId,
+    GetUser,
+    GetUserById,
+    GetUsers,
+    RemoveUser,
+    User,
+)
 from colonist_server.rpc.table import ROUTES
 from scripts import make_rpc_reference
 from tests.server import shapes
@@ -88,6 +105,7 @@ CASES = [
     Case(lambda _: GetServerInfo(), shapes.INFO),
     Case(lambda _: GetStatistics(), shapes.STATISTICS, "server owner"),
     Case(lambda _: GetCluster(), shapes.CLUSTER, "server owner"),
+    Case(lambda _: ChangeServerId(serverid=NEW.id), shapes.SERVER_ID, "server owner"),
     Case(
         lambda _: AddColony(colony=Colony(colonyid=NEW.id, name="new")),
         shapes.COLONY,
@@ -101,6 +119,16 @@ CASES = [
     Case(lambda _: ResumeAssignments(colonyname=COLONY), shapes.NOTHING, "colony owner"),
     Case(lambda _: GetPauseStatus(colonyname=COLONY), shapes.PAUSE_STATUS, "pending"),
     Case(
+        lambda _: ChangeColonyId(colonyname=COLONY, colonyid=NEW.id),
+        shapes.COLONY_ID,
+        "colony owner",
+    ),
+    Case(
+        lambda _: GetMemberHistory(colonyname=COLONY, count=9),
+        shapes.many(shapes.MEMBER_CHANGE),
+        "colony owner",
+    ),
+    Case(
         lambda _: AddUser(user=User(colonyname=COLONY, userid=NEW.id, name="new")),
         shapes.USER,
         "colony owner",
@@ -109,6 +137,7 @@ CASES = [
     Case(lambda _: GetUser(colonyname=COLONY, name="uma"), shapes.USER),
     Case(lambda _: GetUserById(colonyname=COLONY, userid=key("uma").id), shapes.USER),
     Case(lambda _: RemoveUser(colonyname=COLONY, name="uma"), shapes.NOTHING, "colony owner"),
+    Case(lambda _: ChangeUserId(colonyname=COLONY, userid=NEW.id), shapes.USER_ID, "user"),
     Case(lambda _: AddExecutor(executor=_executor("new")), shapes.EXECUTOR, "colony owner"),
     Case(lambda _: GetExecutors(colonyname=COLONY), shapes.many(shapes.EXECUTOR), "pending"),
     Case(lambda _: GetExecutor(colonyname=COLONY, executorname="ben"), shapes.EXECUTOR),
@@ -128,6 +157,7 @@ CASES = [
         shapes.NOTHING,
         "colony owner",
     ),
+    Case(lambda _: ChangeExecutorId(colonyname=COLONY, executorid=NEW.id), shapes.EXECUTOR_ID),
     Case(lambda _: function_of("ada", "g"), shapes.FUNCTION),
     Case(lambda _: GetFunctions(colonyname=COLONY), shapes.many(shapes.FUNCTION)),
     Case(lambda world: RemoveFunction(functionid=world.function), shapes.NOTHING),
@@ -190,6 +220,7 @@ MAY = {
     Access.MEMBER: MEMBERS,
     Access.NEWCOMER: MEMBERS | {"pending"},
     Access.EXECUTOR: {"approved", "approved too"},
+    Access.USER: {"user"},
     Access.OBJECT: MEMBERS,
 }
 

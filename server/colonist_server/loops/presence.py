@@ -15,7 +15,7 @@ from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.members import Members
 from colonist_server.repo.nouns import Colony
-from colonist_server.repo.records import decode_heard, encode
+from colonist_server.repo.records import all_ids, decode_heard, encode
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Delete, Guard, Put
 
@@ -119,5 +119,5 @@ def _stale(colony: Colony, horizon_ns: int, busy: set[str]) -> list[str]:
         if executor.is_approved
         and not executor.asking
         and 0 < executor.heard_ns < horizon_ns
-        and executor.record.id not in busy
+        and busy.isdisjoint(all_ids(executor.record))
     ]

@@ -13,7 +13,14 @@ from colonist_server.repo import keys
 from colonist_server.repo.births import env_ids
 from colonist_server.repo.clock import Entropy
 from colonist_server.repo.nouns import Colony
-from colonist_server.repo.records import ColonyRecord, decode_executor, decode_user, encode
+from colonist_server.repo.records import (
+    ColonyRecord,
+    all_ids,
+    decode_executor,
+    decode_user,
+    encode,
+)
+from colonist_server.repo.trail import Changed, Trail, Warrant
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import (
@@ -38,21 +45,21 @@ Elsewhere = Callable[[Item], list[bytes]]
 class Colonies:
     """What happens to colonies."""
 
-    __slots__ = ("_entropy", "_view", "_writes")
+    __slots__ = ("_entropy", "_trail", "_view", "_writes")
 
-    def __init__(self, writes: Writes, entropy: Entropy) -> None:
+    def __init__(self, writes: Writes, entropy: Entropy, trail: Trail) -> None:
         self._writes = writes
+        self._trail = trail
         self._view: View = writes.view
         self._entropy = entropy
 
-    async def add(self, name: str, owner: str) -> None:
+    async def add(self, name: str, owner: str, warrant: Warrant) -> None:
         """Found a colony. Raises `ExistsError` for a name or an owner that is taken."""
 
         def decide() -> Plan:
             if name in self._view.colonies:
                 raise ExistsError(f"A Colony with name <{name}> already exists")
-            if any(colony.record.owner == owner for colony in self._view.colonies.values()):
-                raise ExistsError("A Colony with that id already exists")
+            check_owner_free(self._view, owner)
             tag = self._entropy(keys.TAG_BYTES)
             return Plan(
                 [
@@ -65,18 +72,23 @@ class Colonies:
                     Put(keys.colony(tag), encode(ColonyRecord(name=name, owner=owner))),
                     Put(keys.colony_name(name), tag),
                     Put(keys.identity(owner, b""), tag),
+                    self._trail.entry(tag, Changed.COLONY_ADDED, name, warrant),
                 ],
             )
 
         await self._writes.apply(decide)
 
-    async def pause(self, colony: Colony, *, is_paused: bool) -> None:
+    async def pause(self, colony: Colony, warrant: Warrant, *, is_paused: bool) -> None:
         """Stop or start handing out the colony's work; saying it twice is no error."""
 
         def decide() -> Plan:
             check_there(colony)
             record = msgspec.structs.replace(colony.record, is_paused=is_paused)
-            return Plan([Guard(colony.key, colony.revision)], [Put(colony.key, encode(record))])
+            what = Changed.PAUSED if is_paused else Changed.RESUMED
+            entry = self._trail.entry(colony.tag, what, "", warrant)
+            return Plan(
+                [Guard(colony.key, colony.revision)], [Put(colony.key, encode(record)), entry]
+            )
 
         await self._writes.apply(decide)
 
@@ -152,7 +164,9 @@ class Colonies:
 def _elsewhere(tag: bytes) -> dict[bytes, Elsewhere]:
     """By prefix: identities of members, and the index of attributes."""
     return {
-        keys.EXECUTOR: lambda item: [keys.identity(decode_executor(item.value).id, tag)],
+        keys.EXECUTOR: lambda item: [
+            keys.identity(id, tag) for id in all_ids(decode_executor(item.value))
+        ],
         keys.USER: lambda item: [keys.identity(decode_user(item.value).id, tag)],
         keys.ATTRIBUTE: lambda item: [
             keys.attribute_index(item.key[-keys.ATTRIBUTE_BYTES :].hex())
@@ -175,6 +189,12 @@ def _batch(page: Range, elsewhere: Elsewhere) -> tuple[list[Guard], list[Op], by
             guards.append(Guard(item.key, item.modified))
             ops += [Delete(item.key), *map(Delete, others)]
     return guards, ops, after
+
+
+def check_owner_free(view: View, id: str) -> None:
+    """Raise `ExistsError` when the id owns a colony."""
+    if any(colony.record.owner == id for colony in view.colonies.values()):
+        raise ExistsError("A Colony with that id already exists")
 
 
 def check_there(colony: Colony) -> None:

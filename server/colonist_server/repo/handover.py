@@ -28,7 +28,7 @@ from colonist_protocol.process import State
 from colonist_server.repo import chain, keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Executor, Row
-from colonist_server.repo.records import ExecutorRecord, decode_live
+from colonist_server.repo.records import ExecutorRecord, all_ids, decode_live
 from colonist_server.repo.view import View
 from colonist_server.repo.waiting import Ask, Grant, Waiter, Wake
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
@@ -268,7 +268,16 @@ class HandOver:
     # -- assignments of a node that died before its reply was seen
 
     async def _redeliver(self, ask: Ask) -> Grant | None:
-        rows = self.doubtful.get(ask.cause.who)
+        if not self.doubtful:
+            return None
+        for id in all_ids(ask.executor.record):
+            grant = await self._redeliver_of(id, ask)
+            if grant is not None:
+                return grant
+        return None
+
+    async def _redeliver_of(self, executor_id: str, ask: Ask) -> Grant | None:
+        rows = self.doubtful.get(executor_id)
         if rows is None:
             return None
         while rows:
@@ -277,7 +286,7 @@ class HandOver:
                 grant = await self._redeliver_row(row, ask)
                 if grant is not None:
                     return grant
-        self.doubtful.pop(ask.cause.who, None)
+        self.doubtful.pop(executor_id, None)
         return None
 
     async def _redeliver_row(self, row: Row, ask: Ask) -> Grant | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 import msgspec
 
@@ -16,27 +17,40 @@ from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import check_there
 from colonist_server.repo.nouns import Colony, Executor
 from colonist_server.repo.processes import Processes
-from colonist_server.repo.records import ExecutorRecord, UserRecord, encode
+from colonist_server.repo.records import ExecutorRecord, UserRecord, all_ids, encode
+from colonist_server.repo.trail import Changed, Trail, Warrant
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import Delete, DeleteRange, Guard, Op, Put
 
 log = logging.getLogger(__name__)
 
+NO_WARRANT: Final = Warrant()
+"""The server itself: nobody asked."""
+
 
 class Members:
     """What happens to executors and users."""
 
-    __slots__ = ("_clock", "_may_reregister", "_processes", "_writes")
+    __slots__ = ("_clock", "_may_reregister", "_processes", "_trail", "_writes")
 
     def __init__(
-        self, writes: Writes, processes: Processes, clock: Clock, *, may_reregister: bool
+        self,
+        writes: Writes,
+        processes: Processes,
+        clock: Clock,
+        trail: Trail,
+        *,
+        may_reregister: bool,
     ) -> None:
         self._writes = writes
         self._processes = processes
         self._clock = clock
+        self._trail = trail
         self._may_reregister = may_reregister
 
-    async def add_executor(self, colony: Colony, wanted: wire.Executor) -> Executor:
+    async def add_executor(
+        self, colony: Colony, wanted: wire.Executor, warrant: Warrant
+    ) -> Executor:
         """Add an executor, PENDING. Raises `ExistsError`.
 
         Where the server is set so, a name may be taken again: it starts anew, PENDING, under the
@@ -52,29 +66,46 @@ class Members:
                 raise ExistsError(
                     f"Executor with name <{name}> in Colony <{colony.record.name}> already exists"
                 )
-            _check_id_free(colony, record.id, before)
-            key = keys.executor(colony.tag, name)
-            identity = keys.identity(record.id, colony.tag)
-            guards = [Guard(colony.key, colony.revision), Guard(key, 0)]
-            ops: list[Op] = [Put(key, encode(record)), Put(identity, name.encode())]
-            if before is not None:
-                guards[1] = Guard(key, before.revision)
-                ops.append(DeleteRange(keys.functions_of(colony.tag, name)))
-                if before.record.id != record.id:
-                    ops.append(Delete(keys.identity(before.record.id, colony.tag)))
-            if before is None or before.record.id != record.id:
-                guards.append(Guard(identity, 0))
-            return Plan(guards, ops)
+            check_id_free(colony, record.id, before)
+            return self._registered(colony, name, record, before, warrant)
 
         old = colony.executors.get(name)
-        old_id = old.record.id if old is not None else ""
+        old_ids = all_ids(old.record) if old is not None else ()
         await self._writes.apply(decide)
-        if old_id:
-            await self._free_work(colony, old_id)
+        if old_ids:
+            await self._free_work(colony, old_ids)
             colony.executors[name].heard_ns = 0
         return colony.executors[name]
 
-    async def set_state(self, colony: Colony, name: str, state: ExecutorState) -> None:
+    def _registered(
+        self,
+        colony: Colony,
+        name: str,
+        record: ExecutorRecord,
+        before: Executor | None,
+        warrant: Warrant,
+    ) -> Plan:
+        """A new record; what an earlier one under that name had taken is free again."""
+        key = keys.executor(colony.tag, name)
+        identity = keys.identity(record.id, colony.tag)
+        guards = [Guard(colony.key, colony.revision), Guard(key, 0)]
+        ops: list[Op] = [Put(key, encode(record)), Put(identity, name.encode())]
+        what = Changed.EXECUTOR_ADDED
+        taken: tuple[str, ...] = ()
+        if before is not None:
+            what = Changed.EXECUTOR_AGAIN
+            taken = all_ids(before.record)
+            guards[1] = Guard(key, before.revision)
+            ops.append(DeleteRange(keys.functions_of(colony.tag, name)))
+            ops.extend(Delete(keys.identity(id, colony.tag)) for id in taken if id != record.id)
+        if record.id not in taken:
+            guards.append(Guard(identity, 0))
+        ops.append(self._trail.entry(colony.tag, what, name, warrant))
+        return Plan(guards, ops)
+
+    async def set_state(
+        self, colony: Colony, name: str, state: ExecutorState, warrant: Warrant
+    ) -> None:
         """Approve or reject. Raises `NotFoundError`; `ConflictError` for an unregistered one."""
 
         def decide() -> Plan:
@@ -83,37 +114,47 @@ class Members:
                 raise ConflictError(
                     f"Executor with name <{name}> is unregistered; register it anew"
                 )
-            return _put(executor, msgspec.structs.replace(executor.record, state=state))
+            plan = _put(executor, msgspec.structs.replace(executor.record, state=state))
+            entry = self._trail.entry(colony.tag, what, name, warrant)
+            return Plan(plan.guards, [*plan.ops, entry])
+
+        what = Changed.EXECUTOR_REJECTED
+        if state == ExecutorState.APPROVED:
+            what = Changed.EXECUTOR_APPROVED
 
         await self._writes.apply(decide)
 
-    async def remove_executor(self, colony: Colony, name: str) -> None:
+    async def remove_executor(
+        self, colony: Colony, name: str, warrant: Warrant = NO_WARRANT
+    ) -> None:
         """Unregister: the record stays, its functions go, its running work is free again."""
 
         def decide() -> Plan:
             executor = find_executor(colony, name)
             record = msgspec.structs.replace(executor.record, state=ExecutorState.UNREGISTERED)
             plan = _put(executor, record)
-            return Plan(plan.guards, [*plan.ops, DeleteRange(keys.functions_of(colony.tag, name))])
+            functions = DeleteRange(keys.functions_of(colony.tag, name))
+            entry = self._trail.entry(colony.tag, Changed.EXECUTOR_REMOVED, name, warrant)
+            return Plan(plan.guards, [*plan.ops, functions, entry])
 
         executor = find_executor(colony, name)
         if executor.record.state != ExecutorState.UNREGISTERED:
             await self._writes.apply(decide)
-        await self._free_work(colony, executor.record.id)
+        await self._free_work(colony, all_ids(executor.record))
 
-    async def _free_work(self, colony: Colony, executor_id: str) -> None:
+    async def _free_work(self, colony: Colony, executor_ids: tuple[str, ...]) -> None:
         for row in list(colony.running.values()):
             live: Live = row.live()
-            if live.executor != executor_id:
+            if live.executor not in executor_ids:
                 continue
             try:
-                await self._processes.orphan(row, executor_id)
+                await self._processes.orphan(row, live.executor)
             except ConflictError:
                 continue  # it ended, or went back, meanwhile
             except ColonistError as error:
                 log.warning("orphaned process=%s stays assigned: %s", row.id, error)
 
-    async def add_user(self, wanted: WireUser, colony: Colony) -> None:
+    async def add_user(self, wanted: WireUser, colony: Colony, warrant: Warrant) -> None:
         """Add a user. Raises `ExistsError`."""
 
         def decide() -> Plan:
@@ -123,18 +164,22 @@ class Members:
                     f"A user with name <{wanted.name}> already exists in Colony with name "
                     f"<{colony.record.name}>"
                 )
-            _check_id_free(colony, wanted.userid, None)
+            check_id_free(colony, wanted.userid)
             key = keys.user(colony.tag, wanted.name)
             identity = keys.identity(wanted.userid, colony.tag)
             record = UserRecord(wanted.userid, wanted.email, wanted.phone)
             return Plan(
                 [Guard(colony.key, colony.revision), Guard(key, 0), Guard(identity, 0)],
-                [Put(key, encode(record)), Put(identity, b"")],
+                [
+                    Put(key, encode(record)),
+                    Put(identity, b""),
+                    self._trail.entry(colony.tag, Changed.USER_ADDED, wanted.name, warrant),
+                ],
             )
 
         await self._writes.apply(decide)
 
-    async def remove_user(self, colony: Colony, name: str) -> None:
+    async def remove_user(self, colony: Colony, name: str, warrant: Warrant) -> None:
         """Remove a user. Raises `NotFoundError`."""
 
         def decide() -> Plan:
@@ -143,7 +188,11 @@ class Members:
                 raise NotFoundError(f"User with name <{name}> not found")
             return Plan(
                 [Guard(user.key, user.revision)],
-                [Delete(user.key), Delete(keys.identity(user.record.id, colony.tag))],
+                [
+                    Delete(user.key),
+                    Delete(keys.identity(user.record.id, colony.tag)),
+                    self._trail.entry(colony.tag, Changed.USER_REMOVED, name, warrant),
+                ],
             )
 
         await self._writes.apply(decide)
@@ -158,8 +207,9 @@ def find_executor(colony: Colony, name: str) -> Executor:
     return executor
 
 
-def _check_id_free(colony: Colony, id: str, but: Executor | None) -> None:
-    member = colony.members.get(id)
+def check_id_free(colony: Colony, id: str, but: Executor | None = None) -> None:
+    """Raise `ExistsError` when the id is, or was, that of another member than `but`."""
+    member = colony.holder(id)
     if member is not None and member is not but:
         raise ExistsError(f"That id is <{member.name}> already in Colony <{colony.record.name}>")
 

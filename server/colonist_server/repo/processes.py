@@ -171,7 +171,7 @@ class Processes:
         def decide() -> Plan:
             self.check_current(row)
             live = row.live()
-            check_assignee(live, cause.who, CLOSING[what])
+            check_assignee(live, cause.who, CLOSING[what], row.colony)
             closed = ended(
                 live,
                 row.id,
@@ -232,7 +232,7 @@ class Processes:
         def decide() -> Plan:
             self.check_current(row)
             live = row.live()
-            check_assignee(live, cause.who, "Failed to release process")
+            check_assignee(live, cause.who, "Failed to release process", row.colony)
             now_ns = self._clock.now_ns()
             return _rewrite(row, returned(live, row.id, What.RELEASED, now_ns=now_ns, cause=cause))
 
@@ -274,7 +274,10 @@ class Processes:
         last = closed.live.events[-1]
         if last.digest == cause.digest and last.who.hex() == cause.who:
             return
-        check_assignee(closed.live, cause.who, CLOSING[what])
+        colony = self._view.tags.get(pid[: keys.TAG_BYTES])
+        if colony is None:
+            raise NotFoundError("Failed to get process, process not found")
+        check_assignee(closed.live, cause.who, CLOSING[what], colony)
         step(State(closed.live.state), what)
 
     async def refuse_ended(self, pid: bytes, refusal: str, what: What | None) -> None:
@@ -314,11 +317,17 @@ async def find_closed(writes: Writes, pid: bytes) -> tuple[Item, Closed]:
     return item, decode_closed(item.value)
 
 
-def check_assignee(live: Live, caller: str, refusal: str) -> None:
+def is_assignee(live: Live, caller: str, colony: Colony) -> bool:
+    """Whether it was assigned to the caller, under its id of now or a former one (W15)."""
+    member = colony.members.get(caller)
+    return isinstance(member, Executor) and colony.holder(live.executor) is member
+
+
+def check_assignee(live: Live, caller: str, refusal: str, colony: Colony) -> None:
     """Raise `AccessError`, its text begun by `refusal`, unless it is assigned to the caller."""
     if not live.executor:
         raise AccessError(f"{refusal}, process is not assigned")
-    if live.executor != caller:
+    if not is_assignee(live, caller, colony):
         raise AccessError(f"{refusal}, not allowed: the process is another executor's")
 
 
@@ -330,7 +339,7 @@ def check_running(row: Row, view: View, caller: str, refusal: str) -> Live:
     if view.rows.get(row.pid) is not row or row.state != State.RUNNING:
         raise ConflictError(f"{refusal}, process is not running")
     live = row.live()
-    check_assignee(live, caller, refusal)
+    check_assignee(live, caller, refusal, row.colony)
     row.doubtful = False
     return live
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from colonist_protocol import colony as wire
-from colonist_protocol.errors import NotFoundError
+from colonist_protocol.errors import InvalidValueError, NotFoundError
 from colonist_protocol.names import check_id
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony
@@ -12,10 +12,9 @@ from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 async def add(rooms: Rooms, call: Call, message: wire.AddColony) -> Reply:
     """Found a colony."""
-    del call
     check_id(message.colony.colonyid, "colony Id")
     keys.check_part(message.colony.name, "colony name")
-    await rooms.colonies.add(message.colony.name, message.colony.colonyid)
+    await rooms.colonies.add(message.colony.name, message.colony.colonyid, call.warrant)
     return Reply(message.colony)
 
 
@@ -44,14 +43,14 @@ async def get(rooms: Rooms, call: Call, message: wire.GetColony) -> Reply:
 async def pause(rooms: Rooms, call: Call, message: wire.PauseAssignments) -> Reply:
     """Stop handing out work."""
     del message
-    await rooms.colonies.pause(call.colony, is_paused=True)
+    await rooms.colonies.pause(call.colony, call.warrant, is_paused=True)
     return NOTHING
 
 
 async def resume(rooms: Rooms, call: Call, message: wire.ResumeAssignments) -> Reply:
     """Hand out work again."""
     del message
-    await rooms.colonies.pause(call.colony, is_paused=False)
+    await rooms.colonies.pause(call.colony, call.warrant, is_paused=False)
     return NOTHING
 
 
@@ -61,6 +60,25 @@ async def pause_status(rooms: Rooms, call: Call, message: wire.GetPauseStatus) -
     record = call.colony.record
     status = wire.PauseStatus(colonyname=record.name, ispaused=record.is_paused)
     return Reply(status, wire.PAUSE_STATUS_REPLY)
+
+
+async def change_id(rooms: Rooms, call: Call, message: wire.ChangeColonyId) -> Reply:
+    """Give the colony's owner another id."""
+    check_id(message.colonyid, "new colony Id")
+    await rooms.identities.change_colony(call.colony, message.colonyid, call.warrant)
+    return Reply(message)
+
+
+async def member_history(rooms: Rooms, call: Call, message: wire.GetMemberHistory) -> Reply:
+    """Say who changed what about members and owner, newest first."""
+    if message.count > wire.MAX_CHANGES:
+        raise InvalidValueError(f"Count is larger than MaxCount limit <{wire.MAX_CHANGES}>")
+    if message.count <= 0:
+        return Reply([])
+    found = await rooms.trail.read(
+        call.colony, count=message.count, since_ns=message.since, before_ns=message.before
+    )
+    return Reply(found)
 
 
 def _shown(colony: Colony) -> wire.Colony:

@@ -120,7 +120,7 @@ class Dispatch:
         """Check the caller's access, once."""
         access = route.access
         if access is Access.SERVER_OWNER:
-            check_server_owner(cause.who, self.rooms.owner)
+            check_server_owner(cause.who, self.rooms.owner.id)
             return Call(cause, payload)
         if route.scope is None:
             return Call(cause, payload)

@@ -22,7 +22,7 @@ async def add(rooms: Rooms, call: Call, message: wire.AddExecutor) -> Reply:
     keys.check_part(executor.executorname, "executor name")
     check_text(executor.executortype, "executor type")
     check_text(executor.locationname or "", "location name")
-    added = await rooms.members.add_executor(call.colony, executor)
+    added = await rooms.members.add_executor(call.colony, executor, call.warrant)
     return Reply(_shown(call.colony, added))
 
 
@@ -50,20 +50,33 @@ async def get_by_id(rooms: Rooms, call: Call, message: wire.GetExecutorById) -> 
 
 async def approve(rooms: Rooms, call: Call, message: wire.ApproveExecutor) -> Reply:
     """Let an executor work."""
-    await rooms.members.set_state(call.colony, message.executorname, ExecutorState.APPROVED)
+    await rooms.members.set_state(
+        call.colony, message.executorname, ExecutorState.APPROVED, call.warrant
+    )
     return NOTHING
 
 
 async def reject(rooms: Rooms, call: Call, message: wire.RejectExecutor) -> Reply:
     """Keep an executor from work."""
-    await rooms.members.set_state(call.colony, message.executorname, ExecutorState.REJECTED)
+    await rooms.members.set_state(
+        call.colony, message.executorname, ExecutorState.REJECTED, call.warrant
+    )
     return NOTHING
 
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveExecutor) -> Reply:
     """Unregister an executor."""
-    await rooms.members.remove_executor(call.colony, message.executorname)
+    await rooms.members.remove_executor(call.colony, message.executorname, call.warrant)
     return NOTHING
+
+
+async def change_id(rooms: Rooms, call: Call, message: wire.ChangeExecutorId) -> Reply:
+    """Know the calling executor by another id; what it runs stays its own."""
+    check_id(message.executorid, "new executor Id")
+    await rooms.identities.change_executor(
+        call.colony, call.executor, message.executorid, call.warrant
+    )
+    return Reply(message)
 
 
 def _shown(colony: Colony, executor: Executor) -> wire.Executor:

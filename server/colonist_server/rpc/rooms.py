@@ -14,12 +14,15 @@ from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.functions import Functions
 from colonist_server.repo.handover import HandOver
+from colonist_server.repo.identities import Identities
 from colonist_server.repo.journal import Journal
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.members import Members
 from colonist_server.repo.nouns import Colony, Executor, User
+from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.removal import Removal
+from colonist_server.repo.trail import Trail, Warrant
 from colonist_server.repo.view import View
 
 
@@ -46,7 +49,9 @@ class Rooms(NamedTuple):
     journal: Journal
     hand_over: HandOver
     clock: Clock
-    owner: str
+    owner: Owner
+    identities: Identities
+    trail: Trail
     about: About
 
 
@@ -63,6 +68,11 @@ class Call(NamedTuple):
     caller: Executor | User | None = None
 
     @property
+    def warrant(self) -> Warrant:
+        """The request as it is kept with what it changes."""
+        return Warrant(self.cause, self.payload)
+
+    @property
     def colony(self) -> Colony:
         """The colony, where the access rule made sure that there is one."""
         if self.scope is None:
@@ -74,6 +84,13 @@ class Call(NamedTuple):
         """The caller, where the access rule made sure of a member."""
         if self.caller is None:
             raise AccessError("Access denied, not a member of the colony")
+        return self.caller
+
+    @property
+    def user(self) -> User:
+        """The caller, where only a user will do."""
+        if not isinstance(self.caller, User):
+            raise AccessError("Access denied, user not found")
         return self.caller
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from colonist_protocol import colony as colony_wire
 from colonist_protocol import server as wire
 from colonist_protocol.executor import ExecutorState
+from colonist_protocol.names import check_id
 from colonist_protocol.process import State
 from colonist_server.repo.nouns import Colony
 from colonist_server.rpc.rooms import Call, Reply, Rooms
@@ -28,6 +29,13 @@ async def cluster(rooms: Rooms, call: Call, message: wire.GetCluster) -> Reply:
     about = rooms.about
     node = wire.Node(name=about.node, host=about.host, port=about.port, apiport=about.port)
     return Reply(wire.Cluster(nodes=[node], leader=node))
+
+
+async def change_id(rooms: Rooms, call: Call, message: wire.ChangeServerId) -> Reply:
+    """Give the server owner another id."""
+    check_id(message.serverid, "new server Id")
+    await rooms.owner.change(message.serverid, call.warrant)
+    return Reply(message)
 
 
 async def statistics(rooms: Rooms, call: Call, message: wire.GetStatistics) -> Reply:

@@ -117,6 +117,7 @@ _route(server_wire.Version, Access.ANYONE, server.version)
 _route(server_wire.GetServerInfo, Access.ANYONE, server.info)
 _route(server_wire.GetStatistics, Access.SERVER_OWNER, server.statistics)
 _route(server_wire.GetCluster, Access.SERVER_OWNER, server.cluster)
+_route(server_wire.ChangeServerId, Access.SERVER_OWNER, server.change_id)
 
 _route(colony_wire.AddColony, Access.SERVER_OWNER, colonies.add)
 _route(colony_wire.RemoveColony, Access.SERVER_OWNER, colonies.remove, has_steps=True)
@@ -126,6 +127,8 @@ _route(colony_wire.GetColonyStatistics, Access.MEMBER, server.colony_statistics,
 _route(colony_wire.PauseAssignments, Access.COLONY_OWNER, colonies.pause, colony=of_colony)
 _route(colony_wire.ResumeAssignments, Access.COLONY_OWNER, colonies.resume, colony=of_colony)
 _route(colony_wire.GetPauseStatus, Access.NEWCOMER, colonies.pause_status, colony=of_colony)
+_route(colony_wire.ChangeColonyId, Access.COLONY_OWNER, colonies.change_id, colony=of_colony)
+_route(colony_wire.GetMemberHistory, Access.COLONY_OWNER, colonies.member_history, colony=of_colony)
 
 _route(
     user_wire.AddUser,
@@ -137,6 +140,7 @@ _route(user_wire.GetUsers, Access.NEWCOMER, users.list_all, colony=of_colony)
 _route(user_wire.GetUser, Access.NEWCOMER, users.get, colony=of_colony)
 _route(user_wire.GetUserById, Access.NEWCOMER, users.get_by_id, colony=of_colony)
 _route(user_wire.RemoveUser, Access.COLONY_OWNER, users.remove, colony=of_colony)
+_route(user_wire.ChangeUserId, Access.USER, users.change_id, colony=of_colony)
 
 _route(
     executor_wire.AddExecutor,
@@ -157,6 +161,7 @@ _route(
     colony=of_colony,
     has_steps=True,
 )
+_route(executor_wire.ChangeExecutorId, Access.EXECUTOR, executors.change_id, colony=of_colony)
 
 _route(
     function_wire.AddFunction,

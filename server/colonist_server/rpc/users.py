@@ -17,7 +17,7 @@ async def add(rooms: Rooms, call: Call, message: wire.AddUser) -> Reply:
     check_id(user.userid, "user Id")
     check_text(user.email, "email")
     check_text(user.phone, "phone")
-    await rooms.members.add_user(user, call.colony)
+    await rooms.members.add_user(user, call.colony, call.warrant)
     return Reply(user)
 
 
@@ -47,8 +47,15 @@ async def get_by_id(rooms: Rooms, call: Call, message: wire.GetUserById) -> Repl
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveUser) -> Reply:
     """Remove a user."""
-    await rooms.members.remove_user(call.colony, message.name)
+    await rooms.members.remove_user(call.colony, message.name, call.warrant)
     return NOTHING
+
+
+async def change_id(rooms: Rooms, call: Call, message: wire.ChangeUserId) -> Reply:
+    """Know the calling user by another id."""
+    check_id(message.userid, "new user Id")
+    await rooms.identities.change_user(call.colony, call.user, message.userid, call.warrant)
+    return Reply(message)
 
 
 def _shown(colony: Colony, user: User) -> wire.User:

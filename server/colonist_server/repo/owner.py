@@ -1,0 +1,80 @@
+"""The server's owner: as configured, until it has changed its id; from then on as stored."""
+
+from __future__ import annotations
+
+import logging
+
+from colonist_protocol.errors import AccessError
+from colonist_server.repo import keys
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.records import OwnerRecord, decode_owner, encode
+from colonist_server.repo.trail import Warrant
+from colonist_server.repo.writes import Plan, Writes
+from colonist_server.store.interface import Guard, Put, Revision
+
+log = logging.getLogger(__name__)
+
+
+class Owner:
+    """Whom the server obeys. What is stored wins over what is configured."""
+
+    __slots__ = ("_clock", "_configured", "_revision", "_stored", "_writes")
+
+    def __init__(self, writes: Writes, clock: Clock, configured: str) -> None:
+        self._writes = writes
+        self._clock = clock
+        self._configured = configured
+        self._stored = ""
+        self._revision: Revision = 0
+        writes.view.hold(keys.OWNER, self._apply, self._held)
+
+    @property
+    def id(self) -> str:
+        """The id whose requests count as the server owner's now."""
+        return self._stored or self._configured
+
+    async def change(self, new: str, warrant: Warrant) -> None:
+        """Obey another id from now on. Raises `AccessError` when the caller is it no more."""
+
+        def decide() -> Plan:
+            who = warrant.cause.who
+            if self.id != who:
+                raise AccessError("Access denied, not server owner")
+            record = OwnerRecord(
+                id=new,
+                former=who,
+                time_ns=self._clock.now_ns(),
+                payload=warrant.payload,
+                signature=warrant.cause.signature,
+            )
+            return Plan([Guard(keys.OWNER, self._revision)], [Put(keys.OWNER, encode(record))])
+
+        if new == warrant.cause.who:
+            return
+        await self._writes.apply(decide)
+        log.warning("the server owner's id is now %s; %s", new, _ADVICE.format(id=new))
+
+    def tell(self) -> None:
+        """Say in the log what to do when the configuration names another owner than the store."""
+        if self.id != self._configured:
+            log.warning(
+                "the configured server owner id=%s is refused, its id was changed to %s; %s",
+                self._configured,
+                self.id,
+                _ADVICE.format(id=self.id),
+            )
+
+    def _apply(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        if key != keys.OWNER or revision <= self._revision:
+            return
+        self._stored = decode_owner(value).id if value is not None else ""
+        self._revision = revision if value is not None else 0
+
+    def _held(self) -> set[bytes]:
+        return {keys.OWNER} if self._stored else set()
+
+
+_ADVICE = (
+    "set COLONIES_SERVER_ID={id}, or put the new key in the place of server-owner.key "
+    "(docs/howto/rotate-keys.md)"
+)
