@@ -205,6 +205,13 @@ class NotSupportedError(ColonistError):
     code = "not_supported"
 
 
+class WrongDoorError(ColonistError):
+    """A message that is served, but at another way in: the text names it."""
+
+    status = 400
+    code = "wrong_door"
+
+
 class AccessError(ColonistError):
     """The caller may not do this. Also the answer for what the caller may not know to exist."""
 

@@ -93,9 +93,11 @@ class GetProcesses(Message, tag="getprocessesmsg"):
 
 
 class GetProcess(Message, tag="getprocessmsg"):
-    """Read one process."""
+    """Read one process; ours: held for `timeout` s while it stays in the state `waitwhile`."""
 
     processid: str = ""
+    waitwhile: Int = -1
+    timeout: Int = 0
 
 
 class GetProcessHistory(Message, tag="getprocesshistmsg"):

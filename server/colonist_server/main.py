@@ -51,6 +51,7 @@ from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import SCHEMA
 from colonist_server.repo.removal import Removal
+from colonist_server.repo.subscriptions import Subscriptions
 from colonist_server.repo.trail import Trail
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
@@ -178,6 +179,7 @@ async def _open(
         yield
     finally:
         dispatch.rooms.hand_over.close()
+        dispatch.rooms.subscriptions.close()
         await runner.cleanup()
 
 
@@ -192,13 +194,14 @@ async def at_work(
         rooms = _rooms(config, writes, clock, owner, group)
         deadlines = Deadlines(writes.view, rooms.processes, clock)
         presence = _presence(config, writes, rooms, clock)
-        watcher = Watcher(writes, await load(writes))
+        watcher = Watcher(writes, rooms.subscriptions, await load(writes))
         rooms.owner.tell()
         await presence.load()
         await doubt_lost_replies(writes, rooms.hand_over, config.node)
         await _mark_running(writes, config.node)
         loops: list[Coroutine[Any, Any, None]] = [
             watcher.run(),
+            rooms.subscriptions.run(),
             deadlines.run(),
             presence.run(),
             tallies.run(rooms.functions, config.tallies_every_s),
@@ -253,6 +256,7 @@ def _rooms(
     processes = Processes(
         writes, births, hand_over, clock=clock, entropy=EntropyPool(), spawn=spawn
     )
+    listing = Listing(writes, births)
     return Rooms(
         view=writes.view,
         colonies=Colonies(writes, os.urandom, trail),
@@ -260,9 +264,10 @@ def _rooms(
         functions=Functions(writes),
         processes=processes,
         removal=Removal(writes, births),
-        listing=Listing(writes, births),
+        listing=listing,
         journal=Journal(writes, births, clock),
         hand_over=hand_over,
+        subscriptions=Subscriptions(writes, listing, clock),
         clock=clock,
         owner=Owner(writes, clock, owner),
         identities=Identities(writes, trail),

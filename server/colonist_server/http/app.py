@@ -1,7 +1,7 @@
-"""The ways in: `POST /api` and the health routes.
+"""The ways in: `POST /api`, `GET /pubsub` and the health routes.
 
 On aiohttp's low-level server: an application's routing, middlewares and signals would cost every
-request a tenth of its time, and there are five routes.
+request a tenth of its time, and there are six routes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from colonist_protocol.envelope import MAX_BODY_BYTES, pack_failure
 from colonist_protocol.errors import ColonistError, MalformedError, SlowError, TooLargeError
+from colonist_server.http.pubsub import PubSub
 from colonist_server.rpc.dispatch import Answer, Dispatch
+from colonist_server.rpc.table import API, PUBSUB
 
 BODY_S: Final = 30.0
 
@@ -100,8 +102,9 @@ class Ways:
         self._dispatch = dispatch
         self._check = check
         self._routes: dict[tuple[str, str], Way] = {
-            ("POST", "/api"): self._api,
-            ("OPTIONS", "/api"): self._preflight,
+            ("POST", API): self._api,
+            ("OPTIONS", API): self._preflight,
+            ("GET", PUBSUB): PubSub(dispatch).handle,
         }
         for method in ("GET", "HEAD"):
             self._routes[method, "/health"] = self._alive

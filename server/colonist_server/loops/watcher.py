@@ -1,4 +1,4 @@
-"""Feeding the view from the watch, in revision order."""
+"""Feeding the view, then those who follow processes, from the watch, in revision order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from contextlib import aclosing
 
 from colonist_server.repo.load import load
+from colonist_server.repo.subscriptions import Subscriptions
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import CompactedError, Revision
 
@@ -15,10 +16,11 @@ log = logging.getLogger(__name__)
 class Watcher:
     """Follows the store; `revision` is how far it has come."""
 
-    __slots__ = ("_writes", "revision")
+    __slots__ = ("_subscriptions", "_writes", "revision")
 
-    def __init__(self, writes: Writes, revision: Revision) -> None:
+    def __init__(self, writes: Writes, subscriptions: Subscriptions, revision: Revision) -> None:
         self._writes = writes
+        self._subscriptions = subscriptions
         self.revision = revision
 
     async def run(self) -> None:
@@ -29,10 +31,12 @@ class Watcher:
             except CompactedError:
                 log.warning("watch fell behind revision=%d: loading the view anew", self.revision)
                 self.revision = await load(self._writes)
+                self._subscriptions.reloaded()
 
     async def _follow(self) -> None:
-        view = self._writes.view
+        view, subscriptions = self._writes.view, self._subscriptions
         async with aclosing(self._writes.store.watch(self.revision)) as events:
             async for event in events:
                 view.watched(event)
+                subscriptions.watched(event)
                 self.revision = event.revision

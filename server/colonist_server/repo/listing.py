@@ -11,6 +11,7 @@ from colonist_protocol.errors import NotFoundError
 from colonist_protocol.process import FINAL, GetProcesses, Process, State
 from colonist_server.repo import keys, render
 from colonist_server.repo.births import Births, Submitted
+from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.records import (
     AttributeRecord,
@@ -49,6 +50,18 @@ class Listing:
         if not found:
             raise NotFoundError("Failed to get process, process not found")
         return found[0]
+
+    async def of_moments(self, moments: Sequence[Moment]) -> list[Process | None]:
+        """Processes as they were at some moments; None for one that was removed since.
+
+        One read for all births that are not in memory.
+        """
+        await self._births.of_many(list({moment.pid for moment in moments}))
+        found: list[Process | None] = []
+        for colony, pid, live, closed, has_attributes, has_output in moments:
+            shown = [(pid, live, closed, has_attributes, has_output)]
+            found.extend(await self._render(colony, shown) or [None])
+        return found
 
     async def birth(self, pid: bytes) -> Submitted:
         """What a process was submitted with. Raises `NotFoundError`."""

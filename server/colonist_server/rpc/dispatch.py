@@ -11,12 +11,21 @@ from colonist_core.access import Access, Standing, check_server_owner, check_sta
 from colonist_core.process import Cause
 from colonist_protocol import codec, envelope, messages
 from colonist_protocol.envelope import Envelope
-from colonist_protocol.errors import ColonistError, NotSupportedError, UnknownMessageError
+from colonist_protocol.errors import (
+    ColonistError,
+    InvalidValueError,
+    MalformedError,
+    NotSupportedError,
+    SignatureError,
+    UnknownMessageError,
+    WrongDoorError,
+)
 from colonist_protocol.message import Message
 from colonist_protocol.process import AssignProcess
 from colonist_server.repo.nouns import Colony, Executor, User
+from colonist_server.repo.topics import Order, Sink, Subscription
 from colonist_server.rpc.rooms import Call, Reply, Rooms
-from colonist_server.rpc.table import ROUTES, Route
+from colonist_server.rpc.table import API, PUBSUB, ROUTES, Route
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +33,13 @@ MAX_POLLS: Final = 20_000
 MAX_POLL_CHARS: Final = 1024
 
 _ASSIGN: Final = AssignProcess.msgtype()
+_FATAL: Final = (
+    MalformedError,
+    SignatureError,
+    UnknownMessageError,
+    NotSupportedError,
+    WrongDoorError,
+)
 _OK: Final = 200
 
 
@@ -38,8 +54,18 @@ class Answer(NamedTuple):
     lost: Callable[[], None] | None = None
 
 
+class Refusal(NamedTuple):
+    """Why nothing was subscribed. `is_fatal`: whoever sends such things is not listened to."""
+
+    body: bytes
+    is_fatal: bool
+
+
 class InternalError(ColonistError):
     """A fault of the server; the log has it."""
+
+
+_FAULT: Final = InternalError("internal error of the server")
 
 
 class Dispatch:
@@ -66,13 +92,32 @@ class Dispatch:
             return Answer(error.status, envelope.pack_failure(error))
         except Exception:
             log.exception("internal error")
-            fault = InternalError("internal error of the server")
-            return Answer(fault.status, envelope.pack_failure(fault))
+            return Answer(_FAULT.status, envelope.pack_failure(_FAULT))
 
-    async def _perform(self, request: Envelope) -> Reply:
+    async def subscribe(
+        self, body: bytes, sink: Sink, admit: Callable[[str], None]
+    ) -> Subscription | Refusal:
+        """Open what one frame on `/pubsub` orders; never raises but for cancellation.
+
+        `admit` is asked for the id of the caller, and may raise.
+        """
+        try:
+            reply = await self._perform(envelope.parse_request(body), door=PUBSUB)
+            order: Order = reply.value  # pyright: ignore[reportAssignmentType]
+            admit(order.who)
+            return await self.rooms.subscriptions.open(order, sink)
+        except ColonistError as error:
+            is_fatal = isinstance(error, _FATAL) and not isinstance(error, InvalidValueError)
+            return Refusal(envelope.pack_failure(error), is_fatal)
+        except Exception:
+            log.exception("internal error")
+            return Refusal(envelope.pack_failure(_FAULT), is_fatal=True)
+
+    async def _perform(self, request: Envelope, *, door: str = API) -> Reply:
         kind = request.payloadtype
         if kind in messages.UNSIGNED:
             route = ROUTES[kind]
+            _check_door(route, door)
             message = envelope.open_message(request, route.kind)
             return await route.handler(self.rooms, Call(Cause(), b""), message)
         if kind == _ASSIGN:
@@ -80,6 +125,7 @@ class Dispatch:
         else:
             cause, message, payload = _open(request)
         route = ROUTES[kind]
+        _check_door(route, door)
         call = self._admit(route, cause, payload, message)
         work = route.handler(self.rooms, call, message)
         if route.has_steps:
@@ -133,6 +179,13 @@ class Dispatch:
         if isinstance(member, Executor):
             member.heard_ns = self.rooms.clock.now_ns()
         return Call(cause, payload, colony, member)
+
+
+def _check_door(route: Route[Any], door: str) -> None:
+    if route.door == door:
+        return
+    way = "the WebSocket GET /pubsub" if route.door == PUBSUB else f"POST {route.door}"
+    raise WrongDoorError(f"{route.kind.msgtype()} is served on {way} only")
 
 
 def _open(request: Envelope) -> tuple[Cause, Message, bytes]:

@@ -15,6 +15,7 @@ from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import render
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.waiting import Ask, Grant
+from colonist_server.rpc import subscriptions
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 MAX_WAIT_S: Final = 3600
@@ -74,8 +75,10 @@ async def _granted(rooms: Rooms, colony: Colony, grant: Grant) -> Reply:
 
 
 async def get(rooms: Rooms, call: Call, message: wire.GetProcess) -> Reply:
-    """Read one process."""
-    return Reply(await rooms.listing.get(call.colony, bytes.fromhex(message.processid)))
+    """Read one process, once it has left the state `waitwhile` or the time is up."""
+    pid = bytes.fromhex(message.processid)
+    await subscriptions.while_in(rooms, call, pid, message.waitwhile, message.timeout)
+    return Reply(await rooms.listing.get(call.colony, pid))
 
 
 async def list_some(rooms: Rooms, call: Call, message: wire.GetProcesses) -> Reply:

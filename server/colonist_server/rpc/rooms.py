@@ -22,6 +22,7 @@ from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.removal import Removal
+from colonist_server.repo.subscriptions import Subscriptions
 from colonist_server.repo.trail import Trail, Warrant
 from colonist_server.repo.view import View
 
@@ -48,6 +49,7 @@ class Rooms(NamedTuple):
     listing: Listing
     journal: Journal
     hand_over: HandOver
+    subscriptions: Subscriptions
     clock: Clock
     owner: Owner
     identities: Identities

@@ -19,6 +19,7 @@ from colonist_protocol import function as function_wire
 from colonist_protocol import log as log_wire
 from colonist_protocol import process as process_wire
 from colonist_protocol import server as server_wire
+from colonist_protocol import subscription as subscription_wire
 from colonist_protocol import user as user_wire
 from colonist_protocol.message import Message
 from colonist_server.repo import keys
@@ -32,6 +33,7 @@ from colonist_server.rpc import (
     logs,
     processes,
     server,
+    subscriptions,
     users,
 )
 from colonist_server.rpc.rooms import Call, Reply, Rooms
@@ -39,6 +41,10 @@ from colonist_server.rpc.rooms import Call, Reply, Rooms
 M = TypeVar("M", bound=Message)
 
 Handler = Callable[[Rooms, Call, M], Coroutine[Any, Any, Reply]]
+
+API: Final = "/api"
+PUBSUB: Final = "/pubsub"
+"""Where a message is served: by `POST` at the one, on a WebSocket at the other."""
 
 
 class Scope(msgspec.Struct, Generic[M], frozen=True):
@@ -64,6 +70,7 @@ class Route(msgspec.Struct, Generic[M], frozen=True):
     handler: Handler[M]
     scope: Scope[M] | None = None
     has_steps: bool = False
+    door: str = API
 
     @property
     def summary(self) -> str:
@@ -104,13 +111,14 @@ def _route(
     colony: Callable[[M], str] | None = None,
     process: Callable[[M], str] | None = None,
     has_steps: bool = False,
+    door: str = API,
 ) -> None:
     scope = None
     if colony is not None:
         scope = Scope[M](colony)
     elif process is not None:
         scope = Scope[M](process, by_process=True)
-    ROUTES[kind.msgtype()] = Route(kind, access, handler, scope, has_steps)
+    ROUTES[kind.msgtype()] = Route(kind, access, handler, scope, has_steps, door)
 
 
 _route(server_wire.Version, Access.ANYONE, server.version)
@@ -212,3 +220,18 @@ _route(log_wire.AddLog, Access.EXECUTOR, logs.add, process=of_process)
 _route(log_wire.AddExecutorLog, Access.EXECUTOR, logs.add_executor, colony=of_colony)
 _route(log_wire.GetLogs, Access.MEMBER, logs.get, colony=of_colony)
 _route(log_wire.SearchLogs, Access.MEMBER, logs.search, colony=of_colony)
+
+_route(
+    subscription_wire.SubscribeProcess,
+    Access.MEMBER,
+    subscriptions.process,
+    process=of_process,
+    door=PUBSUB,
+)
+_route(
+    subscription_wire.SubscribeProcesses,
+    Access.MEMBER,
+    subscriptions.processes,
+    colony=of_colony,
+    door=PUBSUB,
+)

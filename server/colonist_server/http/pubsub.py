@@ -1,0 +1,333 @@
+"""`GET /pubsub`: subscriptions on a WebSocket (COLONIES-RPC section 1.8).
+
+Each text frame of a client is the signed envelope of `POST /api`; each frame of the server is a
+reply, an event or an error. Any origin may connect: what counts is the signature, and there are no
+cookies that a browser could add to it. A connection ends by a close frame that says why.
+
+Every subscriber has a bounded outbox, and nobody waits for it: while the socket takes what it is
+given, an event goes straight to the transport; when it does not, frames (the same objects for all)
+queue up here, and who lets too many queue up is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from colonist_protocol.envelope import pack_failure
+from colonist_protocol.errors import (
+    AccessError,
+    BusyError,
+    ColonistError,
+    InvalidMessageError,
+    NotFoundError,
+    UnavailableError,
+)
+from colonist_protocol.subscription import MAX_FRAME_BYTES
+from colonist_server.repo.topics import Ending, Subscription
+from colonist_server.rpc.dispatch import Dispatch, Refusal
+
+MAX_CONNECTIONS: Final = 20_000
+MAX_CONNECTIONS_OF_CALLER: Final = 64
+MAX_SUBSCRIPTIONS: Final = 64
+MAX_QUEUED: Final = 1_000
+MAX_QUEUED_BYTES: Final = 4_194_304
+FIRST_FRAME_S: Final = 30.0
+HEARTBEAT_S: Final = 30.0
+LINGER_S: Final = 1.0
+"""How long a connection stays open for another order after its last subscription."""
+GRACE_S: Final = 5.0
+"""How long whoever is told goodbye may take to read it."""
+
+_TEXT: Final = 0x81
+_SHORT, _MEDIUM = 126, 65_536
+
+
+class Farewell(NamedTuple):
+    """How the end of a subscription is told: an error frame if any, then the close frame."""
+
+    code: int
+    reason: str
+    error: ColonistError | None = None
+
+
+FAREWELLS: Final = {
+    Ending.DONE: Farewell(WSCloseCode.OK, "the process has ended"),
+    Ending.TIME_IS_UP: Farewell(WSCloseCode.OK, "the time is up"),
+    Ending.REMOVED: Farewell(
+        WSCloseCode.OK, "the process was removed", NotFoundError("the process was removed")
+    ),
+    Ending.REFUSED: Farewell(
+        WSCloseCode.POLICY_VIOLATION,
+        "not a member any more",
+        AccessError("Access denied, not a member of the colony any more"),
+    ),
+    Ending.BEHIND: Farewell(
+        WSCloseCode.TRY_AGAIN_LATER,
+        "events were missed",
+        UnavailableError("events were missed: list what is of interest and subscribe again"),
+    ),
+    Ending.UNREADABLE: Farewell(
+        WSCloseCode.TRY_AGAIN_LATER,
+        "the store cannot be read",
+        UnavailableError("the store cannot be read now: subscribe again"),
+    ),
+    Ending.CLOSING: Farewell(WSCloseCode.GOING_AWAY, "the server stops"),
+}
+TOO_SLOW: Final = Farewell(
+    WSCloseCode.TRY_AGAIN_LATER,
+    "events are not read fast enough",
+    BusyError("events are not read fast enough: this connection is dropped"),
+)
+
+
+class PubSub:
+    """All WebSocket connections."""
+
+    __slots__ = ("_connections", "_dispatch", "_last", "_of_caller")
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
+        self._connections: set[Connection] = set()
+        self._of_caller: dict[str, int] = {}
+        self._last: tuple[bytes, bytes] = (b"", b"")
+        dispatch.rooms.subscriptions.at_close(self.close)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one connection to its end."""
+        socket = web.WebSocketResponse(
+            timeout=GRACE_S,
+            heartbeat=HEARTBEAT_S,
+            compress=False,
+            max_msg_size=MAX_FRAME_BYTES,
+            writer_limit=0,
+        )
+        if not socket.can_prepare(request):
+            text = "426: Upgrade Required: this is a WebSocket"
+            return web.Response(status=426, text=text, headers={"Upgrade": "websocket"})
+        subscriptions = self._dispatch.rooms.subscriptions
+        if len(self._connections) >= MAX_CONNECTIONS or subscriptions.is_closing:
+            return web.Response(status=503, text="503: Service Unavailable: no room")
+        await socket.prepare(request)
+        if request.transport is None:
+            return socket
+        connection = Connection(self, self._dispatch, socket, request.transport)
+        self._connections.add(connection)
+        if subscriptions.is_closing:
+            self.close()
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+            connection.leave()
+        return socket
+
+    def admit(self, who: str) -> None:
+        """Count one more connection of a caller. Raises `BusyError`."""
+        count = self._of_caller.get(who, 0)
+        if count >= MAX_CONNECTIONS_OF_CALLER:
+            raise BusyError(f"more than {MAX_CONNECTIONS_OF_CALLER} connections of one caller")
+        self._of_caller[who] = count + 1
+
+    def dismiss(self, who: str) -> None:
+        """Count one less."""
+        self._of_caller[who] -= 1
+        if not self._of_caller[who]:
+            del self._of_caller[who]
+
+    def wire(self, frame: bytes) -> bytes:
+        """A text frame as it travels, made once for all who get it one after another."""
+        if self._last[0] is not frame:
+            self._last = (frame, _header(len(frame)) + frame)
+        return self._last[1]
+
+    def close(self) -> None:
+        """The server stops."""
+        for connection in list(self._connections):
+            connection.finish(FAREWELLS[Ending.CLOSING])
+
+
+class Connection:
+    """One client: its subscriptions, and what it has not taken yet."""
+
+    __slots__ = (
+        "_callers",
+        "_closer",
+        "_dispatch",
+        "_drainer",
+        "_lingering",
+        "_outbox",
+        "_pubsub",
+        "_queued_bytes",
+        "_socket",
+        "_subscriptions",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        pubsub: PubSub,
+        dispatch: Dispatch,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport,
+    ) -> None:
+        self._pubsub = pubsub
+        self._dispatch = dispatch
+        self._socket = socket
+        self._transport = transport
+        self._subscriptions: set[Subscription] = set()
+        self._callers: set[str] = set()
+        self._outbox: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._drainer: asyncio.Task[None] | None = None
+        self._closer: asyncio.Task[None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
+
+    # -- what comes in
+
+    async def serve(self) -> None:
+        """Take orders until the connection ends."""
+        try:
+            async with asyncio.timeout(FIRST_FRAME_S):
+                goes_on = await self._take()
+        except TimeoutError:
+            self.finish(Farewell(WSCloseCode.POLICY_VIOLATION, "no order came in time"))
+            goes_on = False
+        while goes_on:
+            goes_on = await self._take()
+        if self._closer is not None:
+            await self._closer
+
+    async def _take(self) -> bool:
+        """One message; False when there will be no more."""
+        message = await self._socket.receive()
+        if message.type is WSMsgType.TEXT:
+            await self._subscribe(message.data.encode())
+            return True
+        if message.type is WSMsgType.BINARY:
+            error = InvalidMessageError("only text frames are understood")
+            self._refuse(Refusal(pack_failure(error), is_fatal=True))
+            return True
+        return False
+
+    async def _subscribe(self, body: bytes) -> None:
+        if self._closer is not None:
+            return
+        opened = await self._dispatch.subscribe(body, self, self._admit)
+        if isinstance(opened, Refusal):
+            self._refuse(opened)
+            return
+        if opened.is_over:  # told already
+            return
+        self._subscriptions.add(opened)
+        if self._lingering is not None:
+            self._lingering.cancel()
+
+    def _admit(self, who: str) -> None:
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise BusyError(f"more than {MAX_SUBSCRIPTIONS} subscriptions on one connection")
+        if who not in self._callers:
+            self._pubsub.admit(who)
+            self._callers.add(who)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.deliver(refusal.body)
+        farewell = Farewell(WSCloseCode.POLICY_VIOLATION, "see the error before")
+        if refusal.is_fatal:
+            self.finish(farewell)
+        elif not self._subscriptions:
+            self._linger(farewell)
+
+    # -- what goes out
+
+    def deliver(self, frame: bytes) -> None:
+        """Send a reply; never waits. Too many unread ones, and the connection is dropped."""
+        if self._closer is not None:
+            return
+        transport = self._transport
+        if not self._outbox and self._drainer is None and not transport.get_write_buffer_size():
+            if not transport.is_closing():
+                transport.write(self._pubsub.wire(frame))
+            return
+        self._outbox.append(frame)
+        self._queued_bytes += len(frame)
+        if len(self._outbox) > 1 and (
+            len(self._outbox) > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES
+        ):
+            self._outbox.clear()
+            self.finish(TOO_SLOW)
+        elif self._drainer is None:
+            self._drainer = asyncio.create_task(self._drain())
+
+    def over(self, subscription: Subscription, ending: Ending) -> None:
+        """A subscription has ended; with the last one the connection ends."""
+        self._subscriptions.discard(subscription)
+        farewell = FAREWELLS[ending]
+        if self._subscriptions:
+            if farewell.error is not None:
+                self.deliver(pack_failure(farewell.error))
+        elif ending is Ending.DONE:
+            self._linger(farewell)
+        else:
+            self.finish(farewell)
+
+    def finish(self, farewell: Farewell) -> None:
+        """Say goodbye, after what is on its way, and end. The first goodbye counts."""
+        if self._closer is None:
+            self._closer = asyncio.create_task(self._close(farewell))
+            self._forget()
+
+    def leave(self) -> None:
+        """The connection is gone."""
+        self._forget()
+        for task in (self._drainer, self._closer):
+            if task is not None:
+                task.cancel()
+        for who in self._callers:
+            self._pubsub.dismiss(who)
+        self._callers.clear()
+
+    def _forget(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+        for subscription in self._subscriptions:
+            self._dispatch.rooms.subscriptions.cancel(subscription)
+        self._subscriptions.clear()
+
+    def _linger(self, farewell: Farewell) -> None:
+        loop = asyncio.get_running_loop()
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._lingering = loop.call_later(LINGER_S, self.finish, farewell)
+
+    async def _drain(self) -> None:
+        with suppress(ConnectionError):
+            while self._outbox:
+                frame = self._outbox.popleft()
+                self._queued_bytes -= len(frame)
+                await self._socket.send_frame(frame, WSMsgType.TEXT)
+        self._drainer = None
+
+    async def _close(self, farewell: Farewell) -> None:
+        try:
+            async with asyncio.timeout(GRACE_S):
+                if self._drainer is not None and farewell is not TOO_SLOW:
+                    await self._drainer
+                if farewell.error is not None:
+                    await self._socket.send_frame(pack_failure(farewell.error), WSMsgType.TEXT)
+                await self._socket.close(code=farewell.code, message=farewell.reason.encode())
+        except (ConnectionError, TimeoutError):
+            self._transport.abort()
+
+
+def _header(length: int) -> bytes:
+    """RFC 6455 section 5.2, of a whole text frame of a server."""
+    if length < _SHORT:
+        return bytes((_TEXT, length))
+    if length < _MEDIUM:
+        return bytes((_TEXT, 126)) + length.to_bytes(2, "big")
+    return bytes((_TEXT, 127)) + length.to_bytes(8, "big")

@@ -1,0 +1,66 @@
+"""Messages of `GET /pubsub`: COLONIES-RPC section 1.8; and reads that wait for a change.
+
+A handler checks what is ordered and answers with the order; the way in opens it, since only there
+is something to send events to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from colonist_protocol import subscription as wire
+from colonist_protocol.errors import AccessError, InvalidValueError
+from colonist_protocol.process import State
+from colonist_server.repo.subscriptions import may_follow
+from colonist_server.repo.topics import Order
+from colonist_server.rpc.rooms import Call, Reply, Rooms
+
+_STATES: Final = frozenset({wire.ANY_STATE, *State})
+
+
+async def process(rooms: Rooms, call: Call, message: wire.SubscribeProcess) -> Reply:
+    """Order the changes of one process; its type is known here, whatever the message says."""
+    del rooms
+    pid = bytes.fromhex(message.processid)
+    return Reply(_order(call, message, pid, ""))
+
+
+async def processes(rooms: Rooms, call: Call, message: wire.SubscribeProcesses) -> Reply:
+    """Order the changes of a colony's processes."""
+    del rooms
+    return Reply(_order(call, message, None, message.executortype))
+
+
+def _order(
+    call: Call,
+    message: wire.SubscribeProcess | wire.SubscribeProcesses,
+    pid: bytes | None,
+    type: str,
+) -> Order:
+    if message.state not in _STATES:
+        raise InvalidValueError(f"no such state: {message.state}")
+    return Order(call.colony, call.cause.who, pid, message.state, type, message.timeout)
+
+
+async def while_in(rooms: Rooms, call: Call, pid: bytes, state: int, timeout_s: int) -> None:
+    """Return when a process is in another state, or in another attempt, or the time is up.
+
+    Raises `AccessError` when the caller is no member any more.
+    """
+    row = rooms.view.rows.get(pid)
+    if row is None or timeout_s <= 0:
+        return
+    attempt = row.live().attempt
+    with suppress(TimeoutError):
+        async with asyncio.timeout(min(timeout_s, wire.MAX_TIMEOUT_S)):
+            while (
+                rooms.view.rows.get(pid) is row
+                and row.state == state
+                and row.live().attempt == attempt
+                and not rooms.subscriptions.is_closing
+            ):
+                await rooms.subscriptions.changed(call.colony, pid)
+                if not may_follow(call.colony, call.cause.who):
+                    raise AccessError("Access denied, not a member of the colony any more")
