@@ -235,6 +235,26 @@ def log(pid: bytes, attempt: int, time_ns: int) -> bytes:
     return logs(pid, attempt) + time_ns.to_bytes(8, "big")
 
 
+def after_logs(pid: bytes) -> bytes:
+    """A key behind all lines of a process."""
+    return LOG + pid + b"\xff" * 13
+
+
+def pid_of_log(key: bytes) -> bytes:
+    """The process, or executor's log, in a key that `log` made."""
+    return key[len(LOG) : len(LOG) + PID_BYTES]
+
+
+def time_of_log(key: bytes) -> int:
+    """The time in a key that `log` made, in ns."""
+    return int.from_bytes(key[-8:], "big")
+
+
+def born_ns(pid: bytes) -> int:
+    """The minute in which a process was submitted, in ns since 1970."""
+    return int.from_bytes(pid[TAG_BYTES : TAG_BYTES + 4], "big") * MINUTE_NS
+
+
 def executor_pid(tag: bytes, digest: bytes) -> bytes:
     """The id under which an executor's own log is kept; no process has it."""
     return tag + _NO_MINUTE + digest[:RANDOM_BYTES] + _LONE

@@ -120,7 +120,8 @@ class WorkflowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`w/wid`. `state` is a `WorkflowState`; `size` counts edits in.
 
     `source` is the id of the cron or generator that started it, `previous` the workflow whose
-    leaves' outputs are its roots' input. Once it has ended, `states` has a byte a member.
+    leaves' outputs are its roots' input. Once it has ended, `states` has a byte a member and
+    `leaves` names those for whom nobody waited.
     """
 
     state: int
@@ -136,6 +137,7 @@ class WorkflowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     started_ns: int = 0
     ended_ns: int = 0
     states: bytes = b""
+    leaves: tuple[int, ...] = ()
     request_parts: int = 0
     cancelled_by: bytes = b""
     cancel_digest: bytes = b""
@@ -202,12 +204,16 @@ class ChangeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class GeneratorRecord(msgspec.Struct, frozen=True, array_like=True):
-    """`g/gid`: seldom written, since every pack guards it. `disabled`: why it fires no more."""
+    """`g/gid`: seldom written, since every pack guards it.
+
+    `largest`: bytes that an argument may have. `disabled`: why it fires no more.
+    """
 
     name: str
     spec: str
     trigger: int
     timeout_s: int
+    largest: int
     initiator_id: str
     initiator: str
     disabled: str = ""
