@@ -66,9 +66,7 @@ def _check_acyclic(parts: Sequence[Part], parents: Sequence[Parents]) -> None:
             _walk(parts, parents, marks, start)
 
 
-def _walk(
-    parts: Sequence[Part], parents: Sequence[Parents], marks: list[int], start: int
-) -> None:
+def _walk(parts: Sequence[Part], parents: Sequence[Parents], marks: list[int], start: int) -> None:
     """Depth first from one node towards its ancestors; the path is what is open."""
     path = [(start, iter(parents[start]))]
     marks[start] = _OPEN
@@ -235,6 +233,11 @@ class Graph:
         """Those to be ended now: all that is not final of a cancelled graph, else the doomed."""
         numbers = self if self.is_cancelled else list(self._doomed_by)
         return [number for number in numbers if State(self._states[number]) not in FINAL]
+
+    def restore(self, states: bytes) -> None:
+        """Take over all members' states at once, as `states` gave them."""
+        self._states[1:] = states
+        self._counts = Counter(State(state) for state in states)
 
     def moved(self, number: int, state: State) -> None:
         """A member was assigned, or put back into the queue. One that has ended stays so."""

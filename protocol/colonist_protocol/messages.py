@@ -9,11 +9,13 @@ from colonist_protocol import (
     colony,
     executor,
     function,
+    generator,
     log,
     process,
     server,
     subscription,
     user,
+    workflow,
 )
 from colonist_protocol.message import Message, registry
 
@@ -24,8 +26,10 @@ TYPED: Final[dict[str, type[Message]]] = registry(
     executor.MESSAGES,
     function.MESSAGES,
     process.MESSAGES,
+    workflow.MESSAGES,
     attribute.MESSAGES,
     log.MESSAGES,
+    generator.MESSAGES,
     subscription.MESSAGES,
 )
 
@@ -36,19 +40,6 @@ UNSUPPORTED: Final = frozenset(
     [
         "reportallocationmsg",
         "updateexecutormsg",
-        "submitworkflowspecmsg",
-        "getprocessgraphmsg",
-        "getprocessgraphsmsg",
-        "removeprocessgraphmsg",
-        "removeallprocessgraphsmsg",
-        "addchildmsg",
-        "cancelprocessgraphmsg",
-        "addgeneratormsg",
-        "getgeneratormsg",
-        "getgeneratorsmsg",
-        "removegeneratormsg",
-        "packgeneratormsg",
-        "resolvegeneratormsg",
         "addcronmsg",
         "getcronmsg",
         "getcronsmsg",

@@ -110,7 +110,7 @@ class CancelProcessGraph(Message, tag="cancelprocessgraphmsg"):
     processgraphid: str = ""
 
 
-class AddChild(Message, tag="addchildmsg"):
+class AddChild(Message, tag="addchildmsg", kw_only=True):
     """Add a process to a running workflow, as a child of a process that the caller runs.
 
     `insert`: the new process takes over all children of the parent. `childprocessid`: that process

@@ -30,30 +30,42 @@ from colonist_client import keyfile
 from colonist_protocol.errors import ColonistError, InvalidValueError
 from colonist_protocol.identity import Identity
 from colonist_protocol.server import Backend, ServerInfo, VersionReply
-from colonist_server.config import ServerConfig
+from colonist_server.config import ServerConfig, retention_age
 from colonist_server.http import app
 from colonist_server.loops import tallies
 from colonist_server.loops.deadlines import Deadlines
+from colonist_server.loops.generators import GeneratorLoop
 from colonist_server.loops.presence import Presence
+from colonist_server.loops.retention import Retention
 from colonist_server.loops.watcher import Watcher
 from colonist_server.repo import keys
 from colonist_server.repo.births import Births
 from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.colonies import Colonies
+from colonist_server.repo.firings import Firings
 from colonist_server.repo.functions import Functions
+from colonist_server.repo.generator_view import GeneratorView
+from colonist_server.repo.generators import Generators
 from colonist_server.repo.handover import HandOver, Work
 from colonist_server.repo.identities import Identities
 from colonist_server.repo.journal import Journal
+from colonist_server.repo.leftovers import Leftovers
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.load import doubt_lost_replies, load
 from colonist_server.repo.members import Members
+from colonist_server.repo.outputs import Outputs
 from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import SCHEMA
 from colonist_server.repo.removal import Removal
+from colonist_server.repo.retirement import Retirement
+from colonist_server.repo.settling import Settling
 from colonist_server.repo.subscriptions import Subscriptions
 from colonist_server.repo.trail import Trail
 from colonist_server.repo.view import View
+from colonist_server.repo.workflow_listing import WorkflowListing
+from colonist_server.repo.workflow_removal import WorkflowRemoval
+from colonist_server.repo.workflows import Workflows
 from colonist_server.repo.writes import Writes
 from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import About, Rooms
@@ -193,17 +205,23 @@ async def at_work(
     async with _tasks() as group:
         rooms = _rooms(config, writes, clock, owner, group)
         deadlines = Deadlines(writes.view, rooms.processes, clock)
+        firings = Firings(writes, rooms.workflows, clock)
+        generators = GeneratorLoop(rooms.generators, firings, clock)
         presence = _presence(config, writes, rooms, clock)
         watcher = Watcher(writes, rooms.subscriptions, await load(writes))
         rooms.owner.tell()
         await presence.load()
         await doubt_lost_replies(writes, rooms.hand_over, config.node)
         await _mark_running(writes, config.node)
+        retention = _retention(config, writes, rooms, clock)
         loops: list[Coroutine[Any, Any, None]] = [
+            retention.run(),
             watcher.run(),
             rooms.subscriptions.run(),
             deadlines.run(),
+            generators.run(),
             presence.run(),
+            rooms.settling.run(),
             tallies.run(rooms.functions, config.tallies_every_s),
         ]
         tasks = [group.create_task(loop) for loop in loops]
@@ -240,6 +258,16 @@ def _presence(config: ServerConfig, writes: Writes, rooms: Rooms, clock: Clock) 
     )
 
 
+def _retention(config: ServerConfig, writes: Writes, rooms: Rooms, clock: Clock) -> Retention:
+    return Retention(
+        writes.view,
+        clock,
+        retirement=Retirement(writes, rooms.removal),
+        leftovers=Leftovers(writes),
+        policy=config.retention,
+    )
+
+
 def _rooms(
     config: ServerConfig, writes: Writes, clock: Clock, owner: str, group: asyncio.TaskGroup
 ) -> Rooms:
@@ -251,23 +279,38 @@ def _rooms(
             guarded.close()
 
     births = Births(writes, config.births_bytes)
+    outputs = Outputs(writes)
+    entropy = EntropyPool()
     trail = Trail(writes, clock)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
     processes = Processes(
-        writes, births, hand_over, clock=clock, entropy=EntropyPool(), spawn=spawn
+        writes, births, hand_over, outputs, clock=clock, entropy=entropy, spawn=spawn
     )
-    listing = Listing(writes, births)
+    listing = Listing(writes, births, outputs)
+    removal = Removal(writes, births)
+    workflow_removal = WorkflowRemoval(writes, births, removal)
+    settling = Settling(writes, births, workflow_removal, clock)
+    subscriptions = Subscriptions(writes, listing, clock)
+    writes.view.graphs.listen(subscriptions)
+    workflows = Workflows(writes, births, settling, clock=clock, entropy=entropy)
     return Rooms(
         view=writes.view,
         colonies=Colonies(writes, os.urandom, trail),
         members=Members(writes, processes, clock, trail, may_reregister=config.may_reregister),
         functions=Functions(writes),
         processes=processes,
-        removal=Removal(writes, births),
+        removal=removal,
         listing=listing,
         journal=Journal(writes, births, clock),
+        workflows=workflows,
+        generators=Generators(
+            writes, GeneratorView(writes.view), workflows, clock=clock, entropy=entropy
+        ),
+        workflow_listing=WorkflowListing(writes),
+        workflow_removal=workflow_removal,
+        settling=settling,
         hand_over=hand_over,
-        subscriptions=Subscriptions(writes, listing, clock),
+        subscriptions=subscriptions,
         clock=clock,
         owner=Owner(writes, clock, owner),
         identities=Identities(writes, trail),
@@ -369,6 +412,8 @@ def configure(arguments: list[str]) -> ServerConfig:
     parser.add_argument("--store", default=default.store, help="sqlite:PATH")
     parser.add_argument("--keys", type=Path, default=None, help="folder of key files")
     parser.add_argument("--node", default=default.node, help="this node's name")
+    parser.add_argument("--retention-age", default="", help="forget what ended so long ago: 30d")
+    parser.add_argument("--retention-count", type=int, default=0, help="closed processes to keep")
     flags = parser.parse_args(arguments)
     return ServerConfig(
         host=flags.host,
@@ -379,6 +424,8 @@ def configure(arguments: list[str]) -> ServerConfig:
         separate_writer=True,
         owner=os.environ.get(OWNER_ID_VARIABLE, ""),
         may_reregister=os.environ.get(REREGISTER_VARIABLE, "").lower() == "true",
+        retention_age_s=retention_age(flags.retention_age, os.environ),
+        retention_count=flags.retention_count,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,6 +23,12 @@ from colonist_protocol.process import (
     GetProcess,
     Process,
     SubmitFunctionSpec,
+)
+from colonist_protocol.workflow import (
+    GetProcessGraph,
+    ProcessGraph,
+    SubmitWorkflowSpec,
+    WorkflowSpec,
 )
 from colonist_server.config import ServerConfig
 from colonist_server.main import at_work
@@ -62,6 +68,9 @@ class LoopClock:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         return self._loop.call_at(when, callback)
+
+
+Nodes = Mapping[str, list[str]]
 
 
 class Refused(Exception):
@@ -114,6 +123,19 @@ class Bench:
 
     async def submit(self, name: str, **changes: Any) -> Process:
         return await self.process(SubmitFunctionSpec(spec=spec(**changes)), key(name))
+
+    async def submit_workflow(self, name: str, nodes: Nodes, **changes: Any) -> ProcessGraph:
+        """Submit a workflow of nodes by name, each with the names of its parents."""
+        specs = [
+            spec(nodename=node, dependencies=parents, **changes) for node, parents in nodes.items()
+        ]
+        wanted = WorkflowSpec(colonyname=COLONY, functionspecs=specs)
+        reply = await self.answer(SubmitWorkflowSpec(spec=wanted), key(name))
+        return codec.decode(_payload(reply), ProcessGraph, "reply")
+
+    async def graph(self, name: str, id: str) -> ProcessGraph:
+        reply = await self.answer(GetProcessGraph(processgraphid=id), key(name))
+        return codec.decode(_payload(reply), ProcessGraph, "reply")
 
     async def assign(self, name: str, timeout: int = 10) -> Process:
         message = AssignProcess(colonyname=COLONY, timeout=timeout)

@@ -95,6 +95,18 @@ class Births:
         return [read.get(pid) or self.known(pid) for pid in pids]
 
 
+class _Named(msgspec.Struct):
+    nodename: str = ""
+
+
+_NAMED = msgspec.json.Decoder(_Named)
+
+
+def nodename(birth: Submitted | None) -> str:
+    """What a member is called in its workflow."""
+    return _NAMED.decode(birth.spec).nodename if birth is not None else ""
+
+
 def env_ids(item: Item) -> list[str]:
     """The ids of the attributes that a stored birth's `env` entries are."""
     birth = _restore(item.key[len(keys.BIRTH) :], decode_birth(item.value))
@@ -102,5 +114,8 @@ def env_ids(item: Item) -> list[str]:
 
 
 def _restore(pid: bytes, birth: Birth) -> Submitted:
+    if keys.number_of(pid):
+        spec = codec.decode(birth.payload, FunctionSpec, "stored spec")
+        return submitted(pid, spec, birth.initiator_id, birth.initiator)
     message = codec.decode(birth.payload, SubmitFunctionSpec, "stored submit")
     return submitted(pid, normal_form(message.spec), birth.initiator_id, birth.initiator)

@@ -52,7 +52,7 @@ class GraphListener(Protocol):
         ...
 
     def member_released(self, row: Row) -> None:
-        """A member may run now that its last parent has succeeded."""
+        """A member may run: it was submitted without parents, or the last of them succeeded."""
         ...
 
 
@@ -125,6 +125,12 @@ class Graphs:
         self._places.rows.update(rows)
         for row in rows.values():
             self._places.place(row)
+            self.tell_born(row)
+
+    def tell_born(self, row: Row) -> None:
+        """A member that appeared may run at once where it has no parents."""
+        if row.state == State.WAITING and not row.blocked:
+            self._tell_released(row)
 
     def _hide(self, workflow: Workflow) -> None:
         for row in list(self.rows(workflow)):
@@ -203,6 +209,9 @@ class Graphs:
     def _release(self, row: Row) -> None:
         self._places.displace(row)
         self._places.place(row)
+        self._tell_released(row)
+
+    def _tell_released(self, row: Row) -> None:
         for listener in self._listeners:
             listener.member_released(row)
 

@@ -232,7 +232,8 @@ class HandOver:
         if not row.claimed:
             return
         row.claimed = False
-        if row.state == State.WAITING and self._view.rows.get(row.pid) is row:
+        is_there = row.state == State.WAITING and self._view.rows.get(row.pid) is row
+        if is_there and not row.blocked:
             row.colony.queue.add(row)
             self._offer(row)
 
@@ -370,11 +371,14 @@ class HandOver:
 
 def _guards(row: Row, ask: Ask) -> tuple[Guard, ...]:
     """All that a decision to assign has read."""
-    return (
+    guards = (
         Guard(keys.live(row.pid), row.revision),
         Guard(ask.executor.key, ask.executor.revision),
         Guard(ask.colony.key, ask.colony.revision),
     )
+    if row.workflow is None:
+        return guards
+    return (*guards, Guard(row.workflow.key, row.workflow.revision))
 
 
 def _time_is_up(room: WaitingRoom[Waiter], waiter: Waiter) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
 from itertools import islice
 from typing import Final
 
@@ -11,8 +12,10 @@ from colonist_protocol.errors import NotFoundError
 from colonist_protocol.process import FINAL, GetProcesses, Process, State
 from colonist_server.repo import keys, render
 from colonist_server.repo.births import Births, Submitted
+from colonist_server.repo.kin import Family
 from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony, Row
+from colonist_server.repo.outputs import Outputs
 from colonist_server.repo.records import (
     AttributeRecord,
     Ended,
@@ -32,12 +35,13 @@ _Shown = tuple[bytes, Live, Closed | None, bool, bool]
 class Listing:
     """Processes as they are read."""
 
-    __slots__ = ("_births", "_view", "_writes")
+    __slots__ = ("_births", "_family", "_view", "_writes")
 
-    def __init__(self, writes: Writes, births: Births) -> None:
+    def __init__(self, writes: Writes, births: Births, outputs: Outputs) -> None:
         self._writes = writes
         self._view: View = writes.view
         self._births = births
+        self._family = Family(writes, outputs)
 
     async def get(self, colony: Colony, pid: bytes) -> Process:
         """One process. Raises `NotFoundError`."""
@@ -63,6 +67,27 @@ class Listing:
             found.extend(await self._render(colony, shown) or [None])
         return found
 
+    async def granted(self, colony: Colony, pid: bytes, live: Live) -> Process:
+        """A process as it was just assigned, with what it was given before.
+
+        Raises `NotFoundError`.
+        """
+        found = await self._render(colony, [(pid, live, None, True, True)])
+        if not found:
+            raise NotFoundError("Failed to get process, process not found")
+        return found[0]
+
+    async def members(self, colony: Colony, wid: bytes, numbers: Iterable[int]) -> list[Process]:
+        """Some members of a workflow, in order; one that was removed is left out."""
+        pids = [keys.member(wid, number) for number in numbers]
+        rows = {pid: row for pid in pids if (row := self._view.rows.get(pid)) is not None}
+        ended = {
+            entry[0]: entry
+            for entry in await self._read_closed([pid for pid in pids if pid not in rows])
+        }
+        found = [_of_row(rows[pid]) if pid in rows else ended.get(pid) for pid in pids]
+        return await self._render(colony, [entry for entry in found if entry is not None])
+
     async def birth(self, pid: bytes) -> Submitted:
         """What a process was submitted with. Raises `NotFoundError`."""
         birth = await self._births.of(pid)
@@ -75,7 +100,7 @@ class Listing:
         state = State(wanted.state)
         if state in FINAL:
             return await self._closed(colony, wanted, state)
-        rows = colony.queue if state == State.WAITING else colony.running.values()
+        rows = _waiting(colony) if state == State.WAITING else colony.running.values()
         fitting = (row for row in rows if _matches(row.live(), wanted))
         shown = [_of_row(row) for row in islice(fitting, wanted.count)]
         if state == State.RUNNING:  # those of one moment were committed in any order
@@ -87,7 +112,7 @@ class Listing:
     ) -> list[Process]:
         """Up to `MAX_HISTORY` processes submitted since then, oldest first."""
         if state not in FINAL:
-            rows = colony.queue if state == State.WAITING else colony.running.values()
+            rows = _waiting(colony) if state == State.WAITING else colony.running.values()
             shown = [
                 _of_row(row)
                 for row in rows
@@ -149,6 +174,7 @@ class Listing:
         """One read for all births, one for all outputs, one per process that has attributes."""
         births = await self._births.of_many([pid for pid, *_ in found])
         outputs = await self._outputs(found)
+        family = await self._family.of_many(entry[:3] for entry in found)
         shown: list[Process] = []
         for (pid, live, closed, has_attributes, _), birth in zip(found, births, strict=True):
             if birth is None:
@@ -163,6 +189,7 @@ class Listing:
                     out=outputs.get(pid, out) if render.is_empty(out) else out,
                     errors=render.reasons(closed) if closed else (),
                     attributes=await self.attributes(pid) if has_attributes else (),
+                    kin=family.get(pid, render.ALONE),
                 )
             )
         return shown
@@ -181,6 +208,24 @@ class Listing:
             (item.key[-keys.ATTRIBUTE_BYTES :].hex(), decode_attribute(item.value))
             for item in found.items
         ]
+
+
+def _waiting(colony: Colony) -> Iterator[Row]:
+    """All that waits in the order in which it would run, also for parents; not what is doomed."""
+    blocked = [row for row in colony.blocked.values() if _still_waits(row)]
+    if not blocked:
+        return iter(colony.queue)
+    blocked.sort(key=_order)
+    return merge(colony.queue, blocked, key=_order)
+
+
+def _still_waits(row: Row) -> bool:
+    graph = row.workflow.graph if row.workflow is not None else None
+    return graph is None or graph.state_of(row.number) == State.WAITING
+
+
+def _order(row: Row) -> tuple[int, bytes]:
+    return row.priority_ns, row.pid
 
 
 def _of_row(row: Row) -> _Shown:

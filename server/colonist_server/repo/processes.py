@@ -9,21 +9,16 @@ from typing import Final
 
 import msgspec
 
-from colonist_core import queue
-from colonist_core.matching import placement
 from colonist_core.process import (
     Cause,
     Closed,
-    Limits,
     Live,
     What,
-    born,
     ended,
     expired,
     returned,
     step,
 )
-from colonist_protocol import units
 from colonist_protocol.errors import (
     AccessError,
     ColonistError,
@@ -33,11 +28,13 @@ from colonist_protocol.errors import (
 )
 from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.process import State
-from colonist_server.repo import chain, keys
+from colonist_server.repo import chain, keys, render
 from colonist_server.repo.births import Births, Submitted, submitted
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.handover import HandOver, Spawn
+from colonist_server.repo.new_workflow import newborn
 from colonist_server.repo.nouns import Colony, Executor, Row, User
+from colonist_server.repo.outputs import Outputs
 from colonist_server.repo.records import (
     Birth,
     Ended,
@@ -59,13 +56,23 @@ CLOSING: Final = {
 class Processes:
     """What happens to processes at their callers' word."""
 
-    __slots__ = ("_births", "_clock", "_entropy", "_hand_over", "_spawn", "_view", "_writes")
+    __slots__ = (
+        "_births",
+        "_clock",
+        "_entropy",
+        "_hand_over",
+        "_outputs",
+        "_spawn",
+        "_view",
+        "_writes",
+    )
 
     def __init__(
         self,
         writes: Writes,
         births: Births,
         hand_over: HandOver,
+        outputs: Outputs,
         *,
         clock: Clock,
         entropy: Entropy,
@@ -75,6 +82,7 @@ class Processes:
         self._view: View = writes.view
         self._births = births
         self._hand_over = hand_over
+        self._outputs = outputs
         self._clock = clock
         self._entropy = entropy
         self._spawn = spawn
@@ -98,7 +106,7 @@ class Processes:
         now_ns = self._clock.now_ns()
         pid = keys.process_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
         shown = submitted(pid, normal_form(spec), cause.who, member.name)
-        live = _newborn(pid, spec, member, now_ns, cause)
+        live = newborn(pid, spec, member.name, now_ns, cause)
         birth = Birth(payload, cause.signature, cause.who, member.name, live.priority_ns, now_ns)
         self._births.remember(pid, shown)
         ops: list[Op] = [Put(keys.birth(pid), encode(birth))]
@@ -162,13 +170,18 @@ class Processes:
 
     # -- the end of a process
 
-    async def close(self, row: Row, what: What, *, cause: Cause, payload: bytes) -> None:
+    async def close(
+        self, row: Row, what: What, *, cause: Cause, payload: bytes, out: bytes = b""
+    ) -> None:
         """End a process by its assignee's word; result or reasons are read from the `payload`.
 
+        `out` is the output in it: children of a workflow's member are about to ask for it.
         Raises `ConflictError`, `AccessError`.
         """
 
         def decide() -> Plan:
+            if row.workflow is not None and row.workflow.graph.is_cancelled:
+                step(State.CANCELLED, what)
             self.check_current(row)
             live = row.live()
             check_assignee(live, cause.who, CLOSING[what], row.colony)
@@ -184,6 +197,8 @@ class Processes:
 
         await self._writes.apply(decide)
         self._births.forget(row.pid)
+        if row.workflow is not None and out and not (row.has_output and render.is_empty(out)):
+            self._outputs.remember(row.pid, out)
 
     async def cancel(self, row: Row, cause: Cause) -> None:
         """End a process by a member's word. Raises `ConflictError`."""
@@ -203,10 +218,9 @@ class Processes:
         def decide() -> Plan:
             self.check_current(row)
             now_ns = self._clock.now_ns()
-            live = row.live()
-            if live.deadline_ns != deadline_ns:
+            if row.deadline_ns != deadline_ns:
                 raise ConflictError("the deadline was moved")
-            after = expired(live, row.id, now_ns=now_ns)
+            after = expired(row.live(), row.id, now_ns=now_ns)
             return self._end(row, after) if isinstance(after, Closed) else _rewrite(row, after)
 
         await self._writes.apply(decide)
@@ -242,28 +256,11 @@ class Processes:
         """Raise `ConflictError` when the process has ended since the row was looked up."""
         if self._view.rows.get(row.pid) is not row:
             raise ConflictError("the process has ended meanwhile")
+        if row.workflow is not None and row.workflow.graph.is_cancelled:
+            raise ConflictError("the process was cancelled with its workflow")
 
     def _end(self, row: Row, closed: Closed) -> Plan:
-        live = closed.live
-        closed = msgspec.structs.replace(
-            closed, has_attributes=row.has_attributes, has_output=row.has_output
-        )
-        listed = Ended(
-            type=live.placement.type,
-            label=live.label,
-            initiator=live.initiator,
-            executor=live.executor,
-            funcname=live.funcname,
-            submitted_ns=live.submitted_ns,
-            started_ns=live.started_ns,
-            ended_ns=live.changed_ns,
-        )
-        key = keys.live(row.pid)
-        index = keys.ended(row.colony.tag, live.state, live.changed_ns, row.pid)
-        return Plan(
-            [Guard(key, row.revision)],
-            [Delete(key), Put(keys.closed(row.pid), encode(closed)), Put(index, encode(listed))],
-        )
+        return Plan(_guards(row), closing_ops(row, closed))
 
     async def refuse_close(self, pid: bytes, what: What, cause: Cause) -> None:
         """Answer a close of a process that has ended: the same request again is no error.
@@ -344,27 +341,41 @@ def check_running(row: Row, view: View, caller: str, refusal: str) -> Live:
     return live
 
 
-def _newborn(
-    pid: bytes, spec: FunctionSpec, member: Executor | User, now_ns: int, cause: Cause
-) -> Live:
-    conditions = spec.conditions
-    return born(
-        pid.hex(),
-        now_ns=now_ns,
-        priority_ns=queue.priority_time(now_ns, spec.priority),
-        placement=placement(
-            type=conditions.executortype,
-            names=conditions.executornames,
-            location=conditions.locationname or "",
-            cpu=units.parse_cpu(conditions.cpu),
-            mem=units.parse_memory(conditions.mem),
-        ),
-        limits=Limits(spec.maxwaittime, spec.maxexectime, spec.maxretries),
-        label=spec.label,
-        initiator=member.name,
-        funcname=spec.funcname,
-        cause=cause,
+def closing_ops(row: Row, closed: Closed) -> Sequence[Op]:
+    """Move a process from those that live to those that have ended."""
+    live = closed.live
+    kin = row.workflow.graph if row.workflow is not None else None
+    closed = msgspec.structs.replace(
+        closed,
+        has_attributes=row.has_attributes,
+        has_output=row.has_output,
+        parents=kin.parents(row.number) if kin is not None else (),
+        children=tuple(kin.children(row.number)) if kin is not None else (),
     )
+    listed = Ended(
+        type=live.placement.type,
+        label=live.label,
+        initiator=live.initiator,
+        executor=live.executor,
+        funcname=live.funcname,
+        submitted_ns=live.submitted_ns,
+        started_ns=live.started_ns,
+        ended_ns=live.changed_ns,
+    )
+    index = keys.ended(row.colony.tag, live.state, live.changed_ns, row.pid)
+    return (
+        Delete(keys.live(row.pid)),
+        Put(keys.closed(row.pid), encode(closed)),
+        Put(index, encode(listed)),
+    )
+
+
+def _guards(row: Row) -> list[Guard]:
+    """A member's workflow too: edits and cancels of it bind at once."""
+    guards = [Guard(keys.live(row.pid), row.revision)]
+    if row.workflow is not None:
+        guards.append(Guard(row.workflow.key, row.workflow.revision))
+    return guards
 
 
 def _rewrite(row: Row, after: Live) -> Plan:

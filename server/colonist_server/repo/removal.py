@@ -21,6 +21,10 @@ from colonist_server.store.interface import Delete, Guard, Item, Op
 
 REMOVED_AT_ONCE: Final = 100
 ATTRIBUTES_PER_COMMIT: Final = 60
+PART_OF_WORKFLOW: Final = (
+    "Failed to remove, cannot remove a process part of a workflow, "
+    "delete the entire workflow instead"
+)
 
 
 class Removal:
@@ -35,6 +39,8 @@ class Removal:
 
     async def remove(self, pid: bytes) -> None:
         """Remove a process that is not running. Raises `NotFoundError`, `ConflictError`."""
+        if keys.number_of(pid):
+            raise ConflictError(PART_OF_WORKFLOW)
         row = self._view.rows.get(pid)
         if row is not None:
             await self._remove_waiting(row)
@@ -61,12 +67,12 @@ class Removal:
         await self._writes.apply(decide)
         self._births.forget(row.pid)
         if row.has_attributes:
-            await self._remove_attributes(row.pid)
+            await self.remove_attributes(row.pid)
 
     async def _remove_closed(self, pid: bytes, item: Item, closed: Closed) -> None:
         birth = await self._births.of(pid)
         if closed.has_attributes:
-            await self._remove_attributes(pid)
+            await self.remove_attributes(pid)
         live = closed.live
         index = keys.ended(pid[: keys.TAG_BYTES], live.state, live.changed_ns, pid)
         ops = [Delete(item.key), Delete(index), *_traces(pid, birth, live)]
@@ -74,8 +80,15 @@ class Removal:
         await self._writes.commit([Guard(item.key, item.modified)], ops)
         self._births.forget(pid)
 
-    async def _remove_attributes(self, pid: bytes) -> None:
-        """Each with its index entry; what a crash leaves goes with the colony."""
+    def forget(self, pid: bytes) -> None:
+        """Let go of what is held in memory of a process that somebody else removed."""
+        self._births.forget(pid)
+
+    async def remove_attributes(self, pid: bytes) -> None:
+        """Remove what was attached while a process ran, each with its index entry.
+
+        What a crash leaves goes with the colony.
+        """
         while True:
             page = await self._writes.range(keys.attributes(pid), limit=ATTRIBUTES_PER_COMMIT)
             if not page.items:
@@ -90,9 +103,9 @@ class Removal:
             )
 
     async def remove_all(self, colony: Colony, states: Sequence[State]) -> None:
-        """Remove all processes in some states; never a running one."""
+        """Remove all processes in some states; never a running one, nor a workflow's member."""
         if State.WAITING in states:
-            waiting = list(colony.queue)
+            waiting = [row for row in colony.queue if row.workflow is None]
             for start in range(0, len(waiting), REMOVED_AT_ONCE):
                 part = waiting[start : start + REMOVED_AT_ONCE]
                 await _together([self._try_remove_waiting(row) for row in part])
@@ -102,9 +115,13 @@ class Removal:
 
     async def _remove_all_closed(self, colony: Colony, state: State) -> None:
         prefix = keys.ended_in(colony.tag, state)
+        after = b""
         while True:
-            page = await self._writes.range(prefix, limit=REMOVED_AT_ONCE, keys_only=True)
-            pids = [item.key[-keys.PID_BYTES :] for item in page.items]
+            page = await self._writes.range(
+                prefix, after=after, limit=REMOVED_AT_ONCE, keys_only=True
+            )
+            all = [item.key[-keys.PID_BYTES :] for item in page.items]
+            pids = [pid for pid in all if not keys.number_of(pid)]
             items = await self._writes.read_many([keys.closed(pid) for pid in pids])
             await _together(
                 [
@@ -115,6 +132,7 @@ class Removal:
             )
             if not page.more:
                 return
+            after = page.items[-1].key
 
 
 async def _together(works: Sequence[Coroutine[Any, Any, None]]) -> None:

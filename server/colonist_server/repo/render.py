@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -19,6 +19,27 @@ from colonist_server.repo.records import AttributeRecord
 NO_OUTPUT: Final = b"[]"
 
 
+class Kin(NamedTuple):
+    """What a process has of its workflow; that of a process without one is all empty.
+
+    `deadline_ns`, None for what is no member, is until when it waits; `state` and `reason` are set
+    where the record of the member's end is still to be written.
+    """
+
+    graph: str = ""
+    parents: Sequence[str] = ()
+    children: Sequence[str] = ()
+    waits: bool = False
+    inputs: bytes = NO_OUTPUT
+    deadline_ns: int | None = None
+    state: State | None = None
+    reason: str = ""
+    ended_ns: int = 0
+
+
+ALONE: Final = Kin()
+
+
 def process(
     id: str,
     colony: str,
@@ -28,8 +49,11 @@ def process(
     out: bytes = NO_OUTPUT,
     errors: Iterable[str] = (),
     attributes: Iterable[tuple[str, AttributeRecord]] = (),
+    kin: Kin = ALONE,
 ) -> Process:
     """A process; `attributes` are those set while it ran, with their ids."""
+    if kin.state is not None:
+        live = msgspec.structs.replace(live, state=kin.state, changed_ns=kin.ended_ns)
     is_final = live.state in FINAL
     return Process(
         processid=id,
@@ -42,14 +66,19 @@ def process(
         submissiontime=to_text(live.submitted_ns),
         starttime=to_text(live.started_ns),
         endtime=to_text(live.changed_ns if is_final else 0),
-        waitdeadline=to_text(_wait_deadline(live)),
+        waitdeadline=to_text(_wait_deadline(live, kin)),
         execdeadline=to_text(deadline(live.started_ns, live.max_exec_s) if live.started_ns else 0),
         retries=live.retries,
         attributes=_attributes(id, colony, live.state, birth, attributes),
         # An encoder splices Raw in where the model has the spec.
         spec=cast("FunctionSpec", msgspec.Raw(birth.spec)),
+        waitforparents=kin.waits,
+        parents=list(kin.parents),
+        children=list(kin.children),
+        processgraphid=kin.graph,
+        inputs=msgspec.Raw(kin.inputs),
         out=msgspec.Raw(out),
-        errors=list(errors),
+        errors=[*errors, kin.reason] if kin.reason else list(errors),
     )
 
 
@@ -91,7 +120,9 @@ def attribute(id: str, target: str, colony: str, state: int, record: AttributeRe
     )
 
 
-def _wait_deadline(live: Live) -> int:
+def _wait_deadline(live: Live, kin: Kin) -> int:
+    if kin.deadline_ns is not None:
+        return kin.deadline_ns if live.state == State.WAITING else 0
     if live.state == State.WAITING:
         return live.deadline_ns
     return deadline(live.submitted_ns, live.max_wait_s)

@@ -24,7 +24,7 @@ from colonist_server.repo.clock import Clock
 from colonist_server.repo.delivery import NOW, Delivery, End, LookUp, Show
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.moments import Moment
-from colonist_server.repo.nouns import Colony, Executor, Row
+from colonist_server.repo.nouns import Colony, Executor, Row, Workflow
 from colonist_server.repo.records import decode_live
 from colonist_server.repo.topics import Ending, Order, Sink, Subscription, Topic
 from colonist_server.repo.writes import Writes
@@ -126,8 +126,11 @@ class Subscriptions:
             if kind in _WATCHED and (topic := topics.get(key[_TAG])) is not None:
                 self._apply(topic, kind, key, value, event)
 
-    def released(self, row: Row) -> None:
-        """A member of a workflow has become free to run: to be called once, when it does."""
+    def workflow_changed(self, workflow: Workflow) -> None:
+        """Nobody subscribes to workflows, only to their members."""
+
+    def member_released(self, row: Row) -> None:
+        """A member of a workflow has become free to run."""
         topic = self._topics.get(row.colony.tag)
         if topic is None:
             return

@@ -69,6 +69,7 @@ class View:
         "counted_revision",
         "graphs",
         "held",
+        "on_closed",
         "rows",
         "tags",
         "watched_revision",
@@ -85,6 +86,8 @@ class View:
         self._placements: dict[Placement, Placement] = {}
         self._listeners: list[Listener] = []
         self.graphs = Graphs(self)
+        self.on_closed: Callable[[Colony], None] | None = None
+        """Told of each process that ended, after it was counted: no awaits."""
         self.held: dict[bytes, Callable[[], set[bytes]]] = {}
         self._appliers: dict[bytes, Applier] = {
             keys.LIVE: self._apply_live,
@@ -186,6 +189,8 @@ class View:
         (colony.closed if is_process else colony.closed_workflows)[state] += change
         if colony.recent is not None:
             colony.recent.append((revision, kind, state, change))
+        if is_process and change > 0 and self.on_closed is not None:
+            self.on_closed(colony)
         if is_process and value is not None and state == State.SUCCESS and colony.functions:
             self.tally(colony, value, revision)
 
@@ -263,6 +268,7 @@ class View:
         if workflow.is_shown:
             self.rows[pid] = row
             self.place(row)
+            self.graphs.tell_born(row)
         else:
             workflow.staged[pid] = row
 

@@ -9,17 +9,22 @@ from colonist_core.matching import UNLIMITED, Profile
 from colonist_core.process import What
 from colonist_protocol import process as wire
 from colonist_protocol import units
-from colonist_protocol.errors import InvalidValueError, NotFoundError
+from colonist_protocol.errors import ConflictError, InvalidValueError, NotFoundError
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
-from colonist_server.repo import render
+from colonist_server.repo import keys, render
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.waiting import Ask, Grant
-from colonist_server.rpc import subscriptions
+from colonist_server.rpc import subscriptions, workflows
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 MAX_WAIT_S: Final = 3600
 MAX_ERRORS: Final = 100
+
+PART_OF_WORKFLOW: Final = (
+    "Failed to cancel, cannot cancel a process part of a workflow, "
+    "cancel the entire workflow instead"
+)
 
 _ANY_STATE: Final = -1
 
@@ -66,8 +71,8 @@ async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply
 
 async def _granted(rooms: Rooms, colony: Colony, grant: Grant) -> Reply:
     row = rooms.view.rows.get(grant.pid)
-    if row is None or row.has_attributes or row.has_output:
-        shown = await rooms.listing.get(colony, grant.pid)
+    if row is None or row.has_attributes or row.has_output or row.workflow is not None:
+        shown = await rooms.listing.granted(colony, grant.pid, grant.live)
     else:
         birth = await rooms.listing.birth(grant.pid)
         shown = render.process(grant.pid.hex(), colony.record.name, birth, grant.live)
@@ -83,13 +88,27 @@ async def get(rooms: Rooms, call: Call, message: wire.GetProcess) -> Reply:
 
 async def list_some(rooms: Rooms, call: Call, message: wire.GetProcesses) -> Reply:
     """List processes in a state."""
-    if message.processgraphid:
-        raise NotFoundError(f"no workflow with id {message.processgraphid[:64]!r}")
     _check_count(message.count)
+    if message.processgraphid:
+        return await _members(rooms, call, message)
     _check_state(message.state)
     if message.initiator and message.initiator not in call.colony.users | call.colony.executors:
         raise NotFoundError(f"User <{message.initiator}> does not exist")
     return Reply(await rooms.listing.by_state(call.colony, message))
+
+
+async def _members(rooms: Rooms, call: Call, message: wire.GetProcesses) -> Reply:
+    """The members of a workflow, in order; those in a state, or with -1 in any."""
+    if message.state != _ANY_STATE:
+        _check_state(message.state)
+    wid = workflows.parse(message.processgraphid)
+    if wid[: keys.TAG_BYTES] != call.colony.tag:
+        raise NotFoundError("no such workflow")
+    states = await rooms.workflow_listing.states(wid)
+    numbers = [
+        number for number, state in enumerate(states, 1) if message.state in (_ANY_STATE, state)
+    ]
+    return Reply(await rooms.listing.members(call.colony, wid, numbers[: message.count]))
 
 
 async def history(rooms: Rooms, call: Call, message: wire.GetProcessHistory) -> Reply:
@@ -128,7 +147,8 @@ async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcesses)
 
 async def close_successful(rooms: Rooms, call: Call, message: wire.CloseSuccessful) -> Reply:
     """Take the assignee's result."""
-    return await _close(rooms, call, message.processid, What.SUCCEEDED)
+    out = render.output_text(message.out)
+    return await _close(rooms, call, message.processid, What.SUCCEEDED, out)
 
 
 async def close_failed(rooms: Rooms, call: Call, message: wire.CloseFailed) -> Reply:
@@ -138,13 +158,13 @@ async def close_failed(rooms: Rooms, call: Call, message: wire.CloseFailed) -> R
     return await _close(rooms, call, message.processid, What.FAILED)
 
 
-async def _close(rooms: Rooms, call: Call, id: str, what: What) -> Reply:
+async def _close(rooms: Rooms, call: Call, id: str, what: What, out: bytes = b"") -> Reply:
     pid = bytes.fromhex(id)
     row = rooms.view.rows.get(pid)
     if row is None:
         await rooms.processes.refuse_close(pid, what, call.cause)
         return NOTHING
-    await rooms.processes.close(row, what, cause=call.cause, payload=call.payload)
+    await rooms.processes.close(row, what, cause=call.cause, payload=call.payload, out=out)
     return NOTHING
 
 
@@ -159,6 +179,8 @@ async def set_output(rooms: Rooms, call: Call, message: wire.SetOutput) -> Reply
 
 async def cancel(rooms: Rooms, call: Call, message: wire.CancelProcess) -> Reply:
     """End a process that is not final."""
+    if keys.number_of(bytes.fromhex(message.processid)):
+        raise ConflictError(PART_OF_WORKFLOW)
     row = await find_row(rooms, message.processid, "", What.CANCELLED)
     await rooms.processes.cancel(row, call.cause)
     return NOTHING

@@ -13,6 +13,7 @@ from colonist_protocol.server import ServerInfo, VersionReply
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.functions import Functions
+from colonist_server.repo.generators import Generators
 from colonist_server.repo.handover import HandOver
 from colonist_server.repo.identities import Identities
 from colonist_server.repo.journal import Journal
@@ -22,9 +23,13 @@ from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.removal import Removal
+from colonist_server.repo.settling import Settling
 from colonist_server.repo.subscriptions import Subscriptions
 from colonist_server.repo.trail import Trail, Warrant
 from colonist_server.repo.view import View
+from colonist_server.repo.workflow_listing import WorkflowListing
+from colonist_server.repo.workflow_removal import WorkflowRemoval
+from colonist_server.repo.workflows import Workflows
 
 
 class About(msgspec.Struct, frozen=True):
@@ -48,6 +53,11 @@ class Rooms(NamedTuple):
     removal: Removal
     listing: Listing
     journal: Journal
+    workflows: Workflows
+    generators: Generators
+    workflow_listing: WorkflowListing
+    workflow_removal: WorkflowRemoval
+    settling: Settling
     hand_over: HandOver
     subscriptions: Subscriptions
     clock: Clock

@@ -54,6 +54,8 @@ async def colony_statistics(
 
 def _counted(colony: Colony) -> wire.Statistics:
     states = [executor.record.state for executor in colony.executors.values()]
+    open_workflows = [workflow.state for workflow in colony.workflows.values() if workflow.is_shown]
+    workflows = [open_workflows.count(state) + colony.closed_workflows[state] for state in State]
     return wire.Statistics(
         colonies=1,
         executors=len(states),
@@ -64,6 +66,11 @@ def _counted(colony: Colony) -> wire.Statistics:
         successfulprocesses=colony.closed[State.SUCCESS],
         failedprocesses=colony.closed[State.FAILED],
         cancelledprocesses=colony.closed[State.CANCELLED],
+        waitingworkflows=workflows[State.WAITING],
+        runningworkflows=workflows[State.RUNNING],
+        successfulworkflows=workflows[State.SUCCESS],
+        failedworkflows=workflows[State.FAILED],
+        cancelledworkflows=workflows[State.CANCELLED],
     )
 
 

@@ -16,11 +16,13 @@ from colonist_protocol import attribute as attribute_wire
 from colonist_protocol import colony as colony_wire
 from colonist_protocol import executor as executor_wire
 from colonist_protocol import function as function_wire
+from colonist_protocol import generator as generator_wire
 from colonist_protocol import log as log_wire
 from colonist_protocol import process as process_wire
 from colonist_protocol import server as server_wire
 from colonist_protocol import subscription as subscription_wire
 from colonist_protocol import user as user_wire
+from colonist_protocol import workflow as workflow_wire
 from colonist_protocol.message import Message
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony
@@ -30,11 +32,13 @@ from colonist_server.rpc import (
     colonies,
     executors,
     functions,
+    generators,
     logs,
     processes,
     server,
     subscriptions,
     users,
+    workflows,
 )
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 
@@ -98,6 +102,28 @@ def of_colony(message: OfColony) -> str:
 def of_process(message: OfProcess) -> str:
     """The process's id."""
     return message.processid
+
+
+class OfGenerator(Protocol):
+    """A message about one generator, whose id begins as those of its colony's processes do."""
+
+    generatorid: str
+
+
+def of_generator(message: OfGenerator) -> str:
+    """The generator's id."""
+    return message.generatorid
+
+
+class OfGraph(Protocol):
+    """A message about one workflow."""
+
+    processgraphid: str
+
+
+def of_graph(message: OfGraph) -> str:
+    """The workflow's id."""
+    return message.processgraphid
 
 
 ROUTES: Final[dict[str, Route[Any]]] = {}
@@ -181,6 +207,24 @@ _route(function_wire.GetFunctions, Access.MEMBER, functions.list_all, colony=of_
 _route(function_wire.RemoveFunction, Access.OBJECT, functions.remove)
 
 _route(
+    generator_wire.AddGenerator,
+    Access.MEMBER,
+    generators.add,
+    colony=lambda message: message.generator.colonyname,
+)
+_route(generator_wire.GetGenerator, Access.MEMBER, generators.get, process=of_generator)
+_route(generator_wire.ResolveGenerator, Access.MEMBER, generators.resolve, colony=of_colony)
+_route(generator_wire.GetGenerators, Access.MEMBER, generators.list_some, colony=of_colony)
+_route(generator_wire.PackGenerator, Access.MEMBER, generators.pack, process=of_generator)
+_route(
+    generator_wire.RemoveGenerator,
+    Access.MEMBER,
+    generators.remove,
+    process=of_generator,
+    has_steps=True,
+)
+
+_route(
     process_wire.SubmitFunctionSpec,
     Access.MEMBER,
     processes.submit,
@@ -207,6 +251,38 @@ _route(process_wire.CloseFailed, Access.EXECUTOR, processes.close_failed, proces
 _route(process_wire.SetOutput, Access.EXECUTOR, processes.set_output, process=of_process)
 _route(process_wire.CancelProcess, Access.MEMBER, processes.cancel, process=of_process)
 _route(process_wire.ReleaseProcess, Access.EXECUTOR, processes.release, process=of_process)
+
+_route(
+    workflow_wire.SubmitWorkflowSpec,
+    Access.MEMBER,
+    workflows.submit,
+    colony=lambda message: message.spec.colonyname,
+    has_steps=True,
+)
+_route(workflow_wire.GetProcessGraph, Access.MEMBER, workflows.get, process=of_graph)
+_route(workflow_wire.GetProcessGraphs, Access.MEMBER, workflows.list_some, colony=of_colony)
+_route(
+    workflow_wire.RemoveProcessGraph,
+    Access.MEMBER,
+    workflows.remove,
+    process=of_graph,
+    has_steps=True,
+)
+_route(
+    workflow_wire.RemoveAllProcessGraphs,
+    Access.COLONY_OWNER,
+    workflows.remove_all,
+    colony=of_colony,
+    has_steps=True,
+)
+_route(
+    workflow_wire.CancelProcessGraph,
+    Access.MEMBER,
+    workflows.cancel,
+    process=of_graph,
+    has_steps=True,
+)
+_route(workflow_wire.AddChild, Access.EXECUTOR, workflows.add_child, process=of_graph)
 
 _route(
     attribute_wire.AddAttribute,

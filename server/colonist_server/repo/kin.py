@@ -1,0 +1,155 @@
+"""A workflow's members as they are shown: parents, children, inputs, and what is settled already.
+
+A member's input is not stored with it: it is read from its parents' ends (COLONIES-RPC section
+4.7), a root's from the leaves of the workflow that its cron started before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from colonist_core.process import Closed, Live
+from colonist_core.workflow import Parents
+from colonist_protocol.process import FINAL, State
+from colonist_server.repo import keys
+from colonist_server.repo.graphs import Graphs
+from colonist_server.repo.nouns import Workflow
+from colonist_server.repo.outputs import Outputs, join
+from colonist_server.repo.records import decode_workflow
+from colonist_server.repo.render import Kin
+from colonist_server.repo.view import View
+from colonist_server.repo.writes import Writes
+
+MAX_INPUT_BYTES: Final = 8 * 1_048_576
+
+
+_Member = tuple[bytes, Live, Closed | None]
+
+
+class Family:
+    """Looks up kin."""
+
+    __slots__ = ("_graphs", "_outputs", "_view", "_writes")
+
+    def __init__(self, writes: Writes, outputs: Outputs) -> None:
+        self._writes = writes
+        self._view: View = writes.view
+        self._graphs: Graphs = writes.view.graphs
+        self._outputs = outputs
+
+    async def of_many(self, shown: Iterable[_Member]) -> dict[bytes, Kin]:
+        """The kin of those that are members of a workflow, by process id; few reads for all."""
+        members = [entry for entry in shown if keys.number_of(entry[0])]
+        if not members:
+            return {}
+        sources = await self._sources(members)
+        outputs = await self._outputs.of_many(pid for pids in sources.values() for pid in pids)
+        found: dict[bytes, Kin] = {}
+        for pid, live, closed in members:
+            wanted = sources.get(pid, ())
+            too_long = sum(len(outputs[each]) for each in wanted) > MAX_INPUT_BYTES
+            kin = self._kin(pid, live, closed)
+            if too_long:
+                reason = f"the input is over {MAX_INPUT_BYTES} bytes: read the parents' outputs"
+                kin = kin._replace(reason=kin.reason or reason)
+            elif wanted:
+                kin = kin._replace(inputs=join(outputs[each] for each in wanted))
+            found[pid] = kin
+        return found
+
+    def _kin(self, pid: bytes, live: Live, closed: Closed | None) -> Kin:
+        wid, number = pid[: keys.WID_BYTES], keys.number_of(pid)
+        workflow = self._graphs.of(pid)
+        parents, children = _relations(workflow, number, closed)
+        kin = Kin(
+            graph=keys.graph_id(wid).hex(),
+            parents=[keys.member(wid, each).hex() for each in parents],
+            children=[keys.member(wid, each).hex() for each in children],
+            deadline_ns=0,
+        )
+        if closed is not None or workflow is None:
+            return kin
+        graph = workflow.graph
+        row = self._view.rows.get(pid)
+        kin = kin._replace(
+            waits=live.state == State.WAITING and graph.waits_for_parents(number),
+            deadline_ns=row.deadline_ns if row is not None else 0,
+        )
+        state = graph.state_of(number)
+        if state not in FINAL or live.state in FINAL:
+            return kin
+        doomer = graph.doomed_by(number)
+        reason = f"Parent failed (process {keys.member(wid, doomer).hex()})" if doomer else ""
+        return kin._replace(state=state, reason=reason, ended_ns=graph.ended_ns, waits=False)
+
+    async def _sources(self, members: Sequence[_Member]) -> dict[bytes, list[bytes]]:
+        """Whose outputs are a member's input, where it has one already."""
+        sources: dict[bytes, list[bytes]] = {}
+        roots: list[bytes] = []
+        for pid, live, closed in members:
+            workflow, number = self._graphs.of(pid), keys.number_of(pid)
+            parents, _ = _relations(workflow, number, closed)
+            is_ready = live.attempt > 0 or (
+                workflow is not None and workflow.graph.has_inputs(number)
+            )
+            if parents and is_ready:
+                sources[pid] = [keys.member(pid[: keys.WID_BYTES], each) for each in parents]
+            elif not parents:
+                roots.append(pid)
+        if roots:
+            await self._add_previous(roots, sources)
+        return sources
+
+    async def _add_previous(
+        self, roots: Sequence[bytes], sources: dict[bytes, list[bytes]]
+    ) -> None:
+        """The leaves of what their cron started before."""
+        before = await self._previous({pid[: keys.WID_BYTES] for pid in roots})
+        if not before:
+            return
+        leaves = await self._leaves(set(before.values()))
+        for pid in roots:
+            previous = before.get(pid[: keys.WID_BYTES])
+            if previous is not None and leaves.get(previous):
+                sources[pid] = [keys.member(previous, number) for number in leaves[previous]]
+
+    async def _previous(self, wids: Iterable[bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        ended: list[bytes] = []
+        for wid in wids:
+            workflow = self._graphs.workflows.get(wid)
+            if workflow is None:
+                ended.append(wid)
+            elif workflow.record.previous:
+                found[wid] = workflow.record.previous
+        if ended:
+            for item in await self._writes.read_many([keys.workflow(wid) for wid in ended]):
+                previous = decode_workflow(item.value).previous if item is not None else b""
+                if item is not None and previous:
+                    found[item.key[len(keys.WORKFLOW) :]] = previous
+        return found
+
+    async def _leaves(self, wids: set[bytes]) -> dict[bytes, Sequence[int]]:
+        found: dict[bytes, Sequence[int]] = {
+            wid: self._graphs.workflows[wid].graph.leaves
+            for wid in wids
+            if wid in self._graphs.workflows
+        }
+        ended = [wid for wid in wids if wid not in found]
+        if ended:
+            for item in await self._writes.read_many([keys.workflow(wid) for wid in ended]):
+                if item is not None:
+                    wid = item.key[len(keys.WORKFLOW) :]
+                    found[wid] = decode_workflow(item.value).leaves
+        return found
+
+
+def _relations(
+    workflow: Workflow | None, number: int, closed: Closed | None
+) -> tuple[Parents, Sequence[int]]:
+    if closed is not None:
+        return closed.parents, closed.children
+    if workflow is None or number > len(workflow.graph):
+        return (), ()
+    return workflow.graph.parents(number), workflow.graph.children(number)

@@ -1,0 +1,209 @@
+"""Reading workflows: one with its drawing, lists by state (COLONIES-RPC sections 2.7 and 3.6)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from colonist_core.workflow import Graph
+from colonist_protocol.process import FINAL, State
+from colonist_protocol.times import to_text
+from colonist_protocol.workflow import Edge, Node, Position, ProcessGraph
+from colonist_server.repo import keys
+from colonist_server.repo.new_workflow import NewWorkflow
+from colonist_server.repo.nouns import Colony
+from colonist_server.repo.records import (
+    WorkflowRecord,
+    decode_edit,
+    decode_shape,
+    decode_workflow,
+)
+from colonist_server.repo.view import View
+from colonist_server.repo.workflow_removal import find_ended
+from colonist_server.repo.writes import Writes
+
+BOX: Final = 150
+GAP: Final = 50
+ROW: Final = 80
+
+_BACKGROUND: Final = {
+    State.WAITING: "#eee8d8",
+    State.RUNNING: "#4689cd",
+    State.SUCCESS: "#92d050",
+    State.FAILED: "#cb4239",
+    State.CANCELLED: "#f5a623",
+}
+
+
+class WorkflowListing:
+    """Workflows as they are read."""
+
+    __slots__ = ("_view", "_writes")
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+        self._view: View = writes.view
+
+    async def get(self, colony: Colony, wid: bytes) -> ProcessGraph:
+        """One workflow with nodes and edges. Raises `NotFoundError`."""
+        workflow = self._view.workflows.get(wid)
+        if workflow is not None and workflow.is_shown:
+            _, names = await self._read_graph(wid, workflow.record)
+            shown = _Shown(workflow.record, workflow.graph, workflow.started_ns)
+            return _render(colony, wid, shown, names[: len(workflow.graph)])
+        _, record = await find_ended(self._writes, wid)
+        graph, names = await self._read_graph(wid, record)
+        graph.restore(record.states)
+        return _render(colony, wid, _Shown(record, graph, record.started_ns), names)
+
+    async def states(self, wid: bytes) -> Sequence[State]:
+        """The members' states, in order. Raises `NotFoundError`."""
+        workflow = self._view.workflows.get(wid)
+        if workflow is not None and workflow.is_shown:
+            return [workflow.graph.state_of(number) for number in workflow.graph]
+        _, record = await find_ended(self._writes, wid)
+        return [State(state) for state in record.states]
+
+    async def by_state(
+        self, colony: Colony, states: Sequence[State], count: int
+    ) -> list[ProcessGraph]:
+        """Up to `count` workflows in some states, newest submission first; without drawings."""
+        found: list[tuple[int, bytes, ProcessGraph]] = []
+        for workflow in colony.workflows.values():
+            if workflow.is_shown and workflow.state in states:
+                shown = _Shown(workflow.record, workflow.graph, workflow.started_ns)
+                graph = _render(colony, workflow.wid, shown)
+                found.append((workflow.record.submitted_ns, workflow.wid, graph))
+        for state in states:
+            if state in FINAL:
+                found += await self._ended(colony, state, count)
+        # One that is just being recorded as ended may be met twice.
+        newest = {wid: (at, graph) for at, wid, graph in found}
+        ordered = sorted(newest.values(), key=lambda entry: -entry[0])
+        return [graph for _, graph in ordered[:count]]
+
+    async def _ended(
+        self, colony: Colony, state: State, count: int
+    ) -> list[tuple[int, bytes, ProcessGraph]]:
+        if not count:
+            return []
+        prefix = keys.ended_in(colony.tag, state, keys.KIND_WORKFLOW)
+        page = await self._writes.range(prefix, limit=count, keys_only=True)
+        wids = [item.key[-keys.WID_BYTES :] for item in page.items]
+        heads = await self._writes.read_many([keys.workflow(wid) for wid in wids])
+        found: list[tuple[int, bytes, ProcessGraph]] = []
+        for wid, head in zip(wids, heads, strict=True):
+            if head is None:
+                continue  # removed meanwhile
+            record = decode_workflow(head.value)
+            graph, _ = await self._read_graph(wid, record)
+            graph.restore(record.states)
+            shown = _Shown(record, graph, record.started_ns)
+            found.append((record.submitted_ns, wid, _render(colony, wid, shown)))
+        return found
+
+    async def _read_graph(self, wid: bytes, record: WorkflowRecord) -> tuple[Graph, list[str]]:
+        """Who waits for whom, from the store, and the members' names."""
+        parents: list[tuple[int, ...]] = []
+        names: list[str] = []
+        for item in (await self._writes.range(keys.shape_of(wid))).items:
+            part = decode_shape(item.value)
+            parents += part.parents
+            names += part.names
+        graph = Graph(parents)
+        if record.edits:
+            for item in (await self._writes.range(keys.edits_of(wid))).items:
+                edit = decode_edit(item.value)
+                names.append(edit.name)
+                if edit.insert:
+                    graph.insert(edit.parent)
+                else:
+                    graph.append(edit.parent, edit.child)
+        return graph, names
+
+
+class _Shown:
+    __slots__ = ("graph", "record", "started_ns")
+
+    def __init__(self, record: WorkflowRecord, graph: Graph, started_ns: int) -> None:
+        self.record = record
+        self.graph = graph
+        self.started_ns = started_ns
+
+
+def submitted(colony: Colony, new: NewWorkflow) -> ProcessGraph:
+    """A workflow as the reply to its submit shows it."""
+    ids = [keys.member(new.wid, number).hex() for number in range(1, len(new.specs) + 1)]
+    return ProcessGraph(
+        processgraphid=keys.graph_id(new.wid).hex(),
+        initiatorid=new.record.initiator_id,
+        initiatorname=new.record.initiator,
+        colonyname=colony.record.name,
+        rootprocessids=[id for id, parents in zip(ids, new.parents, strict=True) if not parents],
+        submissiontime=to_text(new.record.submitted_ns),
+        processids=ids,
+    )
+
+
+def _render(
+    colony: Colony, wid: bytes, shown: _Shown, names: Sequence[str] | None = None
+) -> ProcessGraph:
+    graph, record = shown.graph, shown.record
+    ids = ["", *(keys.member(wid, number).hex() for number in graph)]
+    state = graph.state
+    return ProcessGraph(
+        processgraphid=keys.graph_id(wid).hex(),
+        initiatorid=record.initiator_id,
+        initiatorname=record.initiator,
+        colonyname=colony.record.name,
+        rootprocessids=[ids[number] for number in graph.roots],
+        state=state,
+        submissiontime=to_text(record.submitted_ns),
+        starttime=to_text(shown.started_ns),
+        endtime=to_text((record.ended_ns or graph.ended_ns) if state in FINAL else 0),
+        processids=ids[1:],
+        nodes=_nodes(graph, ids, names) if names is not None else [],
+        edges=_edges(graph, ids) if names is not None else [],
+    )
+
+
+def _nodes(graph: Graph, ids: Sequence[str], names: Sequence[str]) -> list[Node]:
+    depths = graph.depths()
+    widths = Counter(depths[1:])
+    placed: Counter[int] = Counter()
+    nodes: list[Node] = []
+    for number, name in zip(graph, names, strict=False):
+        depth = depths[number]
+        left = -(widths[depth] * (BOX + GAP) - GAP) // 2 + BOX // 2
+        position = Position(left + placed[depth] * (BOX + GAP), depth * ROW)
+        placed[depth] += 1
+        nodes.append(
+            Node(
+                id=ids[number],
+                data={"label": name},
+                position=position,
+                type=_kind(graph, number),
+                style={"color": "", "background": _BACKGROUND[graph.state_of(number)]},
+            )
+        )
+    return nodes
+
+
+def _kind(graph: Graph, number: int) -> str:
+    if not graph.parents(number):
+        return "input"
+    return "" if graph.children(number) else "output"
+
+
+def _edges(graph: Graph, ids: Sequence[str]) -> list[Edge]:
+    return [
+        Edge(
+            id=f"{ids[number]}-{ids[child]}",
+            source=ids[number],
+            target=ids[child],
+            animated=graph.state_of(number) == State.RUNNING,
+        )
+        for number in graph
+        for child in graph.children(number)
+    ]

@@ -1,0 +1,163 @@
+"""Removing workflows with all their members, and sweeping away what was staged and never opened.
+
+The head says REMOVING first: from then on nobody sees anything of it. Members go in batches, the
+head goes last, so a stop in between is finished by the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from colonist_protocol.errors import ConflictError, NotFoundError
+from colonist_protocol.process import State
+from colonist_server.repo import chain, keys
+from colonist_server.repo.births import Births, env_ids
+from colonist_server.repo.nouns import Colony, Workflow
+from colonist_server.repo.records import (
+    ENDED_WORKFLOW,
+    WorkflowRecord,
+    WorkflowState,
+    decode_closed,
+    decode_live,
+    decode_workflow,
+    encode,
+)
+from colonist_server.repo.removal import Removal
+from colonist_server.repo.view import View
+from colonist_server.repo.writes import Plan, Writes
+from colonist_server.store.interface import MAX_OPS, Delete, DeleteRange, Guard, Item, Op, Put
+
+_PAGE: Final = 25
+_LISTED: Final = 100
+
+
+class WorkflowRemoval:
+    """Takes workflows out of the store; never one that runs."""
+
+    __slots__ = ("_births", "_removal", "_view", "_writes")
+
+    def __init__(self, writes: Writes, births: Births, removal: Removal) -> None:
+        self._writes = writes
+        self._view: View = writes.view
+        self._births = births
+        self._removal = removal
+
+    async def remove(self, wid: bytes) -> None:
+        """Remove a workflow that is not running. Raises `NotFoundError`, `ConflictError`."""
+        workflow = self._view.workflows.get(wid)
+        if workflow is not None and workflow.is_shown:
+            await self._writes.apply(lambda: self._hiding(workflow))
+        else:
+            await self._hide_ended(wid)
+        await self.sweep(wid)
+
+    def _hiding(self, workflow: Workflow) -> Plan:
+        if self._view.workflows.get(workflow.wid) is not workflow or not workflow.is_shown:
+            raise ConflictError("the workflow changed meanwhile")
+        if workflow.state != State.WAITING:
+            raise ConflictError(
+                "Failed to remove processgraph, cannot remove a running processgraph"
+            )
+        return Plan(
+            [Guard(workflow.key, workflow.revision)], [_removing(workflow.key, workflow.record)]
+        )
+
+    async def _hide_ended(self, wid: bytes) -> None:
+        item, record = await find_ended(self._writes, wid)
+        index = keys.ended_workflow(wid[: keys.TAG_BYTES], record.state, record.submitted_ns, wid)
+        # A lost race is somebody else's removal: it is gone either way.
+        await self._writes.commit(
+            [Guard(item.key, item.modified)], [_removing(item.key, record), Delete(index)]
+        )
+
+    async def remove_all(self, colony: Colony, states: Sequence[State]) -> None:
+        """Remove all workflows in some states; never a running one."""
+        if State.WAITING in states:
+            for workflow in list(colony.workflows.values()):
+                if workflow.is_shown and workflow.state == State.WAITING:
+                    await self._try_remove(workflow.wid)
+        for state in states:
+            prefix = keys.ended_in(colony.tag, state, keys.KIND_WORKFLOW)
+            while True:
+                page = await self._writes.range(prefix, limit=_LISTED, keys_only=True)
+                for item in page.items:
+                    await self._try_remove(item.key[-keys.WID_BYTES :])
+                if not page.more:
+                    break
+
+    async def _try_remove(self, wid: bytes) -> None:
+        try:
+            await self.remove(wid)
+        except (ConflictError, NotFoundError):
+            return  # it was started, or removed, meanwhile
+
+    async def refuse_ended(self, wid: bytes) -> None:
+        """Say why nothing more can be done to a workflow that has ended.
+
+        Raises `NotFoundError`, `ConflictError`.
+        """
+        _, record = await find_ended(self._writes, wid)
+        state = State(record.state).name.lower().replace("success", "successful")
+        raise ConflictError(f"the processgraph is {state}: it has ended")
+
+    async def sweep(self, wid: bytes) -> None:
+        """Delete the members of a workflow that is being removed, then all else of it."""
+        while True:
+            page = await self._writes.range(keys.BIRTH + wid, limit=_PAGE)
+            if not page.items:
+                break
+            await self._sweep_members(page.items)
+        head = await self._writes.read(keys.workflow(wid))
+        if head is None or decode_workflow(head.value).state != WorkflowState.REMOVING:
+            return
+        ranges = (keys.shape_of(wid), keys.edits_of(wid), keys.request_of(wid))
+        await self._writes.commit(
+            [Guard(head.key, head.modified)],
+            [Delete(head.key), *(DeleteRange(prefix) for prefix in ranges)],
+        )
+
+    async def _sweep_members(self, births: Sequence[Item]) -> None:
+        pids = [item.key[len(keys.BIRTH) :] for item in births]
+        lives = await self._writes.read_many([keys.live(pid) for pid in pids])
+        closed = await self._writes.read_many([keys.closed(pid) for pid in pids])
+        guards: list[Guard] = []
+        ops: list[Op] = []
+        for pid, birth, live, end in zip(pids, births, lives, closed, strict=True):
+            more = self._member_ops(pid, birth, live, end)
+            if ops and len(ops) + len(more) > MAX_OPS:
+                await self._writes.commit(guards, ops)
+                guards, ops = [], []
+            guards.append(Guard(birth.key, birth.modified))
+            ops += more
+            if end is not None and decode_closed(end.value).has_attributes:
+                await self._removal.remove_attributes(pid)
+        await self._writes.commit(guards, ops)
+        for pid in pids:
+            self._births.forget(pid)
+
+    def _member_ops(self, pid: bytes, birth: Item, live: Item | None, end: Item | None) -> list[Op]:
+        ops: list[Op] = [Delete(birth.key), Delete(keys.output(pid))]
+        ops += [Delete(keys.attribute_index(id)) for id in env_ids(birth)]
+        if live is not None:
+            ops += [Delete(live.key), *chain.forget(pid, decode_live(live.value))]
+        if end is not None:
+            last = decode_closed(end.value).live
+            index = keys.ended(pid[: keys.TAG_BYTES], last.state, last.changed_ns, pid)
+            ops += [Delete(end.key), Delete(index), *chain.forget(pid, last)]
+        return ops
+
+
+async def find_ended(writes: Writes, wid: bytes) -> tuple[Item, WorkflowRecord]:
+    """A workflow that has ended. Raises `NotFoundError`."""
+    item = await writes.read(keys.workflow(wid))
+    record = decode_workflow(item.value) if item is not None else None
+    if item is None or record is None or record.state not in ENDED_WORKFLOW:
+        raise NotFoundError("no such workflow")
+    return item, record
+
+
+def _removing(key: bytes, record: WorkflowRecord) -> Put:
+    return Put(key, encode(msgspec.structs.replace(record, state=WorkflowState.REMOVING)))
