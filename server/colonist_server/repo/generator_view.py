@@ -170,7 +170,7 @@ class GeneratorView:
         self._told(generator)
 
     def _apply_definition(self, key: bytes, value: bytes | None, revision: Revision) -> None:
-        generator = self._at(key[_GID])
+        generator = self._at(key[len(keys.GENERATOR) :])
         if generator.revision < revision:
             generator.revision = revision
             generator.record = decode_generator(value) if value is not None else None

@@ -1,0 +1,201 @@
+"""Store invariant 9: what was packed is consumed once, whatever stops wherever.
+
+A node is stopped at each commit in turn, before it takes effect or after; an answer gets lost, or
+the commit takes effect only later; a second node that believes to lead fires too. Each with firings
+of one commit and with firings in steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+
+import pytest
+
+from colonist_protocol.errors import ColonistError
+from colonist_server.repo import firings, keys
+from colonist_server.store.interface import Guard, Op, Revision, UnavailableError
+from tests.support.clock import virtual
+from tests.support.generators import add, given, node, stored, workflow
+from tests.support.memory_store import MemoryStore
+from tests.support.rooms import Bench, bench, settle
+
+TRIGGER = 3
+TIMEOUT_S = 30
+ARGUMENTS = [f"arg-{number}" for number in range(10)]
+SPEC = workflow(node("a"), node("b", "a"))
+
+# What a node writes at its start and end.
+HOUSE = (b"n/", b"nh/", b"m/", b"f/")
+# More than any life commits, so the last stops of each sweep disturb nothing.
+AT_ONCE = range(18)
+IN_STEPS = range(50)
+
+
+class StoppingStore(MemoryStore):
+    """Something happens to one commit, counted from `arm` on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = asyncio.Event()
+        self.was_met = False
+        self._left = -1
+        self._how = ""
+
+    def arm(self, at: int, how: str) -> None:
+        """Do `how` to the commit number `at`, from 0 on."""
+        self.stopped.clear()
+        self._left, self._how = at, how
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        if self.stopped.is_set():
+            await asyncio.Event().wait()  # a dead node does nothing
+        self._left -= not ops[0][0].startswith(HOUSE)
+        if self._left != -1 or ops[0][0].startswith(HOUSE):
+            return await super().commit(guards, ops)
+        self.was_met = True
+        if self._how == "late":
+            asyncio.get_running_loop().call_later(1.5, self._apply_late, guards, ops)
+        if self._how in ("after", "lost"):
+            await super().commit(guards, ops)
+        if self._how in ("lost", "late"):
+            raise UnavailableError("no answer in time")
+        self.stopped.set()
+        await asyncio.Event().wait()
+        return None
+
+    def _apply_late(self, guards: Sequence[Guard], ops: Sequence[Op]) -> None:
+        if self._hold(guards):
+            self._apply(ops)
+
+
+class Books:
+    """What was packed for sure, and what was tried."""
+
+    def __init__(self) -> None:
+        self.sure: list[str] = []
+        self.tried: list[str] = []
+
+    async def pack(self, server: Bench, gid: bytes, texts: Sequence[str]) -> None:
+        for text in texts:
+            self.tried.append(text)
+            with suppress(ColonistError):
+                await server.rooms.generators.pack(gid, text)
+                self.sure.append(text)
+
+    def check(self, store: MemoryStore) -> None:
+        """Whatever was acknowledged was consumed once; the rest at most once; nothing is left."""
+        fired = given(store)
+        consumed = Counter(arg for args in fired for arg in args)
+        assert max(consumed.values()) == 1
+        assert set(self.sure) <= set(consumed) <= set(self.tried)
+        assert all(len(args) <= TRIGGER for args in fired)
+        assert [arg for args in fired for arg in args if arg in self.sure] == self.sure
+        assert not stored(store, keys.ARGUMENT, keys.FIRING)
+        assert len(stored(store, keys.WORKFLOW)) == len(fired)
+
+
+@pytest.fixture(params=["at once", "in steps"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether a firing is one commit; else its keys are deleted two at a time."""
+    if request.param == "in steps":
+        monkeypatch.setattr(firings, "MAX_OPS", 2)
+    return request.param
+
+
+async def _prepare(store: MemoryStore) -> bytes:
+    """A generator at which nothing waits."""
+    async with bench(store) as server:
+        await server.found("e1")
+        return bytes.fromhex(await add(server, spec=SPEC, trigger=TRIGGER, timeout=TIMEOUT_S))
+
+
+async def _live(store: StoppingStore, gid: bytes, books: Books, texts: Sequence[str]) -> None:
+    async with bench(store) as server:
+        await books.pack(server, gid, texts)
+        await settle(300)
+        await asyncio.sleep(5)
+
+
+async def _until_stopped(
+    store: StoppingStore, gid: bytes, books: Books, texts: Sequence[str]
+) -> None:
+    """A node works until its end, or until it is killed in the middle."""
+    life = asyncio.create_task(_live(store, gid, books, texts))
+    stop = asyncio.create_task(store.stopped.wait())
+    await asyncio.wait([life, stop], return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    life.cancel()
+    with suppress(asyncio.CancelledError):
+        await life
+
+
+async def _finish(store: StoppingStore, gid: bytes, books: Books, texts: Sequence[str]) -> None:
+    """The next node finds what was left, packs the rest, and waits until all is consumed."""
+    store.stopped.clear()
+    store.arm(-1, "")
+    async with bench(store) as server:
+        await books.pack(server, gid, texts)
+        await asyncio.sleep(TIMEOUT_S + 5)
+        await settle(300)
+    books.check(store)
+
+
+@pytest.mark.parametrize("how", ["before", "after", "lost", "late"])
+@virtual
+async def test_each_argument_is_consumed_once_whatever_happens_to_one_commit(
+    how: str, path: str
+) -> None:
+    met = [await _one_mishap(at, how) for at in (AT_ONCE if path == "at once" else IN_STEPS)]
+    assert met[0]
+    assert not met[-1]
+
+
+async def _one_mishap(at: int, how: str) -> bool:
+    async with StoppingStore() as store:
+        books = Books()
+        gid = await _prepare(store)
+        store.arm(at, how)
+        await _until_stopped(store, gid, books, ARGUMENTS[:7])
+        await _finish(store, gid, books, ARGUMENTS[7:])
+        return store.was_met
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+@virtual
+async def test_a_node_that_is_stopped_while_it_finishes_what_another_left(
+    how: str, path: str
+) -> None:
+    for at in range(2, 14):
+        for again in range(8 if path == "in steps" else 3):
+            async with StoppingStore() as store:
+                books = Books()
+                gid = await _prepare(store)
+                store.arm(at, how)
+                await _until_stopped(store, gid, books, ARGUMENTS[:4])
+                store.arm(again, how)
+                await _until_stopped(store, gid, books, ARGUMENTS[4:7])
+                await _finish(store, gid, books, ARGUMENTS[7:])
+
+
+@virtual
+async def test_two_nodes_that_both_believe_to_lead_consume_each_argument_once(path: str) -> None:
+    del path
+    async with StoppingStore() as store:
+        books = Books()
+        gid = await _prepare(store)
+        async with bench(store, node="n1") as one, bench(store, node="n2") as two:
+            for start in range(0, 60, 2):
+                await asyncio.gather(
+                    books.pack(one, gid, [f"one-{start}", f"one-{start + 1}"]),
+                    books.pack(two, gid, [f"two-{start}", f"two-{start + 1}"]),
+                )
+            await asyncio.sleep(TIMEOUT_S + 5)
+            await settle(300)
+        fired = given(store)
+        consumed = Counter(arg for args in fired for arg in args)
+        assert consumed == Counter(books.sure)
+        assert len(books.sure) == 120
+        assert not stored(store, keys.ARGUMENT, keys.FIRING)
