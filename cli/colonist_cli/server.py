@@ -12,7 +12,7 @@ from pathlib import Path
 from colonist_cli.exits import CliError, Exit, innermost
 from colonist_cli.loop import run_until_signal
 from colonist_cli.ports import check_free, why_not
-from colonist_server.config import ServerConfig
+from colonist_server.config import ServerConfig, retention_age
 from colonist_server.main import OWNER_ID_VARIABLE, OWNER_KEY, REREGISTER_VARIABLE, serve
 from colonist_server.store.interface import StoreError
 
@@ -25,6 +25,8 @@ class Options:
     port: int
     store: str
     keys: Path | None
+    retention_age: str = ""
+    retention_count: int = 0
 
 
 def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
@@ -37,6 +39,8 @@ def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
         separate_writer=True,
         owner=environment.get(OWNER_ID_VARIABLE, ""),
         may_reregister=environment.get(REREGISTER_VARIABLE, "").lower() == "true",
+        retention_age_s=retention_age(options.retention_age, environment),
+        retention_count=options.retention_count,
     )
     check_free(config.port, "--port", host=config.host)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)

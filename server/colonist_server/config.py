@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from colonist_core.process import MAX_LIMIT_S
+from colonist_core.retention import Policy
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import is_id
 
 MEBIBYTE = 1_048_576
 PORTS = range(65_536)
+RETENTION_VARIABLE = "COLONIES_RETENTION"
+RETENTION_AGE_VARIABLE = "COLONIES_RETENTION_POLICY"
+
+_AGE = re.compile(r"([0-9]{1,12})([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def age_seconds(text: str) -> float:
+    """An age as `30d`, `12h`, `90m`, `45s` or plain seconds. Raises `InvalidValueError`."""
+    found = _AGE.fullmatch(text)
+    if found is None:
+        raise InvalidValueError(f"age {text[:32]!r} is not a number with s, m, h or d, such as 30d")
+    return float(int(found[1]) * _SECONDS[found[2]])
+
+
+def retention_age(flag: str, environment: Mapping[str, str]) -> float:
+    """The age of retention in seconds; the flag wins, 0: off. Raises `InvalidValueError`."""
+    if flag:
+        return age_seconds(flag)
+    if environment.get(RETENTION_VARIABLE, "").lower() != "true":
+        return 0.0
+    text = environment.get(RETENTION_AGE_VARIABLE, "")
+    if not text:
+        raise InvalidValueError(
+            f"{RETENTION_VARIABLE} is true, but {RETENTION_AGE_VARIABLE} does not say after how "
+            "many seconds"
+        )
+    return age_seconds(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +50,8 @@ class ServerConfig:
 
     `separate_writer` gives the store's writer a process of its own: faster for many clients.
     `store` is `sqlite:PATH`; `owner` the server owner's id, "" to make a key at the first start;
-    `keys` the folder of key files, by default beside the store.
+    `keys` the folder of key files, by default beside the store. `retention_age_s` and
+    `retention_count` bound the history that each colony keeps, 0: all of it is kept.
     """
 
     host: str = "127.0.0.1"
@@ -34,6 +67,8 @@ class ServerConfig:
     presence_every_s: float = 60.0
     tallies_every_s: float = 10.0
     shutdown_s: float = 10.0
+    retention_age_s: float = 0.0
+    retention_count: int = 0
 
     def __post_init__(self) -> None:
         if self.port not in PORTS:
@@ -42,6 +77,10 @@ class ServerConfig:
             raise InvalidValueError(f"store {self.store[:80]!r} is not sqlite:PATH")
         if self.owner and not is_id(self.owner):
             raise InvalidValueError("the server owner's id is not 64 lower-case hex characters")
+        if not 0 <= self.retention_age_s <= MAX_LIMIT_S:
+            raise InvalidValueError("the age of retention is not 0 to a century")
+        if self.retention_count < 0:
+            raise InvalidValueError("the count of retention is negative")
         if not self.node or "/" in self.node:
             raise InvalidValueError(f"node name {self.node[:64]!r} is empty or holds a slash")
 
@@ -49,6 +88,11 @@ class ServerConfig:
     def store_path(self) -> Path:
         """The file of the embedded store."""
         return Path(self.store.removeprefix("sqlite:"))
+
+    @property
+    def retention(self) -> Policy:
+        """How much history is kept."""
+        return Policy(self.retention_age_s, self.retention_count)
 
     @property
     def keys_path(self) -> Path:

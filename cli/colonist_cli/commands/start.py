@@ -41,6 +41,7 @@ def up(
 
 def server(
     shell: Shell,
+    *,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0: a free one.")] = 50080,
     store: Annotated[
@@ -49,18 +50,33 @@ def server(
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Key files; default: beside the store.")
     ] = None,
+    retention_age: Annotated[
+        str,
+        typer.Option(metavar="AGE", help="Remove what ended so long ago: 30d, 12h; else nothing."),
+    ] = "",
+    retention_count: Annotated[
+        int, typer.Option(metavar="N", help="Closed processes that a colony keeps; 0: all.")
+    ] = 0,
 ) -> None:
     """Run the central server.
 
     At its first start it makes its keys and says where they are. COLONIES_SERVER_ID names the
-    server owner instead, COLONIES_ALLOW_EXECUTOR_REREGISTER lets names be taken again.
+    server owner instead, COLONIES_ALLOW_EXECUTOR_REREGISTER lets names be taken again,
+    COLONIES_RETENTION=true with COLONIES_RETENTION_POLICY=SECONDS is --retention-age.
     """
     from colonist_cli import server as program
 
     if not store:
         shell.place.make()
         store = f"sqlite:{shell.place.store}"
-    options = program.Options(host=host, port=port, store=store, keys=keys)
+    options = program.Options(
+        host=host,
+        port=port,
+        store=store,
+        keys=keys,
+        retention_age=retention_age,
+        retention_count=retention_count,
+    )
     program.run_blocking(options, shell.environment)
 
 

@@ -1,0 +1,162 @@
+"""Forgetting history: what ended too long ago, and the oldest of what is too much. Off by default.
+
+It looks at the start, then when the oldest that is kept comes of age, at the latest in an hour; and
+at once when a colony holds a hundredth more than its number. Nothing is polled. It works in small
+commits with pauses, so that nobody waits for it. Where it is stopped, it goes on at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Final
+
+from colonist_core.retention import Policy
+from colonist_protocol.errors import ColonistError
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.leftovers import Leftovers
+from colonist_server.repo.nouns import Colony
+from colonist_server.repo.retirement import Oldest, Retirement
+from colonist_server.repo.view import View
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 24
+"""Processes are removed so many at a time: about as much as one commit takes."""
+PAUSE_S: Final = 0.005
+RETRY_S: Final = 60.0
+
+_END_OF_TIME: Final = 2**64 - 1
+
+RetireWorkflows = Callable[[Colony, int], Awaitable[None]]
+"""Removes a colony's workflows that ended at this time (ns) or before, each with its members."""
+
+
+class Retention:
+    """Keeps the history of each colony within the policy."""
+
+    __slots__ = (
+        "_clock",
+        "_crowded",
+        "_floors",
+        "_leftovers",
+        "_policy",
+        "_retire_workflows",
+        "_retirement",
+        "_view",
+        "_woken",
+    )
+
+    def __init__(
+        self,
+        view: View,
+        clock: Clock,
+        *,
+        retirement: Retirement,
+        leftovers: Leftovers,
+        policy: Policy,
+        retire_workflows: RetireWorkflows | None = None,
+    ) -> None:
+        self._view = view
+        self._retirement = retirement
+        self._leftovers = leftovers
+        self._clock = clock
+        self._policy = policy
+        self._retire_workflows = retire_workflows
+        self._crowded: set[Colony] = set()
+        self._floors: dict[bytes, int] = {}
+        """By tag: how many were left when no more could be removed."""
+        self._woken = asyncio.Event()
+        if policy.count:
+            view.on_closed = self._closed
+
+    async def run(self) -> None:
+        """Forget until cancelled; returns at once where nothing is ever forgotten."""
+        if not self._policy.is_on:
+            return
+        while True:
+            until = self._clock.monotonic() + await self._guarded(self._look)
+            while self._clock.monotonic() < until and await self._is_woken(until):
+                await self._guarded(self._trim_crowded)
+
+    def _closed(self, colony: Colony) -> None:
+        if self._policy.is_crowded(sum(colony.closed), self._floors.get(colony.tag, 0)):
+            self._crowded.add(colony)
+            self._woken.set()
+
+    async def _is_woken(self, until: float) -> bool:
+        """Wait until a colony is crowded: True; or until then: False."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
+
+    async def _guarded(self, work: Callable[[], Awaitable[float]]) -> float:
+        try:
+            return await work()
+        except ColonistError as error:
+            log.warning("history is not removed, trying again: %s", error)
+            await asyncio.sleep(RETRY_S)
+            return 0.0
+
+    async def _look(self) -> float:
+        """Everything, once; the seconds until it is to be done again."""
+        self._floors = {tag: n for tag, n in self._floors.items() if tag in self._view.tags}
+        waits = [self._policy.wait_s(0, 0)]
+        for colony in list(self._view.tags.values()):
+            waits.append(await self._look_at(colony))
+            await self._trim(colony)
+        return min(waits)
+
+    async def _look_at(self, colony: Colony) -> float:
+        horizon_ns = self._policy.horizon_ns(self._clock.now_ns())
+        if not horizon_ns:
+            return self._policy.wait_s(0, 0)
+        oldest = self._retirement.oldest(colony)
+        await self._retire(colony, oldest, horizon_ns)
+        if self._retire_workflows is not None:
+            await self._retire_workflows(colony, horizon_ns)
+        async with aclosing(self._leftovers.forget(colony, horizon_ns)) as commits:
+            async for _ in commits:
+                await asyncio.sleep(PAUSE_S)
+        return self._policy.wait_s(self._clock.now_ns(), await oldest.next_ns())
+
+    async def _trim_crowded(self) -> float:
+        while self._crowded:
+            await self._trim(self._crowded.pop())
+        return 0.0
+
+    async def _trim(self, colony: Colony) -> None:
+        surplus = self._policy.surplus(sum(colony.closed))
+        if surplus:
+            oldest = self._retirement.oldest(colony)
+            last_ns = await self._retire(colony, oldest, _END_OF_TIME, surplus)
+            if self._retire_workflows is not None:
+                await self._retire_workflows(colony, last_ns)
+            kept = sum(colony.closed)
+            if self._policy.surplus(kept):
+                self._floors[colony.tag] = kept
+            else:
+                self._floors.pop(colony.tag, None)
+
+    async def _retire(
+        self, colony: Colony, oldest: Oldest, until_ns: int, most: int = _END_OF_TIME
+    ) -> int:
+        """Remove the oldest up to a time, or up to a number; when the last of them ended."""
+        count = last_ns = 0
+        while count < most and not colony.is_gone:
+            batch = await oldest.take(min(BATCH, most - count), until_ns)
+            if not batch:
+                break
+            await self._retirement.retire(colony, batch)
+            count += len(batch)
+            last_ns = batch[-1].ended_ns
+            await asyncio.sleep(PAUSE_S)
+        if count:
+            log.info("removed closed processes=%d colony=%s", count, colony.record.name)
+        return last_ns

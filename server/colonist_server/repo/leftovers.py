@@ -1,0 +1,79 @@
+"""Old lines and records that belong to no closed process: by age only, a page at a time.
+
+Those are the logs of executors, the lines of processes that were removed by hand (removing one
+leaves its lines: COLONIES-RPC 2.6), and the trail of changes of members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from itertools import takewhile
+from typing import Final
+
+from colonist_server.repo import keys
+from colonist_server.repo.journal import executor_pid
+from colonist_server.repo.nouns import Colony
+from colonist_server.repo.retirement import remove_items
+from colonist_server.repo.writes import Writes
+
+PAGE: Final = 100
+
+
+class Leftovers:
+    """Forgets what is older than a horizon."""
+
+    __slots__ = ("_writes",)
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+
+    async def forget(self, colony: Colony, horizon_ns: int) -> AsyncGenerator[int]:
+        """Forget all of one colony; yields after each commit how many went with it."""
+        async for count in self._changes(colony, horizon_ns):
+            yield count
+        for name in list(colony.executors):
+            async for count in self._lines(executor_pid(colony.tag, name), horizon_ns):
+                yield count
+        async for pid in self._removed(colony, horizon_ns):
+            async for count in self._lines(pid, horizon_ns):
+                yield count
+
+    async def _changes(self, colony: Colony, horizon_ns: int) -> AsyncGenerator[int]:
+        more = True
+        while more:
+            page = await self._writes.range(
+                keys.changes(colony.tag), limit=PAGE, reverse=True, keys_only=True
+            )
+            old = [*takewhile(lambda item: keys.time_of_change(item.key) <= horizon_ns, page.items)]
+            await remove_items(self._writes, old)
+            more = len(old) == PAGE
+            yield len(old)
+
+    async def _lines(self, pid: bytes, horizon_ns: int) -> AsyncGenerator[int]:
+        """Lines stand by attempt, then by time; those of an executor's log in one row."""
+        after = b""
+        more = True
+        while more:
+            page = await self._writes.range(keys.logs(pid), after=after, limit=PAGE, keys_only=True)
+            old = [item for item in page.items if keys.time_of_log(item.key) <= horizon_ns]
+            await remove_items(self._writes, old)
+            # In one row, behind what is kept nothing is older.
+            is_done = keys.is_executor_pid(pid) and len(old) < len(page.items)
+            more = page.more and not is_done
+            after = page.items[-1].key if page.items else after
+            yield len(old)
+
+    async def _removed(self, colony: Colony, horizon_ns: int) -> AsyncGenerator[bytes]:
+        """Processes that were born before the horizon, are gone, and have left lines."""
+        prefix = keys.LOG + colony.tag
+        after = b""
+        while True:
+            page = await self._writes.range(prefix, after=after, limit=1, keys_only=True)
+            if not page.items:
+                return
+            pid = keys.pid_of_log(page.items[0].key)
+            if keys.is_executor_pid(pid) or keys.born_ns(pid) > horizon_ns:
+                return
+            if await self._writes.read(keys.birth(pid)) is None:
+                yield pid
+            after = keys.after_logs(pid)

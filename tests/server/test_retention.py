@@ -1,0 +1,432 @@
+"""History is forgotten by age and by number, where the server is set so, and in no other way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from colonist_protocol.colony import GetMemberHistory
+from colonist_protocol.errors import InvalidValueError
+from colonist_protocol.executor import ApproveExecutor
+from colonist_protocol.log import AddExecutorLog, AddLog, GetLogs
+from colonist_protocol.message import Message
+from colonist_protocol.process import (
+    CancelProcess,
+    CloseFailed,
+    GetProcess,
+    ReleaseProcess,
+    RemoveProcess,
+    SetOutput,
+    State,
+)
+from colonist_server.config import ServerConfig, age_seconds, retention_age
+from colonist_server.loops import retention
+from colonist_server.main import configure
+from colonist_server.repo import keys
+from colonist_server.repo.leftovers import Leftovers
+from colonist_server.repo.records import Ended, encode
+from colonist_server.repo.retirement import Retirement
+from colonist_server.store.interface import Guard, Op, Put, Range, Revision, Store
+from tests.server.house import house
+from tests.server.people import World, attribute_of, world
+from tests.support.clock import virtual
+from tests.support.memory_store import MemoryStore
+from tests.support.rooms import COLONY, COLONY_OWNER, key
+
+ADA, UMA = key("ada"), key("uma")
+HOUR = 3600.0
+DAY = 86_400.0
+OF_PROCESSES = (
+    keys.BIRTH,
+    keys.LIVE,
+    keys.CLOSED,
+    keys.ENDED,
+    keys.OUTPUT,
+    keys.ATTRIBUTE,
+    b"ai/",
+    keys.EVENTS,
+)
+
+
+class CountingStore(MemoryStore):
+    """Counts how often it is looked through."""
+
+    ranges = 0
+
+    async def range(self, prefix: bytes, **wanted: Any) -> Range:
+        self.ranges += 1
+        return await super().range(prefix, **wanted)
+
+
+class Stopped(Exception):
+    """The process ended here."""
+
+
+def old(store: Store | None = None, **settings: Any) -> AbstractAsyncContextManager[World]:
+    """A server with little else to do for years."""
+    idle = {"stale_s": 0.0, "presence_every_s": 1e9, "tallies_every_s": 1e9}
+    return world(store, **idle, **settings)
+
+
+async def found(made: World) -> None:
+    await made.found("ada")
+    await made.enrol("uma")
+
+
+async def end(made: World, state: State = State.SUCCESS, **spec: object) -> str:
+    """A process that has left every kind of trace, ended in a state."""
+    id = (await made.submit("uma", env={"E": "1"}, **spec)).processid
+    for _ in range(10):  # more events than its record holds
+        await made.assign("ada")
+        await made.call(ReleaseProcess(processid=id), ADA)
+    await made.assign("ada")
+    await made.call(attribute_of(id), ADA)
+    await made.call(SetOutput(processid=id, out=msgspec.Raw(b"[0]")), ADA)
+    await made.call(AddLog(processid=id, message="at work"), ADA)
+    if state == State.SUCCESS:
+        await made.close("ada", id)
+    elif state == State.FAILED:
+        await made.call(CloseFailed(processid=id, errors=["e"]), ADA)
+    else:
+        await made.call(CancelProcess(processid=id), UMA)
+    return id
+
+
+async def quick(made: World, count: int) -> list[str]:
+    """Processes that ended one after the other."""
+    ids = []
+    for _ in range(count):
+        id = (await made.submit("uma")).processid
+        await made.call(CancelProcess(processid=id), UMA)
+        ids.append(id)
+    return ids
+
+
+async def of_processes(made: World) -> list[bytes]:
+    return [key for key in await made.dump() if key.startswith(OF_PROCESSES)]
+
+
+async def lines(made: World) -> list[bytes]:
+    return [key for key in await made.dump() if key.startswith(keys.LOG)]
+
+
+async def is_there(made: World, id: str) -> bool:
+    return (await made.answer(GetProcess(processid=id), UMA)).status == 200
+
+
+@virtual
+async def test_g8_nothing_is_forgotten_unless_the_server_is_set_so() -> None:
+    async with old() as made:
+        await found(made)
+        id = await end(made)
+        before = await made.dump()
+        await asyncio.sleep(400 * DAY)
+        assert await is_there(made, id)
+        assert await made.dump() == before
+
+
+@pytest.mark.parametrize("state", [State.SUCCESS, State.FAILED, State.CANCELLED])
+@virtual
+async def test_g8_what_ended_an_age_ago_leaves_nothing(state: State) -> None:
+    async with old(retention_age_s=DAY) as made:
+        await found(made)
+        id = await end(made, state)
+        waiting = (await made.submit("uma")).processid
+        await asyncio.sleep(DAY - 60)
+        assert await is_there(made, id)
+        await asyncio.sleep(HOUR + 60)
+        assert not await is_there(made, id)
+        kept = await of_processes(made)
+        assert all(key.endswith(bytes.fromhex(waiting)) for key in kept)
+        assert await lines(made) == []
+        assert await made.statistics() | {"waitingprocesses": 0} == {
+            **dict.fromkeys(await made.statistics(), 0),
+            "colonies": 1,
+            "executors": 1,
+            "activeexecutors": 1,
+        }
+
+
+@virtual
+async def test_g8_it_is_removed_when_it_comes_of_age_and_not_before() -> None:
+    async with old(retention_age_s=60.0) as made:
+        await found(made)
+        ids = []
+        for _ in range(5):
+            ids.append((await quick(made, 1))[0])
+            await asyncio.sleep(10)
+        for n in range(5):
+            await asyncio.sleep(9.0 if n == 0 else 10.0)
+            there = [await is_there(made, id) for id in ids]
+            assert there == [False] * n + [True] * (5 - n)
+
+
+@virtual
+async def test_an_idle_server_looks_once_an_hour() -> None:
+    async with CountingStore() as store, old(store, retention_age_s=30 * DAY) as made:
+        await found(made)
+        await quick(made, 3)
+        await asyncio.sleep(10)
+        before = store.ranges
+        await asyncio.sleep(24 * HOUR)
+        assert store.ranges - before <= 24 * 10
+
+
+@virtual
+async def test_the_newest_are_kept_where_a_number_is_set() -> None:
+    async with old(retention_count=20) as made:
+        await found(made)
+        ids = [await end(made, state) for state in (State.SUCCESS, State.FAILED) * 3]
+        ids += await quick(made, 14)
+        await asyncio.sleep(1)
+        assert all([await is_there(made, id) for id in ids])
+        ids += await quick(made, 7)
+        await asyncio.sleep(1)
+        there = [await is_there(made, id) for id in ids]
+        assert there == [False] * 7 + [True] * 20
+        counts = await made.statistics()
+        kept = sum(counts[f"{each}processes"] for each in ("successful", "failed", "cancelled"))
+        assert kept == 20
+        assert await made.list(State.CANCELLED) == ids[:6:-1]
+        assert len(await lines(made)) == 6  # the executor's own: they go by age
+
+
+@virtual
+async def test_too_many_at_the_start_are_removed_at_once() -> None:
+    async with MemoryStore() as store:
+        async with old(store) as made:
+            await found(made)
+            ids = await quick(made, 120)
+        async with old(store, retention_count=50) as made:
+            await asyncio.sleep(2)
+            assert [await is_there(made, id) for id in ids] == [False] * 70 + [True] * 50
+
+
+@virtual
+async def test_statistics_are_what_is_kept_after_a_restart_too() -> None:
+    async with MemoryStore() as store:
+        async with old(store, retention_count=30) as made:
+            await found(made)
+            await quick(made, 100)
+            await asyncio.sleep(1)
+            before = await made.statistics()
+        async with old(store) as made:
+            assert await made.statistics() == before
+
+
+@virtual
+async def test_what_waits_or_runs_is_never_removed() -> None:
+    async with old(retention_age_s=10.0, retention_count=1) as made:
+        await found(made)
+        running = (await made.submit("uma")).processid
+        await made.assign("ada")
+        await made.call(AddLog(processid=running, message="long ago"), ADA)
+        waiting = (await made.submit("uma")).processid
+        await quick(made, 50)
+        await asyncio.sleep(HOUR)
+        assert await is_there(made, running)
+        assert await is_there(made, waiting)
+        await made.close("ada", running)
+
+
+@virtual
+async def test_a_colony_keeps_its_own_number() -> None:
+    async with old(retention_count=10) as made:
+        await made.populate()
+        ids = await quick(made, 10)
+        await asyncio.sleep(1)
+        assert all([await is_there(made, id) for id in ids])
+
+
+@pytest.mark.parametrize("commits", range(8))
+@virtual
+async def test_what_is_half_removed_is_found_again(commits: int) -> None:
+    """Stopped after each commit in turn; the next start removes the rest."""
+    async with MemoryStore() as store:
+        async with old(store) as made:
+            await found(made)
+            ids = [await end(made) for _ in range(3)]
+            retirement = Retirement(made.rooms.members._writes, made.rooms.removal)
+            batch = await retirement.oldest(made.colony).take(9, 2**64)
+            assert [old.pid.hex() for old in batch] == ids
+            commit, left = store.commit, [commits]
+
+            async def stopping(guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Stopped
+                return await commit(guards, ops)
+
+            store.commit = stopping  # type: ignore[method-assign]
+            try:
+                await retirement.retire(made.colony, batch)
+            except Stopped:
+                pass
+            finally:
+                store.commit = commit  # type: ignore[method-assign]
+        async with old(store, retention_age_s=DAY) as made:
+            await asyncio.sleep(2 * DAY)
+            assert await of_processes(made) == []
+            assert await lines(made) == []
+
+
+@virtual
+async def test_what_somebody_removes_meanwhile_stops_nothing() -> None:
+    async with old() as made:
+        await found(made)
+        ids = [await end(made) for _ in range(4)]
+        retirement = Retirement(made.rooms.members._writes, made.rooms.removal)
+        batch = await retirement.oldest(made.colony).take(9, 2**64)
+        await made.call(RemoveProcess(processid=ids[1]), UMA)
+        await retirement.retire(made.colony, batch)
+        assert await of_processes(made) == []
+        assert sum(made.colony.closed) == 0
+
+
+@virtual
+async def test_old_lines_and_records_are_forgotten_by_age_and_new_ones_kept() -> None:
+    async with old(retention_age_s=DAY) as made:
+        await found(made)
+        for n in range(250):
+            await made.call(
+                AddExecutorLog(colonyname=COLONY, executorname="ada", message=f"old {n}"), ADA
+            )
+            approve: Message = ApproveExecutor(colonyname=COLONY, executorname="ada")
+            await made.call(approve, COLONY_OWNER)
+        running = (await made.submit("uma")).processid
+        await made.assign("ada")
+        await made.call(AddLog(processid=running, message="old line of mine"), ADA)
+        gone = await end(made)
+        await made.call(RemoveProcess(processid=gone), UMA)
+        await asyncio.sleep(DAY / 2)
+        mine = AddExecutorLog(colonyname=COLONY, executorname="ada", message="new")
+        await made.call(mine, ADA)
+        await made.call(ApproveExecutor(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
+        assert len(await lines(made)) == 250 + 2 + 2 + 1
+        await asyncio.sleep(DAY / 2 + 1.1 * HOUR)
+        of_executor = GetLogs(colonyname=COLONY, executorname="ada", count=500)
+        assert [line["message"] for line in await made.call(of_executor, UMA)] == ["new"]
+        of_process = GetLogs(colonyname=COLONY, processid=running, count=500)
+        texts = [line["message"] for line in await made.call(of_process, UMA)]
+        assert texts == ["old line of mine"]  # it runs: what it said stays with it
+        assert len(await lines(made)) == 2
+        trail = await made.call(GetMemberHistory(colonyname=COLONY), COLONY_OWNER)
+        assert [change["what"] for change in trail] == ["executor_approved"]
+
+
+@virtual
+async def test_members_of_workflows_are_left_to_their_workflow() -> None:
+    calls: list[tuple[str, int]] = []
+
+    async def retire_workflows(colony: object, until_ns: int) -> None:
+        calls.append((colony.record.name, until_ns))  # type: ignore[attr-defined]
+
+    async with old() as made:
+        await found(made)
+        ids = await quick(made, 3)
+        writes, colony = made.rooms.members._writes, made.colony
+        member = bytes.fromhex(ids[0])[:-4] + b"\0\0\0\x01"
+        index = keys.ended(colony.tag, State.CANCELLED, 1, member)
+        ended = encode(Ended("t", "", "", "", "", 0, 0, 1))
+        await writes.commit([Guard(index, 0)], [Put(index, ended)])
+        policy = ServerConfig(retention_age_s=1.0, retention_count=2).retention
+        loop = retention.Retention(
+            writes.view,
+            made.rooms.clock,
+            retirement=Retirement(writes, made.rooms.removal),
+            leftovers=Leftovers(writes),
+            policy=policy,
+            retire_workflows=retire_workflows,
+        )
+        task = asyncio.create_task(loop.run())
+        await asyncio.sleep(5)
+        assert [await is_there(made, id) for id in ids] == [False] * 3
+        assert [key for key in await of_processes(made) if key.startswith(keys.ENDED)] == [index]
+        assert calls
+        assert {name for name, _ in calls} == {COLONY}
+        task.cancel()
+
+
+@virtual
+async def test_what_must_stay_does_not_make_it_look_again_and_again() -> None:
+    async with old(retention_count=5) as made:
+        await found(made)
+        writes, colony = made.rooms.members._writes, made.colony
+        for n in range(300):
+            member = colony.tag + bytes(24) + (n + 1).to_bytes(4, "big")
+            index = keys.ended(colony.tag, State.CANCELLED, n + 1, member)
+            ended = encode(Ended("t", "", "", "", "", 0, 0, 1))
+            await writes.commit([Guard(index, 0)], [Put(index, ended)])
+        await asyncio.sleep(5)
+        ids = await quick(made, 3)
+        await asyncio.sleep(5)
+        assert all([await is_there(made, id) for id in ids])
+
+
+async def test_it_is_so_in_sqlite_and_after_a_kill(tmp_path: Path) -> None:
+    async with house(tmp_path, retention_count=40) as made:
+        await found(made)
+        ids = [await end(made, state) for state in (State.SUCCESS, State.FAILED, State.CANCELLED)]
+        ids += await quick(made, 60)
+        async with asyncio.timeout(20):
+            while sum(made.rooms.view.colonies[COLONY].closed) > 40:
+                await made.request("GET", "/livez")
+        counts = await made.statistics()
+    async with house(tmp_path) as made:
+        assert await made.statistics() == counts
+        assert [await is_there(made, id) for id in ids] == [False] * 23 + [True] * 40
+        assert {len(key) for key in await of_processes(made) if key.startswith(b"ai/")} == set()
+
+
+# -- what it is told
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30d", 30 * DAY), ("12h", 12 * HOUR), ("90m", 5400), ("45s", 45), ("7", 7), ("0", 0)],
+)
+def test_ages_have_units(text: str, seconds: float) -> None:
+    assert age_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "-1d", "1.5h", "1w", "30 d", "1e9", "9" * 13, "\u0663d"])
+def test_what_is_no_age_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValueError):
+        age_seconds(text)
+
+
+def test_the_environment_sets_the_age_and_a_flag_wins() -> None:
+    on = {"COLONIES_RETENTION": "true", "COLONIES_RETENTION_POLICY": "3600"}
+    assert retention_age("", on) == 3600
+    assert retention_age("2h", on) == 7200
+    assert retention_age("", {**on, "COLONIES_RETENTION": "false"}) == 0
+    assert retention_age("", {}) == 0
+    with pytest.raises(InvalidValueError, match="does not say"):
+        retention_age("", {"COLONIES_RETENTION": "true"})
+
+
+def test_the_program_takes_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLONIES_RETENTION", raising=False)
+    made = configure(["--retention-age", "30d", "--retention-count", "100000"])
+    assert (made.retention.age_s, made.retention.count) == (30 * DAY, 100_000)
+    assert not configure([]).retention.is_on
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"retention_age_s": -1.0},
+        {"retention_age_s": float("nan")},
+        {"retention_age_s": float("inf")},
+        {"retention_count": -1},
+    ],
+)
+def test_nonsense_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InvalidValueError):
+        ServerConfig(**settings)  # type: ignore[arg-type]
