@@ -21,6 +21,7 @@ from colonist_protocol.identity import Identity
 from colonist_protocol.messages import TYPED
 from colonist_protocol.process import State
 from colonist_protocol.user import User
+from colonist_protocol.workflow import WorkflowSpec
 from tests.support.clock import virtual
 from tests.support.fake_server import FakeServer
 from tests.support.transports import DirectTransport
@@ -243,6 +244,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "add_log": ("p", "m"),
     "add_attribute": ("p", "k", "v"),
     "add_executor_log": ("c", "e", "m"),
+    "submit_workflow": (WorkflowSpec(colonyname="a"),),
+    "add_child": ("w", "p", SPEC),
 }
 KEYWORDS: dict[str, dict[str, Any]] = {"history": {"seconds": 60}, "remove_all": {"state": -1}}
 
