@@ -263,13 +263,13 @@ async def test_what_is_half_removed_is_found_again(commits: int) -> None:
                     raise Stopped
                 return await commit(guards, ops)
 
-            store.commit = stopping  # type: ignore[method-assign]
+            store.commit = stopping
             try:
                 await retirement.retire(made.colony, batch)
             except Stopped:
                 pass
             finally:
-                store.commit = commit  # type: ignore[method-assign]
+                store.commit = commit
         async with old(store, retention_age_s=DAY) as made:
             await asyncio.sleep(2 * DAY)
             assert await of_processes(made) == []
@@ -325,7 +325,7 @@ async def test_members_of_workflows_are_left_to_their_workflow() -> None:
     calls: list[tuple[str, int]] = []
 
     async def retire_workflows(colony: object, until_ns: int) -> None:
-        calls.append((colony.record.name, until_ns))  # type: ignore[attr-defined]
+        calls.append((colony.record.name, until_ns))
 
     async with old() as made:
         await found(made)
@@ -429,4 +429,4 @@ def test_the_program_takes_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_nonsense_is_refused(settings: dict[str, float]) -> None:
     with pytest.raises(InvalidValueError):
-        ServerConfig(**settings)  # type: ignore[arg-type]
+        ServerConfig(**settings)
