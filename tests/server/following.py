@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
-
-import msgspec
 
 from colonist_protocol import codec, envelope
 from colonist_protocol.identity import Identity
@@ -13,7 +13,23 @@ from colonist_protocol.process import Process
 from colonist_protocol.subscription import SubscribeProcess, SubscribeProcesses
 from colonist_server.repo.topics import Ending, Subscription
 from colonist_server.rpc.dispatch import Refusal
-from tests.support.rooms import COLONY, Bench, key
+from colonist_server.store.interface import Event, Revision
+from tests.support.memory_store import MemoryStore
+from tests.support.rooms import COLONY, Bench, key, settle
+
+
+class LaggingStore(MemoryStore):
+    """The watch tells of a commit some turns of the loop after its caller was answered."""
+
+    def __init__(self, turns: int) -> None:
+        super().__init__()
+        self._turns = turns
+
+    async def watch(self, after: Revision) -> AsyncGenerator[Event]:
+        async with aclosing(super().watch(after)) as events:
+            async for event in events:
+                await settle(self._turns)
+                yield event
 
 
 class Ear:
@@ -87,7 +103,3 @@ def failure_of(refusal: Any) -> envelope.Failure:
     failure = envelope.parse_reply(refusal.body)
     assert isinstance(failure, envelope.Failure)
     return failure
-
-
-def plain(process: Process) -> dict[str, Any]:
-    return msgspec.to_builtins(process)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colonist_protocol.process import CancelProcess, ReleaseProcess, State
-from tests.server.following import Ear, follow, stream
+from tests.server.following import Ear, LaggingStore, follow, stream
 from tests.server.people import World, world
 from tests.support.clock import run_virtual
 from tests.support.rooms import TYPE, key, settle
@@ -62,8 +62,8 @@ class Model:
         return [id for id, now in self.states.items() if now == state]
 
 
-async def _play(steps: list[Any]) -> None:
-    async with world() as made:
+async def _play(steps: list[Any], lag: int) -> None:
+    async with LaggingStore(lag) as store, world(store) as made:
         await made.found("ada")
         await made.enrol("uma")
         model = Model()
@@ -71,7 +71,7 @@ async def _play(steps: list[Any]) -> None:
             await _step(made, model, what, number, (state, type))
             if is_settled:
                 await settle(5)
-        await settle()
+        await settle((lag + 5) * (len(steps) + 20))
         for one in model.listeners:
             assert one.ear.pairs == one.events
 
@@ -87,7 +87,7 @@ async def _step(made: World, model: Model, what: str, number: int, wanted: tuple
         await _follow(made, model, list(model.states)[number % len(model.states)], wanted[0])
     elif what == "leave" and model.listeners:
         one = model.listeners[number % len(model.listeners)]
-        await settle()  # what is on its way may arrive
+        await settle(1000)  # what is on its way may arrive
         assert one.ear.subscription is not None
         made.rooms.subscriptions.cancel(one.ear.subscription)
         one.is_over = True
@@ -138,7 +138,7 @@ async def _expire(made: World, model: Model, id: str) -> None:
 END = {"close": _close, "release": _release, "expire": _expire}
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(STEP, min_size=5, max_size=60))
-def test_each_subscriber_sees_what_came_after_it_in_order(steps: list[Any]) -> None:
-    run_virtual(_play(steps))
+@settings(max_examples=250, deadline=None)
+@given(st.lists(STEP, min_size=5, max_size=60), st.sampled_from([10, 3, 0]))
+def test_each_subscriber_sees_what_came_after_it_in_order(steps: list[Any], lag: int) -> None:
+    run_virtual(_play(steps, lag))
