@@ -11,6 +11,7 @@ from msgspec import inspect
 from colonist_protocol import codec, messages
 from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.message import Message
+from scripts.vectors import workflows
 
 ID = "3fc05cf3df4b494e95d6a3d297a34f19938f7daa7422ab0d4f794454133341ac"
 PROCESS = "ab" * 32
@@ -154,6 +155,7 @@ FULL: dict[str, dict[str, Any]] = {
         "latest": True,
     },
     "searchlogsmsg": {"colonyname": "c-1", "text": "hot", "days": 30, "count": 100},
+    **workflows.FULL,
     "subscribeprocessmsg": {
         "processid": PROCESS,
         "executortype": "t",
@@ -177,6 +179,7 @@ WRONG: dict[type[inspect.Type], list[Any]] = {
     inspect.DictType: [[], "a", {"a": 1}],
     inspect.StructType: [[], "a", 1],
 }
+ITEM = "0"
 BEYOND = [2**63, -(2**63) - 1, 2**64, 10**30]
 
 
@@ -217,6 +220,7 @@ def vectors() -> dict[str, Any]:
                 ("names", "bad_name", '{"conditions":{"executornames":["a\\nb"]}}'),
             )
         ],
+        "bad_workflows": workflows.bad_graphs(),
     }
 
 
@@ -254,6 +258,10 @@ def good(name: str) -> list[dict[str, str]]:
         "minimal": codec.encode(least).decode(),
         "null for all that is optional": json.dumps(nulled(inspect.type_info(kind), least)),
         "unknown members": json.dumps({"futuremember": {"a": [None]}, **whole, "other": None}),
+        **{
+            form: json.dumps({"msgtype": name, **sent})
+            for form, sent in workflows.SENT.get(name, {}).items()
+        },
     }
     return [
         {"form": form, "text": text, "means": meaning(name, text)} for form, text in texts.items()
@@ -346,12 +354,16 @@ def members(
     for field in kind.fields:
         inner = (*path, field.encode_name)
         found += [(inner, field), *members(field.type, inner)]
+        if isinstance(field.type, inspect.ListType):
+            found += members(field.type.item_type, (*inner, ITEM))
     return found
 
 
 def replaced(value: dict[str, Any], path: tuple[str, ...], new: Any) -> dict[str, Any]:
-    """A copy with one member changed; `UNSET` takes it away."""
+    """A copy with one member changed; `UNSET` takes it away. `ITEM`: of the only item of a list."""
     name, *rest = path
+    if rest and rest[0] == ITEM:
+        return {**value, name: [replaced({}, tuple(rest[1:]), new)]}
     if rest:
         return {**value, name: replaced(value.get(name, {}), tuple(rest), new)}
     kept = {each: inner for each, inner in value.items() if each != name}

@@ -2,8 +2,10 @@ import json
 
 import pytest
 
+from colonist_core.workflow import Part, resolve
 from colonist_protocol import codec, envelope, messages
 from colonist_protocol.function_spec import FunctionSpec, normal_form
+from colonist_protocol.workflow import WorkflowSpec
 from tests.vectors.cases import check_refused, load
 
 VECTORS = load("messages")
@@ -51,3 +53,15 @@ def test_specs_have_one_normal_form(case):
 def test_bad_specs_are_refused(case):
     spec = codec.decode(case["text"].encode(), FunctionSpec, "spec")
     check_refused(case, lambda: normal_form(spec))
+
+
+@pytest.mark.parametrize("case", VECTORS["bad_workflows"], ids=lambda case: case["why"])
+def test_bad_workflows_are_refused(case):
+    spec = codec.decode(case["text"].encode(), WorkflowSpec, "spec")
+
+    def check():
+        resolve([Part(each.nodename, each.conditions.dependencies) for each in spec.functionspecs])
+        for each in spec.functionspecs:
+            normal_form(each)
+
+    check_refused(case, check)
