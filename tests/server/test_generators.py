@@ -386,6 +386,24 @@ async def test_a_store_that_cannot_write_is_tried_again_each_second() -> None:
         assert given(store) == [["1", "2"], ["3"]]
 
 
+@virtual
+async def test_time_counts_from_the_oldest_of_those_that_came_while_a_firing_was_held_up() -> None:
+    async with FullStore() as store, bench(store) as server:
+        await server.found("e1")
+        id = await add(server, trigger=3, timeout=10)
+        store.is_stuck = True
+        await pack(server, id, "1", "2", "3")
+        await asyncio.sleep(1)
+        await pack(server, id, "4")
+        await asyncio.sleep(2)
+        await pack(server, id, "5")
+        store.is_stuck = False
+        await asyncio.sleep(7.9)
+        assert given(store) == [["1", "2", "3"]]
+        await asyncio.sleep(0.2)
+        assert given(store) == [["1", "2", "3"], ["4", "5"]]
+
+
 # -- packing
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 
 import pytest
 
 from colonist_protocol.errors import ColonistError
 from colonist_server.repo import firings, keys
-from colonist_server.store.interface import Guard, Op, Revision, UnavailableError
+from colonist_server.store.interface import Delete, Event, Guard, Op, Revision, UnavailableError
 from tests.support.clock import virtual
 from tests.support.generators import add, given, node, stored, workflow
 from tests.support.memory_store import MemoryStore
@@ -180,10 +180,27 @@ async def test_a_node_that_is_stopped_while_it_finishes_what_another_left(
                 await _finish(store, gid, books, ARGUMENTS[7:])
 
 
+class LaggingStore(StoppingStore):
+    """What others write is heard of later."""
+
+    def __init__(self, lag_s: float) -> None:
+        super().__init__()
+        self._lag_s = lag_s
+
+    async def watch(self, after: Revision) -> AsyncGenerator[Event, None]:
+        async with aclosing(super().watch(after)) as events:
+            async for event in events:
+                await asyncio.sleep(self._lag_s)
+                yield event
+
+
+@pytest.mark.parametrize("lag_s", [0, 0.05])
 @virtual
-async def test_two_nodes_that_both_believe_to_lead_consume_each_argument_once(path: str) -> None:
+async def test_two_nodes_that_both_believe_to_lead_consume_each_argument_once(
+    lag_s: float, path: str
+) -> None:
     del path
-    async with StoppingStore() as store:
+    async with LaggingStore(lag_s) as store:
         books = Books()
         gid = await _prepare(store)
         async with bench(store, node="n1") as one, bench(store, node="n2") as two:
@@ -198,4 +215,26 @@ async def test_two_nodes_that_both_believe_to_lead_consume_each_argument_once(pa
         consumed = Counter(arg for args in fired for arg in args)
         assert consumed == Counter(books.sure)
         assert len(books.sure) == 120
+        assert all(len(args) == TRIGGER for args in fired)
         assert not stored(store, keys.ARGUMENT, keys.FIRING)
+
+
+@virtual
+async def test_a_firing_whose_workflow_has_come_and_gone_is_not_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(firings, "MAX_OPS", 2)
+    async with StoppingStore() as store:
+        books = Books()
+        gid = await _prepare(store)
+        first_delete = TRIGGER + 4  # packs, then the list of keys, head, members, opening
+        store.arm(first_delete, "after")
+        await _until_stopped(store, gid, books, ARGUMENTS[:TRIGGER])
+        assert len(stored(store, keys.ARGUMENT)) == TRIGGER - 2
+        made = (keys.WORKFLOW, keys.SHAPE, keys.BIRTH, keys.LIVE)
+        assert stored(store, *made)
+        store._apply([Delete(key) for key in stored(store, *made)])
+        store.stopped.clear()
+        async with bench(store):
+            await asyncio.sleep(TIMEOUT_S + 5)
+        assert not stored(store, *made, keys.ARGUMENT, keys.FIRING)

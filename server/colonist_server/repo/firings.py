@@ -148,7 +148,8 @@ class Firings:
             await self._workflows.stage(new)
         await self._delete(items)
         key = keys.firing(generator.gid, number)
-        await self._writes.commit([Guard(key, under_way.revision)], [Delete(key)])
+        if await self._writes.commit([Guard(key, under_way.revision)], [Delete(key)]) is None:
+            await self._writes.refresh([key])  # another node has finished it
 
     async def _delete(self, items: Sequence[Item]) -> None:
         """Delete exactly these keys. One that is gone already was deleted by whoever was here."""
