@@ -25,10 +25,12 @@ from benchmarks.cases import (
     headroom,
     kinds,
     lifecycle,
+    packs,
     parked,
     roundtrip,
     submit,
     wakeups,
+    workflows,
 )
 from benchmarks.meter import DISTURBED_CORES, disturbance, wait_for_quiet
 from benchmarks.musts import of_row
@@ -42,6 +44,7 @@ CASES: dict[str, Case] = {
     "headroom": headroom.measure,
     "coldstart": coldstart.measure,
     "submit": submit.measure,
+    "packs": packs.measure,
     "lifecycle": lifecycle.measure,
     "roundtrip": roundtrip.measure,
     "kinds": kinds.measure,
@@ -49,6 +52,7 @@ CASES: dict[str, Case] = {
     "wakeups": wakeups.measure,
     "connections": connections.measure,
     "parked": parked.measure,
+    "workflows": workflows.measure,
 }
 
 # Another checkout directory is on the same disk as this one; a temporary one may be in memory.

@@ -31,6 +31,8 @@ MUSTS = (
     Must("lifecycle/16", "rate_s", "at least", 2500, "225"),
     Must("lifecycle/64", "rate_s", "at least", 2500, "231"),
     Must("submit/16", "rate_s", "at least", 4000, "1119"),
+    Must("packs/waiting", "rate_s", "at least", 3000, ""),
+    Must("packs/firing", "rate_s", "at least", 3000, ""),
     Must("roundtrip/handover", "p50_ms", "at most", 1.5, "4.8"),
     Must("roundtrip/circle", "p50_ms", "at most", 1.5, ""),
     Must("drain/50000:100", "ratio", "at least", 0.9, "0.10"),
@@ -43,6 +45,8 @@ MUSTS = (
     Must("wakeups/names/at-once", "waits_over_50ms", "at most", 0, ""),
     Must("connections/storm", "answered", "at least", 1000, "deadlock"),
     Must("connections/burst", "answered", "at least", 1000, "deadlock"),
+    Must("workflows/wide-1000", "ratio", "at least", 0.8, ""),
+    Must("workflows/chain-100", "p50_ms", "at most", 3.0, ""),
     Must("coldstart/health", "first_answer_s", "at most", 1.0, "0.54"),
     Must("coldstart/signed", "first_answer_s", "at most", 1.0, ""),
 )
@@ -54,6 +58,7 @@ SHOWN = {
     "kinds": "rate_s",
     "parked": "all_ms",
     "coldstart": "first_answer_s",
+    "workflows": "run_ms_each",
 }
 
 

@@ -22,9 +22,14 @@ from colonist_protocol.errors import (
 from colonist_protocol.identity import Identity, digest, parse_signature, recover_digest
 from colonist_protocol.message import M, Message
 from colonist_protocol.server import GetServerInfo
+from colonist_protocol.workflow import SubmitWorkflowSpec
 
 MAX_BODY_BYTES: Final = 2_097_152
 MAX_PAYLOAD_CHARS: Final = 1_048_576
+MAX_LARGE_BODY_BYTES: Final = 12_648_448
+MAX_LARGE_PAYLOAD_CHARS: Final = 12_582_912
+LARGE: Final = SubmitWorkflowSpec.msgtype()
+"""The one message that may be large: a workflow of thousands of nodes."""
 MAX_TYPE_CHARS: Final = 64
 ERROR: Final = "error"
 
@@ -75,16 +80,22 @@ def pack_request(message: Message, identity: Identity | None) -> bytes:
 
 def parse_request(body: bytes) -> Envelope:
     """Read a body. Raises `TooLargeError` and the codec's errors."""
-    if len(body) > MAX_BODY_BYTES:
-        raise TooLargeError(f"body of {len(body)} bytes is over the limit of {MAX_BODY_BYTES}")
+    if len(body) > MAX_LARGE_BODY_BYTES:
+        raise _too_large(body, MAX_LARGE_BODY_BYTES)
     envelope = _parse_plain(body) or codec.decode(body, Envelope, "envelope")
+    is_large = envelope.payloadtype == LARGE
+    if len(body) > MAX_BODY_BYTES and not is_large:
+        raise _too_large(body, MAX_BODY_BYTES)
     if len(envelope.payloadtype) > MAX_TYPE_CHARS or not envelope.payloadtype.isprintable():
         raise OutOfBoundsError(f"payloadtype is not up to {MAX_TYPE_CHARS} printable characters")
-    if len(envelope.payload) > MAX_PAYLOAD_CHARS:
-        raise TooLargeError(
-            f"payload of {len(envelope.payload)} characters is over {MAX_PAYLOAD_CHARS}"
-        )
+    limit = MAX_LARGE_PAYLOAD_CHARS if is_large else MAX_PAYLOAD_CHARS
+    if len(envelope.payload) > limit:
+        raise TooLargeError(f"payload of {len(envelope.payload)} characters is over {limit}")
     return envelope
+
+
+def _too_large(body: bytes, limit: int) -> TooLargeError:
+    return TooLargeError(f"body of {len(body)} bytes is over the limit of {limit}")
 
 
 def _parse_plain(body: bytes) -> Envelope | None:

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from colonist_protocol.envelope import MAX_BODY_BYTES, Failure, pack_request, parse_reply
+from colonist_protocol.envelope import (
+    MAX_BODY_BYTES,
+    MAX_LARGE_BODY_BYTES,
+    Failure,
+    pack_request,
+    parse_reply,
+)
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.process import AssignProcess, State
 from colonist_protocol.server import Version
@@ -180,8 +186,15 @@ async def test_a_small_body_that_unpacks_to_a_large_one_is_too_large(home: House
     assert got.status in (400, 413)
 
 
-@pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 10_000_000])
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("size", "chunked"),
+    [
+        (MAX_LARGE_BODY_BYTES + 1, False),
+        (20_000_000, False),
+        (MAX_BODY_BYTES + 1, True),
+        (20_000_000, True),
+    ],
+)
 async def test_a_large_body_is_refused_in_the_form_of_the_protocol(
     home: House, size: int, chunked: bool
 ) -> None:
@@ -192,6 +205,12 @@ async def test_a_large_body_is_refused_in_the_form_of_the_protocol(
     got = await home.post(parts() if chunked else b" " * size)
     assert (got.status, got.code) == (413, "too_large")
     assert (await home.request("GET", "/health")).status == 200
+
+
+async def test_a_large_body_is_for_workflows_only(home: House) -> None:
+    body = pack_request(Version(), None)
+    got = await home.post(body + b" " * MAX_BODY_BYTES)
+    assert (got.status, got.code) == (413, "too_large")
 
 
 async def test_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours(

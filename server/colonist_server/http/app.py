@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -16,13 +16,15 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
-from colonist_protocol.envelope import MAX_BODY_BYTES, pack_failure
+from colonist_protocol.envelope import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, pack_failure
 from colonist_protocol.errors import ColonistError, MalformedError, SlowError, TooLargeError
 from colonist_server.http.pubsub import PubSub
 from colonist_server.rpc.dispatch import Answer, Dispatch
 from colonist_server.rpc.table import API, PUBSUB
 
 BODY_S: Final = 30.0
+LARGE_AT_ONCE: Final = 4
+"""Large bodies that are held in memory; whoever comes next waits until one is answered."""
 
 # What is no HTTP gets its 400 from aiohttp; a traceback for each would let strangers fill the log.
 _MALFORMED: Final = logging.getLogger("colonist_server.malformed")
@@ -96,11 +98,12 @@ class Packed(web.StreamResponse):
 class Ways:
     """The routes: each a method and a path, with what answers there."""
 
-    __slots__ = ("_check", "_dispatch", "_paths", "_routes")
+    __slots__ = ("_check", "_dispatch", "_large", "_paths", "_routes")
 
     def __init__(self, dispatch: Dispatch, check: Check) -> None:
         self._dispatch = dispatch
         self._check = check
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._routes: dict[tuple[str, str], Way] = {
             ("POST", API): self._api,
             ("OPTIONS", API): self._preflight,
@@ -129,12 +132,19 @@ class Ways:
 
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         """COLONIES-RPC section 1.1. An assignment that nobody can receive is handed back."""
+        if _is_large(request.headers):
+            async with self._large:
+                return await self._exchange(request)
+        return await self._exchange(request)
+
+    async def _exchange(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             body = await _body(request)
         except TimeoutError:
             return _refusal(request, SlowError(f"the body did not come within {BODY_S:.0f} s"))
         except web.HTTPRequestEntityTooLarge:
-            return _refusal(request, TooLargeError(f"body is over {MAX_BODY_BYTES} bytes"))
+            limit = _limit(request.headers)
+            return _refusal(request, TooLargeError(f"body is over {limit} bytes"))
         except web.RequestPayloadError:
             return _refusal(request, MalformedError("the body is not encoded as its headers say"))
         answer = await self._dispatch.answer(body)
@@ -174,6 +184,16 @@ async def _body(request: web.BaseRequest) -> bytes:
         return await request.read()
 
 
+def _is_large(headers: Mapping[str, str]) -> bool:
+    """Whether a body says that it is larger than most may be; one that says nothing may not."""
+    length = headers.get("Content-Length", "")
+    return length.isdecimal() and int(length) > MAX_BODY_BYTES
+
+
+def _limit(headers: Mapping[str, str]) -> int:
+    return MAX_LARGE_BODY_BYTES if _is_large(headers) else MAX_BODY_BYTES
+
+
 def build(dispatch: Dispatch, check: Check) -> web.Server:
     """The server of all ways. An executor whose connection dies leaves its long poll."""
     return web.Server(
@@ -194,7 +214,13 @@ def _request(
 ) -> web.BaseRequest:
     loop = asyncio.get_running_loop()
     return web.BaseRequest(
-        message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES
+        message,
+        payload,
+        protocol,
+        writer,
+        task,
+        loop,
+        client_max_size=_limit(message.headers),
     )
 
 

@@ -16,8 +16,8 @@ from colonist_core import queue
 from colonist_core.matching import placement
 from colonist_core.process import SERVER, Cause, Limits, Live, born
 from colonist_core.workflow import Parents, Part, resolve
-from colonist_protocol import units
-from colonist_protocol.errors import InvalidValueError
+from colonist_protocol import codec, units
+from colonist_protocol.errors import InvalidValueError, TooLargeError
 from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.message import EMPTY_OBJECT
 from colonist_protocol.workflow import MAX_MEMBERS, WorkflowSpec
@@ -35,6 +35,8 @@ from colonist_server.store.interface import MAX_COMMIT_BYTES, MAX_OPS, Guard, Op
 
 MAX_SINGLE: Final = (MAX_OPS - 8) // 2
 """Members of which a single commit may have room; attributes of `env` may make it fewer."""
+
+MAX_SPEC_BYTES: Final = 917_504
 
 _PART_BYTES: Final = 786_432
 _ROOM_BYTES: Final = MAX_COMMIT_BYTES - 65_536
@@ -219,7 +221,7 @@ def new_workflow(
 ) -> NewWorkflow:
     """Check a spec whole; `args` replace those of all roots, and their `kwargs`.
 
-    Raises `InvalidValueError` and what `normal_form` raises.
+    Raises `InvalidValueError`, `TooLargeError` and what `normal_form` raises.
     """
     if len(spec.functionspecs) > MAX_MEMBERS:
         raise InvalidValueError(f"a workflow holds at most {MAX_MEMBERS} functionspecs")
@@ -231,6 +233,8 @@ def new_workflow(
             for each, numbers in zip(amounts, parents, strict=True)
         ]
     specs = [normal_form(each) for each in amounts]
+    if any(len(codec.encode(each)) > MAX_SPEC_BYTES for each in specs):
+        raise TooLargeError(f"a functionspec of a workflow is over {MAX_SPEC_BYTES} bytes")
     return NewWorkflow(wid, colony, Checked(specs, amounts, parents), origin)
 
 

@@ -122,6 +122,17 @@ def test_a_payload_over_the_limit_is_too_large(signature):
         envelope.parse_request(body(envelope.MAX_PAYLOAD_CHARS + 1))
 
 
+def test_only_a_workflow_may_be_large():
+    def body(kind, chars):
+        return codec.encode(Envelope(kind, "A" * chars, "00"))
+
+    chars = envelope.MAX_LARGE_PAYLOAD_CHARS
+    assert len(envelope.parse_request(body(envelope.LARGE, chars)).payload) == chars
+    for kind, count in ((envelope.LARGE, chars + 1), (envelope.LARGE, 2 * chars), ("a", 2**22)):
+        with pytest.raises(TooLargeError):
+            envelope.parse_request(body(kind, count))
+
+
 @pytest.mark.parametrize("kind", ["m" * 65, "a\nb", "\u2028", "\u202e"])
 def test_a_type_that_cannot_be_shown_is_refused(kind):
     with pytest.raises(OutOfBoundsError):
