@@ -73,6 +73,11 @@ class World(Bench):
     cancelled: str
     attribute: str
     function: str
+    workflow: str
+    """Runs: `parent` does, the other waits for it."""
+    parent: str
+    idle: str
+    """A workflow that nobody will run."""
 
     async def refuse(self, message: Message, identity: Identity) -> Refused:
         """The refusal that a message meets."""
@@ -132,6 +137,15 @@ class World(Bench):
         self.attribute = attribute["attributeid"]
         self.function = (await self.call(function_of("ada"), key("ada")))["functionid"]
         await self.call(AddLog(processid=self.running, message="at work"), key("ada"))
+
+    async def weave(self) -> None:
+        """A workflow that runs, its parent run by ada, and one that waits for ever."""
+        running = await self.submit_workflow("uma", {"a": [], "b": ["a"]}, priority=9)
+        self.workflow = running.processgraphid
+        self.parent = (await self.assign("ada")).processid
+        assert self.parent == running.processids[0]
+        idle = await self.submit_workflow("uma", {"a": [], "b": ["a"]}, executortype="nobody")
+        self.idle = idle.processgraphid
 
     async def list(self, state: int, *, count: int = 100, **filters: str) -> list[str]:
         """Ids of processes in a state, in the order of the reply."""

@@ -224,3 +224,25 @@ PROCESS = record(
     **{"in": many(anything), "out": many(anything)},
     errors=many(text),
 )
+NODE = record(
+    id=hex64,
+    data=record(label=text),
+    position=record(x=number, y=number),
+    type=either(exactly("input"), exactly("output"), exactly("")),
+    style=record(color=text, background=text),
+)
+EDGE = record(id=text, source=hex64, target=hex64, animated=flag)
+GRAPH = record(
+    processgraphid=hex64,
+    initiatorid=hex64,
+    initiatorname=text,
+    colonyname=text,
+    rootprocessids=many(hex64),
+    state=number,
+    submissiontime=time,
+    starttime=time,
+    endtime=time,
+    processids=many(hex64),
+    nodes=many(NODE),
+    edges=many(EDGE),
+)

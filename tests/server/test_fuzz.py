@@ -64,6 +64,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Generator[Live]:
         home = runner.run(made.__aenter__())
         runner.run(home.populate())
         runner.run(home.employ())
+        runner.run(home.weave())
         yield Live(runner, home)
         runner.run(made.__aexit__(None, None, None))
 

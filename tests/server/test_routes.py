@@ -71,6 +71,16 @@ from colonist_protocol.user import (
     RemoveUser,
     User,
 )
+from colonist_protocol.workflow import (
+    AddChild,
+    CancelProcessGraph,
+    GetProcessGraph,
+    GetProcessGraphs,
+    RemoveAllProcessGraphs,
+    RemoveProcessGraph,
+    SubmitWorkflowSpec,
+    WorkflowSpec,
+)
 from colonist_server.rpc.table import ROUTES
 from scripts import make_rpc_reference
 from tests.server import shapes
@@ -83,7 +93,7 @@ from tests.server.people import (
     world,
 )
 from tests.support.clock import virtual
-from tests.support.rooms import COLONY, key
+from tests.support.rooms import COLONY, key, spec
 
 NEW = key("new")
 
@@ -180,6 +190,27 @@ CASES = [
     Case(lambda world: SetOutput(processid=world.running, out=msgspec.Raw(b"[1]")), shapes.NOTHING),
     Case(lambda world: CancelProcess(processid=world.running), shapes.NOTHING, "user"),
     Case(lambda world: ReleaseProcess(processid=world.running), shapes.NOTHING),
+    Case(
+        lambda _: SubmitWorkflowSpec(
+            spec=WorkflowSpec(
+                colonyname=COLONY,
+                functionspecs=[spec(nodename="a"), spec(nodename="b", dependencies=["a"])],
+            )
+        ),
+        shapes.GRAPH,
+        "user",
+    ),
+    Case(lambda world: GetProcessGraph(processgraphid=world.workflow), shapes.GRAPH, "user"),
+    Case(lambda _: GetProcessGraphs(colonyname=COLONY, count=9), shapes.many(shapes.GRAPH), "user"),
+    Case(lambda world: RemoveProcessGraph(processgraphid=world.idle), shapes.NOTHING, "user"),
+    Case(lambda _: RemoveAllProcessGraphs(colonyname=COLONY), shapes.NOTHING, "colony owner"),
+    Case(lambda world: CancelProcessGraph(processgraphid=world.workflow), shapes.NOTHING, "user"),
+    Case(
+        lambda world: AddChild(
+            processgraphid=world.workflow, parentprocessid=world.parent, spec=spec(nodename="c")
+        ),
+        shapes.PROCESS,
+    ),
     Case(lambda world: attribute_of(world.running), shapes.ATTRIBUTE),
     Case(lambda world: GetAttribute(attributeid=world.attribute), shapes.ATTRIBUTE, "user"),
     Case(lambda world: AddLog(processid=world.running, message="m"), shapes.NOTHING),
@@ -257,6 +288,7 @@ async def test_who_may_is_answered_in_the_right_shape(kind: str) -> None:
     async with world() as made:
         await made.populate()
         await made.employ()
+        await made.weave()
         answer = await made.answer(case.make(made), WHO[case.caller])
         assert answer.status == 200, answer.body
         sent = scan(answer.body)
@@ -278,6 +310,7 @@ async def test_who_may_not_is_refused_and_changes_nothing(kind: str) -> None:
     async with world() as made:
         await made.populate()
         await made.employ()
+        await made.weave()
         before = await made.dump()
         message = case.make(made)
         refused = [WHO[who] for who in WHO if who not in MAY[route.access]]
@@ -310,6 +343,7 @@ async def test_every_kind_of_member_may(kind: str) -> None:
         async with world() as made:
             await made.populate()
             await made.employ()
+            await made.weave()
             await made.call(BY_TYPE[kind].make(made), WHO[who])
 
 
@@ -324,6 +358,7 @@ async def test_every_kind_of_member_may(kind: str) -> None:
         "addexecutorlogmsg",
         "addfunctionmsg",
         "removefunctionmsg",
+        "addchildmsg",
     ],
 )
 @virtual
@@ -331,6 +366,7 @@ async def test_an_executor_may_not_speak_for_another(kind: str) -> None:
     async with world() as made:
         await made.populate()
         await made.employ()
+        await made.weave()
         before = await made.dump()
         refused = await made.refuse(BY_TYPE[kind].make(made), key("ben"))
         assert refused.failure.status == 403
