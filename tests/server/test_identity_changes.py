@@ -330,6 +330,7 @@ async def test_w15_another_key_under_a_known_name_inherits_no_work() -> None:
                 await close(made, process.processid, by)
         assert await assign(made, BEN) == process.processid
         await made.enrol("new")  # whose id is free again
+        await made.enrol("ada")  # and this former one
 
 
 @virtual

@@ -355,7 +355,7 @@ async def test_members_of_workflows_are_left_to_their_workflow() -> None:
 
 @virtual
 async def test_what_must_stay_does_not_make_it_look_again_and_again() -> None:
-    async with old(retention_count=5) as made:
+    async with CountingStore() as store, old(store, retention_count=5) as made:
         await found(made)
         writes, colony = made.rooms.members._writes, made.colony
         for n in range(300):
@@ -364,8 +364,10 @@ async def test_what_must_stay_does_not_make_it_look_again_and_again() -> None:
             ended = encode(Ended("t", "", "", "", "", 0, 0, 1))
             await writes.commit([Guard(index, 0)], [Put(index, ended)])
         await asyncio.sleep(5)
+        before = store.ranges
         ids = await quick(made, 3)
         await asyncio.sleep(5)
+        assert store.ranges == before
         assert all([await is_there(made, id) for id in ids])
 
 
