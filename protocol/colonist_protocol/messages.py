@@ -7,6 +7,7 @@ from typing import Final
 from colonist_protocol import (
     attribute,
     colony,
+    cron,
     executor,
     function,
     generator,
@@ -30,6 +31,7 @@ TYPED: Final[dict[str, type[Message]]] = registry(
     attribute.MESSAGES,
     log.MESSAGES,
     generator.MESSAGES,
+    cron.MESSAGES,
     subscription.MESSAGES,
 )
 
@@ -40,11 +42,6 @@ UNSUPPORTED: Final = frozenset(
     [
         "reportallocationmsg",
         "updateexecutormsg",
-        "addcronmsg",
-        "getcronmsg",
-        "getcronsmsg",
-        "runcronmsg",
-        "removecronmsg",
         "addfilemsg",
         "removefilemsg",
         "getfilemsg",

@@ -33,6 +33,7 @@ from colonist_protocol.server import Backend, ServerInfo, VersionReply
 from colonist_server.config import ServerConfig, retention_age
 from colonist_server.http import app
 from colonist_server.loops import tallies
+from colonist_server.loops.crons import CronLoop
 from colonist_server.loops.deadlines import Deadlines
 from colonist_server.loops.generators import GeneratorLoop
 from colonist_server.loops.presence import Presence
@@ -42,6 +43,9 @@ from colonist_server.repo import keys
 from colonist_server.repo.births import Births
 from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.colonies import Colonies
+from colonist_server.repo.cron_runs import CronRuns
+from colonist_server.repo.cron_view import CronView
+from colonist_server.repo.crons import Crons
 from colonist_server.repo.firings import Firings
 from colonist_server.repo.functions import Functions
 from colonist_server.repo.generator_view import GeneratorView
@@ -207,6 +211,7 @@ async def at_work(
         deadlines = Deadlines(writes.view, rooms.processes, clock)
         firings = Firings(writes, rooms.workflows, clock)
         generators = GeneratorLoop(rooms.generators, firings, clock)
+        crons = CronLoop(writes.view, rooms.crons.view, rooms.cron_runs, clock)
         presence = _presence(config, writes, rooms, clock)
         watcher = Watcher(writes, rooms.subscriptions, await load(writes))
         rooms.owner.tell()
@@ -220,6 +225,7 @@ async def at_work(
             rooms.subscriptions.run(),
             deadlines.run(),
             generators.run(),
+            crons.run(),
             presence.run(),
             rooms.settling.run(),
             tallies.run(rooms.functions, config.tallies_every_s),
@@ -306,6 +312,8 @@ def _rooms(
         generators=Generators(
             writes, GeneratorView(writes.view), workflows, clock=clock, entropy=entropy
         ),
+        crons=Crons(writes, CronView(writes.view), workflows, clock=clock, entropy=entropy),
+        cron_runs=CronRuns(writes, workflows, clock),
         workflow_listing=WorkflowListing(writes),
         workflow_removal=workflow_removal,
         settling=settling,

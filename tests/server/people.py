@@ -30,6 +30,7 @@ from colonist_protocol.process import (
 )
 from colonist_protocol.user import AddUser, User
 from colonist_server.store.interface import Store
+from tests.support.crons import add_of as cron_of
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import (
     COLONY,
@@ -72,6 +73,7 @@ class World(Bench):
     failed: str
     cancelled: str
     attribute: str
+    cron: str
     function: str
     workflow: str
     """Runs: `parent` does, the other waits for it."""
@@ -139,13 +141,14 @@ class World(Bench):
         await self.call(AddLog(processid=self.running, message="at work"), key("ada"))
 
     async def weave(self) -> None:
-        """A workflow that runs, its parent run by ada, and one that waits for ever."""
+        """A workflow that runs, its parent run by ada, one that waits for ever, and a cron."""
         running = await self.submit_workflow("uma", {"a": [], "b": ["a"]}, priority=9)
         self.workflow = running.processgraphid
         self.parent = (await self.assign("ada")).processid
         assert self.parent == running.processids[0]
         idle = await self.submit_workflow("uma", {"a": [], "b": ["a"]}, executortype="nobody")
         self.idle = idle.processgraphid
+        self.cron = (await self.call(cron_of(), key("uma")))["cronid"]
 
     async def list(self, state: int, *, count: int = 100, **filters: str) -> list[str]:
         """Ids of processes in a state, in the order of the reply."""

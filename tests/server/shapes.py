@@ -231,6 +231,22 @@ NODE = record(
     type=either(exactly("input"), exactly("output"), exactly("")),
     style=record(color=text, background=text),
 )
+CRON = record(
+    cronid=hex64,
+    initiatorid=hex64,
+    initiatorname=text,
+    colonyname=text,
+    name=text,
+    cronexpression=text,
+    interval=number,
+    random=flag,
+    nextrun=time,
+    lastrun=time,
+    workflowspec=text,
+    prevprocessgraphid=either(hex64, exactly("")),
+    waitforprevprocessgraph=flag,
+    checkerperiod=number,
+)
 EDGE = record(id=text, source=hex64, target=hex64, animated=flag)
 GRAPH = record(
     processgraphid=hex64,

@@ -25,6 +25,7 @@ from colonist_protocol.colony import (
     RemoveColony,
     ResumeAssignments,
 )
+from colonist_protocol.cron import GetCron, GetCrons, RemoveCron, RunCron
 from colonist_protocol.envelope import Failure, pack_request, parse_reply
 from colonist_protocol.executor import (
     AddExecutor,
@@ -93,6 +94,7 @@ from tests.server.people import (
     world,
 )
 from tests.support.clock import virtual
+from tests.support.crons import add_of as cron_of
 from tests.support.rooms import COLONY, key, spec
 
 NEW = key("new")
@@ -211,6 +213,11 @@ CASES = [
         ),
         shapes.PROCESS,
     ),
+    Case(lambda _: cron_of("new"), shapes.CRON),
+    Case(lambda world: GetCron(cronid=world.cron), shapes.CRON, "user"),
+    Case(lambda _: GetCrons(colonyname=COLONY, count=9), shapes.many(shapes.CRON), "user"),
+    Case(lambda world: RunCron(cronid=world.cron), shapes.CRON),
+    Case(lambda world: RemoveCron(cronid=world.cron), shapes.NOTHING, "user"),
     Case(lambda world: attribute_of(world.running), shapes.ATTRIBUTE),
     Case(lambda world: GetAttribute(attributeid=world.attribute), shapes.ATTRIBUTE, "user"),
     Case(lambda world: AddLog(processid=world.running, message="m"), shapes.NOTHING),

@@ -13,14 +13,15 @@
 | `wq/wid/part` | the request that submitted it |
 | `g/gid`, `gi/tag/name` | generator; its id by name |
 | `gn/gid`, `ga/gid/arg`, `gf/gid/n` | firings so far; packed argument; a firing under way |
+| `k/cid`, `kn/tag/name` | cron, with its next and last run; its id by name |
 | `o/pid`, `a/pid/attr`, `ai/attr`, `l/pid/attempt,time` | output, attribute, its index, log line |
 | `n/node`, `nh/node/part` | a running node; when its executors were last heard |
 | `h/tag/~time,digest` | who changed what about members and owner, newest first |
 | `m/..` | housekeeping: schema, server owner, colonies whose remains are to be swept |
 
 A process id is `colony tag 4, birth minute 4, 20 bytes, member 4`: what belongs together is
-contiguous, and a colony made anew meets nothing old. A generator's id begins with the tag too:
-`colony tag 4, time 8, 20 bytes`.
+contiguous, and a colony made anew meets nothing old. A generator's or cron's id begins with the tag
+too: `colony tag 4, time 8, 20 bytes`.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ GENERATOR_NAME: Final = b"gi/"
 FIRINGS: Final = b"gn/"
 ARGUMENT: Final = b"ga/"
 FIRING: Final = b"gf/"
+CRON: Final = b"k/"
+CRON_NAME: Final = b"kn/"
 CHANGES: Final = b"h/"
 OWNER: Final = b"m/owner"
 REMAINS: Final = b"m/remains/"
@@ -89,6 +92,8 @@ BY_TAG: Final = (
     FIRINGS,
     ARGUMENT,
     FIRING,
+    CRON,
+    CRON_NAME,
 )
 
 _MAX_FUNCTION_BYTES: Final = 128
@@ -373,6 +378,21 @@ def firings_under_way(gid: bytes) -> bytes:
 def firing(gid: bytes, number: int) -> bytes:
     """One firing that takes several commits."""
     return FIRING + gid + number.to_bytes(8, "big")
+
+
+def cron_id(tag: bytes, now_ns: int, random: bytes) -> bytes:
+    """The id of a cron; one that is made later sorts behind."""
+    return tag + now_ns.to_bytes(8, "big") + random[:RANDOM_BYTES]
+
+
+def cron(cid: bytes) -> bytes:
+    """A cron."""
+    return CRON + cid
+
+
+def cron_name(tag: bytes, name: str) -> bytes:
+    """The id of the cron of that name."""
+    return CRON_NAME + tag + b"/" + name.encode()
 
 
 def changes(tag: bytes) -> bytes:

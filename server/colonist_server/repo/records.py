@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from colonist_core.cron import Turn
 from colonist_core.function import Tally
 from colonist_core.process import Closed, Live
 from colonist_protocol.executor import Allocations, Capabilities
@@ -236,6 +237,42 @@ class FiringRecord(msgspec.Struct, frozen=True, array_like=True):
     initiator: str
 
 
+class PendingRun(msgspec.Struct, frozen=True, array_like=True):
+    """A run whose workflow takes several commits: all that it is made of, to make it again."""
+
+    wid: bytes
+    fired_ns: int
+    initiator_id: str
+    initiator: str
+    previous: bytes
+    who: str = ""
+    digest: bytes = b""
+    signature: bytes = b""
+    payload: bytes = b""
+
+
+class CronRecord(msgspec.Struct, frozen=True, array_like=True):
+    """`k/cid`. `turn` is the next run; `planned_ns` the time for which the last was planned.
+
+    `last_ns` is when that started, `previous` its workflow. `disabled`: why it runs no more.
+    """
+
+    name: str
+    spec: str
+    interval_s: int
+    expression: str
+    is_random: bool
+    waits: bool
+    initiator_id: str
+    initiator: str
+    turn: Turn
+    planned_ns: int = 0
+    last_ns: int = 0
+    previous: bytes = b""
+    pending: PendingRun | None = None
+    disabled: str = ""
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 
 decode_colony: Final = msgspec.msgpack.Decoder(ColonyRecord).decode
@@ -257,3 +294,4 @@ decode_heard: Final = msgspec.msgpack.Decoder(dict[bytes, int]).decode
 decode_generator: Final = msgspec.msgpack.Decoder(GeneratorRecord).decode
 decode_firings: Final = msgspec.msgpack.Decoder(FiringsRecord).decode
 decode_firing: Final = msgspec.msgpack.Decoder(FiringRecord).decode
+decode_cron: Final = msgspec.msgpack.Decoder(CronRecord).decode

@@ -12,6 +12,8 @@ from colonist_protocol.errors import AccessError
 from colonist_protocol.server import ServerInfo, VersionReply
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
+from colonist_server.repo.cron_runs import CronRuns
+from colonist_server.repo.crons import Crons
 from colonist_server.repo.functions import Functions
 from colonist_server.repo.generators import Generators
 from colonist_server.repo.handover import HandOver
@@ -55,6 +57,8 @@ class Rooms(NamedTuple):
     journal: Journal
     workflows: Workflows
     generators: Generators
+    crons: Crons
+    cron_runs: CronRuns
     workflow_listing: WorkflowListing
     workflow_removal: WorkflowRemoval
     settling: Settling

@@ -14,6 +14,7 @@ import msgspec
 from colonist_core.access import Access
 from colonist_protocol import attribute as attribute_wire
 from colonist_protocol import colony as colony_wire
+from colonist_protocol import cron as cron_wire
 from colonist_protocol import executor as executor_wire
 from colonist_protocol import function as function_wire
 from colonist_protocol import generator as generator_wire
@@ -30,6 +31,7 @@ from colonist_server.repo.view import View
 from colonist_server.rpc import (
     attributes,
     colonies,
+    crons,
     executors,
     functions,
     generators,
@@ -113,6 +115,17 @@ class OfGenerator(Protocol):
 def of_generator(message: OfGenerator) -> str:
     """The generator's id."""
     return message.generatorid
+
+
+class OfCron(Protocol):
+    """A message about one cron, whose id begins as those of its colony's processes do."""
+
+    cronid: str
+
+
+def of_cron(message: OfCron) -> str:
+    """The cron's id."""
+    return message.cronid
 
 
 class OfGraph(Protocol):
@@ -223,6 +236,17 @@ _route(
     process=of_generator,
     has_steps=True,
 )
+
+_route(
+    cron_wire.AddCron,
+    Access.MEMBER,
+    crons.add,
+    colony=lambda message: message.cron.colonyname,
+)
+_route(cron_wire.GetCron, Access.MEMBER, crons.get, process=of_cron)
+_route(cron_wire.GetCrons, Access.MEMBER, crons.list_some, colony=of_colony)
+_route(cron_wire.RunCron, Access.MEMBER, crons.run, process=of_cron, has_steps=True)
+_route(cron_wire.RemoveCron, Access.MEMBER, crons.remove, process=of_cron)
 
 _route(
     process_wire.SubmitFunctionSpec,

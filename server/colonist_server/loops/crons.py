@@ -1,0 +1,199 @@
+"""Running crons in time: one heap, one timer for the earliest, nothing polled.
+
+An interval is kept on the monotonic clock, so a wall clock that is set does not change its pace. A
+calendar follows the wall clock: as long as it has crons, this wakes at least once in `LOOK_S` to
+see whether that was set. Set forward, what was jumped over runs then, once; set back, a cron rests
+until its next time comes, and no planned time runs twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from heapq import heapify, heappop, heappush
+from typing import Final, NamedTuple
+
+from colonist_core.cron import NEVER, Interval
+from colonist_protocol.errors import ColonistError, InvalidValueError
+from colonist_protocol.times import SECOND_NS
+from colonist_server.repo.clock import Clock, Timer
+from colonist_server.repo.cron_runs import CronRuns
+from colonist_server.repo.cron_view import Cron, CronView
+from colonist_server.repo.nouns import Row, Workflow
+from colonist_server.repo.view import View
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 50
+"""Runs that are begun before anybody else has a turn."""
+LOOK_S: Final = 60.0
+RETRY_S: Final = 1.0
+FAULT_RETRY_S: Final = 60.0
+EARLY_NS: Final = 2_000_000
+"""Loops round their timers to a millisecond: so early is in time."""
+
+_JUMP_NS: Final = SECOND_NS // 2
+_SLACK: Final = 1000
+
+
+class _Entry(NamedTuple):
+    """When to look at a cron, and the turn for which; `NEVER`: to finish a run that is pending."""
+
+    due: float
+    number: int
+    at_ns: int
+    cron: Cron
+
+
+class CronLoop:
+    """A listener of crons and workflows that starts what is due."""
+
+    __slots__ = (
+        "_clock",
+        "_crons",
+        "_heap",
+        "_held_up",
+        "_number",
+        "_offset_ns",
+        "_runs",
+        "_timer",
+        "_view",
+        "_wake",
+    )
+
+    def __init__(self, view: View, crons: CronView, runs: CronRuns, clock: Clock) -> None:
+        self._view = view
+        self._crons = crons
+        self._runs = runs
+        self._clock = clock
+        self._heap: list[_Entry] = []
+        self._held_up: dict[bytes, dict[bytes, Cron]] = {}
+        self._number = 0
+        self._offset_ns = self._offset()
+        self._timer: Timer | None = None
+        self._wake = asyncio.Event()
+        crons.listen(self.changed)
+        view.graphs.listen(self)
+
+    # -- what the view learns
+
+    def changed(self, cron: Cron) -> None:
+        """See to it that it runs in time."""
+        if cron.is_at_work:
+            self._push(self._due(cron), cron)
+
+    def workflow_changed(self, workflow: Workflow) -> None:
+        """A run may have waited for the end of a workflow."""
+        wid = workflow.wid
+        if wid in self._held_up and wid not in self._view.workflows:
+            for cron in self._held_up.pop(wid).values():
+                self.changed(cron)
+
+    def member_released(self, row: Row) -> None:
+        """Members do not matter."""
+
+    # -- running
+
+    async def run(self) -> None:
+        """Start what is due until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                self._look_at_clock()
+                while due := self._pop_due():
+                    for entry in due:
+                        group.create_task(self._serve(entry.cron, entry.at_ns))
+                    await asyncio.sleep(0)  # requests are served meanwhile
+                self._arm()
+
+    async def _serve(self, cron: Cron, at_ns: int) -> None:
+        try:
+            await self._runs.serve(cron, at_ns)
+        except ColonistError as error:
+            log.warning("cron=%s not run, trying again: %s", cron.id, error)
+            self._retry(cron, RETRY_S)
+        except Exception:  # one cron must not end the others, nor the server at each start (P1)
+            log.exception("cron=%s not run", cron.id)
+            self._retry(cron, FAULT_RETRY_S)
+        if self._runs.is_held_up(cron):
+            self._held_up.setdefault(cron.record.previous, {})[cron.cid] = cron
+
+    def _retry(self, cron: Cron, after_s: float) -> None:
+        self._push(max(self._clock.monotonic() + after_s, self._due(cron)), cron)
+
+    # -- the timer
+
+    def _due(self, cron: Cron) -> float:
+        """When the next turn is, on the monotonic clock."""
+        record = cron.record
+        if record.pending is not None:
+            return self._clock.monotonic()
+        now_ns = self._clock.now_ns()
+        if _is_interval(cron):
+            # The last turn may have been later than now: then the wall clock was set back.
+            now_ns = max(now_ns, record.planned_ns)
+        return self._clock.monotonic() + (record.turn.at_ns - now_ns) / SECOND_NS
+
+    def _push(self, due: float, cron: Cron) -> None:
+        self._number += 1
+        heappush(self._heap, _Entry(due, self._number, _turn_of(cron), cron))
+        if len(self._heap) > 2 * len(self._crons.all) + _SLACK:
+            self._heap = [entry for entry in self._heap if _is_current(entry)]
+            heapify(self._heap)
+        if self._heap and self._heap[0].number == self._number:
+            self._arm()
+
+    def _pop_due(self) -> list[_Entry]:
+        due: list[_Entry] = []
+        now = self._clock.monotonic()
+        now_ns = self._clock.now_ns()
+        while self._heap and self._heap[0].due <= now and len(due) < BATCH:
+            entry = heappop(self._heap)
+            if not _is_current(entry):
+                continue
+            if entry.at_ns > now_ns + EARLY_NS and not _is_interval(entry.cron):
+                self._push(self._due(entry.cron), entry.cron)
+            else:
+                due.append(entry)
+        return due
+
+    def _look_at_clock(self) -> None:
+        """Where the wall clock was set, count anew what follows it."""
+        offset_ns = self._offset()
+        if abs(offset_ns - self._offset_ns) < _JUMP_NS:
+            return
+        log.warning("the clock was set by %+.1f s", (offset_ns - self._offset_ns) / SECOND_NS)
+        self._offset_ns = offset_ns
+        self._heap = [
+            entry if _is_interval(entry.cron) else entry._replace(due=self._due(entry.cron))
+            for entry in self._heap
+            if _is_current(entry)
+        ]
+        heapify(self._heap)
+
+    def _offset(self) -> int:
+        return self._clock.now_ns() - int(self._clock.monotonic() * SECOND_NS)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._heap:
+            when = min(self._heap[0].due, self._clock.monotonic() + LOOK_S)
+            self._timer = self._clock.call_at(when, self._wake.set)
+
+
+def _is_current(entry: _Entry) -> bool:
+    return entry.cron.is_at_work and _turn_of(entry.cron) == entry.at_ns
+
+
+def _turn_of(cron: Cron) -> int:
+    return NEVER if cron.record.pending is not None else cron.record.turn.at_ns
+
+
+def _is_interval(cron: Cron) -> bool:
+    try:
+        return isinstance(cron.schedule, Interval)
+    except InvalidValueError:
+        return False  # its zone is not known here: its run will say so

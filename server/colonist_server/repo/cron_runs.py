@@ -1,0 +1,262 @@
+"""Runs of crons: each planned time starts its workflow once, whoever tries it and however often.
+
+One commit guards the cron, moves it on to its next turn and makes the workflow, whose id follows
+from the cron and the planned time. What does not fit one commit goes in steps, of which each may
+be repeated: the cron moves on with the run *pending*; the workflow is staged; pending is cleared.
+
+A run that is due stands for all that were missed before it. A cron that cannot start is disabled,
+with the reason, and never tried in a circle (COLONIES-RPC P7); a run by hand that succeeds sets it
+to work again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from colonist_core.cron import NEVER, Turn, following, start
+from colonist_core.process import SERVER, Cause
+from colonist_protocol.errors import ConflictError, NotFoundError
+from colonist_server.repo import keys
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.colonies import check_there
+from colonist_server.repo.cron_view import Cron
+from colonist_server.repo.definitions import MAX_REASON_CHARS, REFUSED, creator_of
+from colonist_server.repo.new_workflow import NewWorkflow
+from colonist_server.repo.nouns import Executor, User
+from colonist_server.repo.records import CronRecord, PendingRun, encode
+from colonist_server.repo.workflows import Workflows
+from colonist_server.repo.writes import Plan, Writes
+from colonist_server.store.interface import Guard, Put
+
+log = logging.getLogger(__name__)
+
+_OVER: Final = "its calendar has ended"
+_HAND: Final = b"by hand"
+
+
+class MovedError(ConflictError):
+    """The cron was run, disabled or removed meanwhile: nothing is left to be done."""
+
+
+class _Move(NamedTuple):
+    """A commit that moves a cron on, and the workflow that is whole in it."""
+
+    plan: Plan
+    new: NewWorkflow | None = None
+
+
+class CronRuns:
+    """Starts runs."""
+
+    __slots__ = ("_clock", "_workflows", "_writes")
+
+    def __init__(self, writes: Writes, workflows: Workflows, clock: Clock) -> None:
+        self._writes = writes
+        self._workflows = workflows
+        self._clock = clock
+
+    def is_held_up(self, cron: Cron) -> bool:
+        """Whether its next run waits for a workflow that has not ended (W12)."""
+        record = cron.record
+        return record.waits and record.previous in self._writes.view.workflows
+
+    async def serve(self, cron: Cron, at_ns: int) -> None:
+        """Finish the run that is pending, or else start the one that was planned for `at_ns`.
+
+        Raises `UnavailableError`, `ContendedError`, and `ConflictError` while what an earlier try
+        has staged is being swept away.
+        """
+        try:
+            async with cron.lock:
+                if cron.record.pending is not None:
+                    await self._finish(cron)
+                elif at_ns != NEVER and not self.is_held_up(cron):
+                    await self._start(cron, at_ns)
+        except MovedError:
+            return
+        except REFUSED as error:
+            await self._disable(cron, str(error))
+
+    async def run(self, cron: Cron, cause: Cause, payload: bytes) -> CronRecord:
+        """Start a run now, by hand; the cron as it was before.
+
+        Raises `NotFoundError`, `ConflictError` where the cron cannot start, `MalformedError`.
+        """
+        async with cron.lock:
+            await self._finish(cron)
+            return await self._start_by_hand(cron, cause, payload)
+
+    # -- starting
+
+    async def _start(self, cron: Cron, at_ns: int) -> None:
+        """The planned run, unless it was started. Raises `MovedError`."""
+
+        def decide() -> _Move:
+            record = cron.record
+            if not cron.is_at_work or record.turn.at_ns != at_ns or record.pending is not None:
+                raise MovedError("the cron has moved on")
+            creator = creator_of(cron.colony, record.initiator_id, record.initiator)
+            if creator is None:
+                reason = f"its creator {record.initiator} is no member any more"
+                return _Move(_disabling(cron, reason))
+            now_ns = self._clock.now_ns()
+            turn = following(cron.schedule, record.turn, now_ns, cron.cid)
+            mark = at_ns.to_bytes(8, "big")
+            pending = _pending(cron, creator, now_ns, at_ns, mark)
+            return self._move(cron, creator, pending, turn, at_ns)
+
+        await self._carry_out(cron, decide)
+
+    async def _start_by_hand(self, cron: Cron, cause: Cause, payload: bytes) -> CronRecord:
+        before = cron.record
+
+        def decide() -> _Move:
+            nonlocal before
+            if cron.is_gone:
+                raise NotFoundError("cron not found")
+            check_there(cron.colony)
+            before = record = cron.record
+            if record.pending is not None:
+                raise ConflictError("a run of the cron is being started")
+            creator = creator_of(cron.colony, record.initiator_id, record.initiator)
+            if creator is None:
+                raise ConflictError(f"its creator {record.initiator} is no member any more")
+            now_ns = self._clock.now_ns()
+            turn = start(cron.schedule, now_ns, cron.cid, record.turn.number + 1)
+            mark = _HAND + now_ns.to_bytes(8, "big")
+            pending = msgspec.structs.replace(
+                _pending(cron, creator, now_ns, now_ns, mark),
+                who=cause.who,
+                digest=cause.digest,
+                signature=cause.signature,
+                payload=payload,
+            )
+            return self._move(cron, creator, pending, turn, now_ns)
+
+        await self._carry_out(cron, decide)
+        return before
+
+    async def _carry_out(self, cron: Cron, decide: Callable[[], _Move]) -> None:
+        new: NewWorkflow | None = None
+
+        def plan() -> Plan:
+            nonlocal new
+            move = decide()
+            new = move.new
+            return move.plan
+
+        await self._writes.apply(plan)
+        if new is not None:
+            self._workflows.committed(new)
+        else:
+            await self._finish(cron)
+
+    def _move(
+        self,
+        cron: Cron,
+        creator: Executor | User,
+        pending: PendingRun,
+        turn: Turn,
+        planned_ns: int,
+    ) -> _Move:
+        new = self._workflow(cron, pending)
+        record = msgspec.structs.replace(
+            cron.record,
+            turn=turn,
+            planned_ns=planned_ns,
+            last_ns=pending.fired_ns,
+            previous=pending.wid,
+            disabled=_OVER if turn.at_ns == NEVER else "",
+        )
+        guards = [
+            Guard(cron.key, cron.revision),
+            Guard(cron.colony.key, cron.colony.revision),
+            Guard(creator.key, creator.revision),
+        ]
+        put = Put(cron.key, encode(record))
+        if new.fits(1, len(put.key) + len(put.value)):
+            merged = {guard.key: guard for guard in (*guards, *new.guards)}
+            return _Move(Plan(list(merged.values()), [put, *new.ops]), new)
+        after = msgspec.structs.replace(record, pending=pending)
+        return _Move(Plan(guards, [Put(cron.key, encode(after))]))
+
+    def _workflow(self, cron: Cron, pending: PendingRun) -> NewWorkflow:
+        """The workflow of a run: the same, whoever makes it and however often."""
+        cause = SERVER
+        if pending.who:
+            cause = Cause(pending.who, pending.digest, pending.signature)
+        return self._workflows.plan(
+            cron.colony,
+            cron.spec,
+            wid=pending.wid,
+            now_ns=pending.fired_ns,
+            initiator_id=pending.initiator_id,
+            initiator=pending.initiator,
+            cause=cause,
+            payload=pending.payload,
+            source=cron.cid,
+            previous=pending.previous,
+        )
+
+    # -- in steps
+
+    async def _finish(self, cron: Cron) -> None:
+        """Stage the workflow of the pending run, if there is one, and clear it."""
+        pending = cron.record.pending
+        if pending is None or cron.is_gone or cron.colony.is_gone:
+            return
+        try:
+            await self._workflows.stage(self._workflow(cron, pending))
+        except REFUSED as error:
+            await self._clear(cron, pending, str(error))
+        else:
+            await self._clear(cron, pending, "")
+
+    async def _clear(self, cron: Cron, pending: PendingRun, reason: str) -> None:
+        def decide() -> Plan:
+            record = cron.record
+            if cron.is_gone or record.pending != pending:
+                raise MovedError("the cron has moved on")
+            after = msgspec.structs.replace(
+                record, pending=None, disabled=reason[:MAX_REASON_CHARS] or record.disabled
+            )
+            return Plan([Guard(cron.key, cron.revision)], [Put(cron.key, encode(after))])
+
+        await self._writes.apply(decide)
+
+    # -- when it cannot start
+
+    async def _disable(self, cron: Cron, reason: str) -> None:
+        def decide() -> Plan:
+            if not cron.is_at_work:
+                raise MovedError("the cron has moved on")
+            return _disabling(cron, reason)
+
+        try:
+            await self._writes.apply(decide)
+        except MovedError:
+            return
+
+
+def _disabling(cron: Cron, reason: str) -> Plan:
+    log.warning("disabling cron=%s: %s", cron.id, reason)
+    after = msgspec.structs.replace(cron.record, disabled=reason[:MAX_REASON_CHARS])
+    return Plan([Guard(cron.key, cron.revision)], [Put(cron.key, encode(after))])
+
+
+def _pending(
+    cron: Cron, creator: Executor | User, now_ns: int, planned_ns: int, mark: bytes
+) -> PendingRun:
+    twenty = hashlib.sha3_256(cron.cid + mark).digest()
+    return PendingRun(
+        wid=keys.workflow_id(cron.colony.tag, planned_ns, twenty),
+        fired_ns=now_ns,
+        initiator_id=creator.record.id,
+        initiator=creator.name,
+        previous=cron.record.previous,
+    )

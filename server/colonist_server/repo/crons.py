@@ -1,0 +1,112 @@
+"""Crons: added, found, removed (COLONIES-RPC sections 2.8, 4.8). `cron_runs` starts their runs."""
+
+from __future__ import annotations
+
+from colonist_core.cron import NEVER, start
+from colonist_protocol import cron as wire
+from colonist_protocol.errors import BusyError, ExistsError, InvalidValueError, NotFoundError
+from colonist_server.repo import keys
+from colonist_server.repo.clock import Clock, Entropy
+from colonist_server.repo.colonies import check_there
+from colonist_server.repo.cron_view import Cron, CronView, schedule_of
+from colonist_server.repo.definitions import spec_of
+from colonist_server.repo.nouns import Colony, Executor, User
+from colonist_server.repo.records import CronRecord, encode
+from colonist_server.repo.workflows import Workflows
+from colonist_server.repo.writes import Plan, Writes
+from colonist_server.store.interface import Delete, Guard, Put
+
+
+class Crons:
+    """What happens to crons at their callers' word."""
+
+    __slots__ = ("_clock", "_entropy", "_workflows", "_writes", "view")
+
+    def __init__(
+        self,
+        writes: Writes,
+        view: CronView,
+        workflows: Workflows,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._writes = writes
+        self.view = view
+        self._workflows = workflows
+        self._clock = clock
+        self._entropy = entropy
+
+    async def add(self, colony: Colony, member: Executor | User, wanted: wire.Cron) -> Cron:
+        """Make a cron. Raises `InvalidValueError`, `TooLargeError`, `ExistsError`, `BusyError`."""
+        wire.check(wanted)
+        self._workflows.check(colony, spec_of(wanted.workflowspec, colony))
+        now_ns = self._clock.now_ns()
+        cid = keys.cron_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
+        record = _record(wanted, member, now_ns, cid)
+        key, name = keys.cron(cid), keys.cron_name(colony.tag, wanted.name)
+
+        def decide() -> Plan:
+            check_there(colony)
+            if name in self.view.names:
+                raise ExistsError(
+                    f"Cron with name <{wanted.name}> in Colony <{colony.record.name}> "
+                    "already exists"
+                )
+            # Not guarded: of many that are added at once, a few may come in above the limit.
+            if len(self.view.by_tag.get(colony.tag, ())) >= wire.MAX_CRONS:
+                raise BusyError(f"the colony has {wire.MAX_CRONS} crons already")
+            return Plan(
+                [
+                    Guard(key, 0),
+                    Guard(name, 0),
+                    Guard(colony.key, colony.revision),
+                    Guard(member.key, member.revision),
+                ],
+                [Put(key, encode(record)), Put(name, cid)],
+            )
+
+        await self._writes.apply(decide)
+        return self.get(cid)
+
+    def get(self, cid: bytes) -> Cron:
+        """A cron. Raises `NotFoundError`."""
+        return self._find(cid, "Failed to get cron, cron is nil")
+
+    async def remove(self, cid: bytes) -> None:
+        """Remove a cron; what it has started goes on. Raises `NotFoundError`."""
+
+        def decide() -> Plan:
+            cron = self._find(cid, "Failed to remove cron, cron is nil")
+            name = keys.cron_name(cron.colony.tag, cron.record.name)
+            return Plan([Guard(cron.key, cron.revision)], [Delete(cron.key), Delete(name)])
+
+        await self._writes.apply(decide)
+
+    def find_to_run(self, cid: bytes) -> Cron:
+        """A cron that is to be run by hand. Raises `NotFoundError`."""
+        return self._find(cid, "cron not found")
+
+    def _find(self, cid: bytes, refusal: str) -> Cron:
+        found = self.view.all.get(cid)
+        if found is None:
+            raise NotFoundError(refusal)
+        return found
+
+
+def _record(wanted: wire.Cron, member: Executor | User, now_ns: int, cid: bytes) -> CronRecord:
+    schedule = schedule_of(wanted.interval, wanted.cronexpression, is_random=wanted.random)
+    turn = start(schedule, now_ns, cid)
+    if turn.at_ns == NEVER:
+        raise InvalidValueError("cron expression: it names no time that is yet to come")
+    return CronRecord(
+        name=wanted.name,
+        spec=wanted.workflowspec,
+        interval_s=wanted.interval,
+        expression=wanted.cronexpression,
+        is_random=wanted.random,
+        waits=wanted.waits,
+        initiator_id=member.record.id,
+        initiator=member.name,
+        turn=turn,
+    )
