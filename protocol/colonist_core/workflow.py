@@ -16,6 +16,8 @@ from colonist_protocol.errors import ConflictError, InvalidValueError
 from colonist_protocol.process import FINAL, State
 
 MAX_SHOWN: Final = 20
+MAX_QUOTED: Final = 128
+"""Characters of a name that a refusal repeats: names are not checked yet at that point."""
 
 _UNSEEN, _OPEN, _DONE = 0, 1, 2
 
@@ -43,7 +45,7 @@ def resolve(parts: Sequence[Part]) -> list[Parents]:
         if not part.name:
             raise InvalidValueError("Nodename is missing, check function spec for errors")
         if numbers.setdefault(part.name, number) != number:
-            raise InvalidValueError(f"Duplicate nodename: {part.name}")
+            raise InvalidValueError(f"Duplicate nodename: {part.name[:MAX_QUOTED]}")
     parents = [_numbers_of(part, numbers) for part in parts]
     _check_acyclic(parts, parents)
     return parents
@@ -54,7 +56,7 @@ def _numbers_of(part: Part, numbers: dict[str, int]) -> Parents:
         if name not in numbers:
             raise InvalidValueError(
                 "Failed to submit workflow, invalid dependencies, are you depending on a nodename "
-                f"that does not exits? {part.name!r} depends on {name[:128]!r}"
+                f"that does not exits? {part.name[:MAX_QUOTED]!r} depends on {name[:MAX_QUOTED]!r}"
             )
     return tuple(dict.fromkeys(numbers[name] for name in part.parents))
 
@@ -86,7 +88,7 @@ def _walk(parts: Sequence[Part], parents: Sequence[Parents], marks: list[int], s
 
 
 def _cycle(parts: Sequence[Part], path: Sequence[int], again: int) -> str:
-    round_ = [parts[node].name for node in path[path.index(again) :]]
+    round_ = [parts[node].name[:MAX_QUOTED] for node in path[path.index(again) :]]
     shown = round_ if len(round_) <= MAX_SHOWN else [*round_[:MAX_SHOWN], "..."]
     return "Failed to submit workflow, it has a cycle: " + " waits for ".join([*shown, round_[0]])
 
