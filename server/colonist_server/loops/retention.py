@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Final
+from typing import Final, NamedTuple
 
 from colonist_core.retention import Policy
 from colonist_protocol.errors import ColonistError
@@ -32,6 +32,13 @@ _END_OF_TIME: Final = 2**64 - 1
 
 RetireWorkflows = Callable[[Colony, int], Awaitable[None]]
 """Removes a colony's workflows that ended at this time (ns) or before, each with its members."""
+
+
+class _Done(NamedTuple):
+    """How many members of workflows were passed over, and when the last one looked at ended."""
+
+    members: int
+    last_ns: int
 
 
 class Retention:
@@ -135,28 +142,31 @@ class Retention:
         surplus = self._policy.surplus(sum(colony.closed))
         if surplus:
             oldest = self._retirement.oldest(colony)
-            last_ns = await self._retire(colony, oldest, _END_OF_TIME, surplus)
+            done = await self._retire(colony, oldest, _END_OF_TIME, surplus)
             if self._retire_workflows is not None:
-                await self._retire_workflows(colony, last_ns)
+                await self._retire_workflows(colony, done.last_ns)
             kept = sum(colony.closed)
-            if self._policy.surplus(kept):
+            # What ended meanwhile has called for a trim of its own.
+            if done.members and self._policy.surplus(kept):
                 self._floors[colony.tag] = kept
             else:
                 self._floors.pop(colony.tag, None)
 
     async def _retire(
         self, colony: Colony, oldest: Oldest, until_ns: int, most: int = _END_OF_TIME
-    ) -> int:
-        """Remove the oldest up to a time, or up to a number; when the last of them ended."""
-        count = last_ns = 0
+    ) -> _Done:
+        """Remove the oldest up to a time, or up to a number of them."""
+        count = members = last_ns = 0
         while count < most and not colony.is_gone:
             batch = await oldest.take(min(BATCH, most - count), until_ns)
             if not batch:
                 break
             await self._retirement.retire(colony, batch)
             count += len(batch)
+            members += sum(not old.is_lone for old in batch)
             last_ns = batch[-1].ended_ns
             await asyncio.sleep(PAUSE_S)
-        if count:
-            log.info("removed closed processes=%d colony=%s", count, colony.record.name)
-        return last_ns
+        if count > members:
+            name = colony.record.name
+            log.info("removed closed processes=%d colony=%s", count - members, name)
+        return _Done(members, last_ns)
