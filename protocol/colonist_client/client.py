@@ -14,13 +14,16 @@ from typing import Self
 
 from colonist_client.colonies import ColonyCalls
 from colonist_client.crons import CronCalls
+from colonist_client.generators import GeneratorCalls
 from colonist_client.members import MemberCalls
 from colonist_client.processes import ProcessCalls
 from colonist_client.records import RecordCalls
 from colonist_client.workflows import WorkflowCalls
 
 
-class Client(ProcessCalls, ColonyCalls, MemberCalls, RecordCalls, WorkflowCalls, CronCalls):
+class Client(
+    ProcessCalls, ColonyCalls, MemberCalls, RecordCalls, WorkflowCalls, CronCalls, GeneratorCalls
+):
     """All calls, signed with one key, over one transport, which it closes at the end."""
 
     async def __aenter__(self) -> Self:

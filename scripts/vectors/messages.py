@@ -11,7 +11,7 @@ from msgspec import inspect
 from colonist_protocol import codec, messages
 from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.message import Message
-from scripts.vectors import crons, workflows
+from scripts.vectors import crons, generators, workflows
 
 ID = "3fc05cf3df4b494e95d6a3d297a34f19938f7daa7422ab0d4f794454133341ac"
 PROCESS = "ab" * 32
@@ -157,6 +157,7 @@ FULL: dict[str, dict[str, Any]] = {
     "searchlogsmsg": {"colonyname": "c-1", "text": "hot", "days": 30, "count": 100},
     **workflows.FULL,
     **crons.FULL,
+    **generators.FULL,
     "subscribeprocessmsg": {
         "processid": PROCESS,
         "executortype": "t",
@@ -261,7 +262,7 @@ def good(name: str) -> list[dict[str, str]]:
         "unknown members": json.dumps({"futuremember": {"a": [None]}, **whole, "other": None}),
         **{
             form: json.dumps({"msgtype": name, **sent})
-            for form, sent in (workflows.SENT | crons.SENT).get(name, {}).items()
+            for form, sent in (workflows.SENT | crons.SENT | generators.SENT).get(name, {}).items()
         },
     }
     return [

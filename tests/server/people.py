@@ -31,6 +31,7 @@ from colonist_protocol.process import (
 from colonist_protocol.user import AddUser, User
 from colonist_server.store.interface import Store
 from tests.support.crons import add_of as cron_of
+from tests.support.generators import add_of as generator_of
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import (
     COLONY,
@@ -75,6 +76,7 @@ class World(Bench):
     attribute: str
     cron: str
     function: str
+    generator: str
     workflow: str
     """Runs: `parent` does, the other waits for it."""
     parent: str
@@ -141,7 +143,7 @@ class World(Bench):
         await self.call(AddLog(processid=self.running, message="at work"), key("ada"))
 
     async def weave(self) -> None:
-        """A workflow that runs, its parent run by ada, one that waits for ever, and a cron."""
+        """A workflow that runs, its parent run by ada, one that waits; a cron, a generator."""
         running = await self.submit_workflow("uma", {"a": [], "b": ["a"]}, priority=9)
         self.workflow = running.processgraphid
         self.parent = (await self.assign("ada")).processid
@@ -149,6 +151,7 @@ class World(Bench):
         idle = await self.submit_workflow("uma", {"a": [], "b": ["a"]}, executortype="nobody")
         self.idle = idle.processgraphid
         self.cron = (await self.call(cron_of(), key("uma")))["cronid"]
+        self.generator = (await self.call(generator_of(), key("uma")))["generatorid"]
 
     async def list(self, state: int, *, count: int = 100, **filters: str) -> list[str]:
         """Ids of processes in a state, in the order of the reply."""

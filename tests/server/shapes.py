@@ -248,6 +248,21 @@ CRON = record(
     checkerperiod=number,
 )
 EDGE = record(id=text, source=hex64, target=hex64, animated=flag)
+GENERATOR = record(
+    optional={"disabledreason": text},
+    generatorid=hex64,
+    initiatorid=hex64,
+    initiatorname=text,
+    colonyname=text,
+    name=text,
+    workflowspec=text,
+    trigger=number,
+    timeout=number,
+    firstpack=time,
+    lastrun=time,
+    queuesize=number,
+    checkerperiod=number,
+)
 GRAPH = record(
     processgraphid=hex64,
     initiatorid=hex64,

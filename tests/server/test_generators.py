@@ -10,7 +10,7 @@ import pytest
 
 from colonist_protocol.colony import RemoveColony
 from colonist_protocol.errors import TooLargeError
-from colonist_protocol.executor import RemoveExecutor
+from colonist_protocol.executor import RejectExecutor
 from colonist_protocol.generator import (
     MAX_ARGUMENT_BYTES,
     MAX_FIRING_BYTES,
@@ -314,12 +314,12 @@ async def test_time_runs_on_over_a_restart() -> None:
 
 
 @virtual
-async def test_a_generator_whose_creator_has_left_is_disabled_and_keeps_its_arguments() -> None:
+async def test_a_generator_whose_creator_may_not_work_is_disabled_and_keeps_its_arguments() -> None:
     async with MemoryStore() as store:
         async with bench(store) as server:
             await server.found("e1", "e2")
             id = await add(server, key("e2"))
-            await server.call(RemoveExecutor(colonyname=COLONY, executorname="e2"), COLONY_OWNER)
+            await server.call(RejectExecutor(colonyname=COLONY, executorname="e2"), COLONY_OWNER)
             await pack(server, id, "1", "2", "3")
             await idle()
         async with bench(store) as server:

@@ -39,6 +39,13 @@ from colonist_protocol.executor import (
     RemoveExecutor,
 )
 from colonist_protocol.function import GetFunctions, RemoveFunction
+from colonist_protocol.generator import (
+    GetGenerator,
+    GetGenerators,
+    PackGenerator,
+    RemoveGenerator,
+    ResolveGenerator,
+)
 from colonist_protocol.identity import Identity
 from colonist_protocol.log import AddExecutorLog, AddLog, GetLogs, SearchLogs
 from colonist_protocol.message import Message
@@ -63,6 +70,7 @@ from colonist_protocol.server import (
     GetStatistics,
     Version,
 )
+from colonist_protocol.subscription import ON_PUBSUB, SubscribeProcess, SubscribeProcesses
 from colonist_protocol.user import (
     AddUser,
     ChangeUserId,
@@ -82,7 +90,7 @@ from colonist_protocol.workflow import (
     SubmitWorkflowSpec,
     WorkflowSpec,
 )
-from colonist_server.rpc.table import ROUTES
+from colonist_server.rpc.table import API, PUBSUB, ROUTES
 from scripts import make_rpc_reference
 from tests.server import shapes
 from tests.server.people import (
@@ -95,6 +103,7 @@ from tests.server.people import (
 )
 from tests.support.clock import virtual
 from tests.support.crons import add_of as cron_of
+from tests.support.generators import add_of as generator_of
 from tests.support.rooms import COLONY, key, spec
 
 NEW = key("new")
@@ -218,8 +227,20 @@ CASES = [
     Case(lambda _: GetCrons(colonyname=COLONY, count=9), shapes.many(shapes.CRON), "user"),
     Case(lambda world: RunCron(cronid=world.cron), shapes.CRON),
     Case(lambda world: RemoveCron(cronid=world.cron), shapes.NOTHING, "user"),
+    Case(lambda _: generator_of("new"), shapes.GENERATOR),
+    Case(lambda world: GetGenerator(generatorid=world.generator), shapes.GENERATOR, "user"),
+    Case(
+        lambda _: ResolveGenerator(colonyname=COLONY, generatorname="g"), shapes.GENERATOR, "user"
+    ),
+    Case(
+        lambda _: GetGenerators(colonyname=COLONY, count=9), shapes.many(shapes.GENERATOR), "user"
+    ),
+    Case(lambda world: PackGenerator(generatorid=world.generator, arg="1"), shapes.NOTHING),
+    Case(lambda world: RemoveGenerator(generatorid=world.generator), shapes.NOTHING, "user"),
     Case(lambda world: attribute_of(world.running), shapes.ATTRIBUTE),
     Case(lambda world: GetAttribute(attributeid=world.attribute), shapes.ATTRIBUTE, "user"),
+    Case(lambda world: SubscribeProcess(processid=world.running), shapes.PROCESS, "user"),
+    Case(lambda _: SubscribeProcesses(colonyname=COLONY), shapes.PROCESS, "user"),
     Case(lambda world: AddLog(processid=world.running, message="m"), shapes.NOTHING),
     Case(
         lambda _: AddExecutorLog(colonyname=COLONY, executorname="ada", message="m"),
@@ -263,6 +284,10 @@ MAY = {
 }
 
 
+AT_API = [kind for kind, route in ROUTES.items() if route.door == API]
+"""What `POST /api` serves; test_subscriptions.py has the rest."""
+
+
 def test_every_route_has_a_case_and_every_case_a_route():
     assert sorted(_type_of(case) for case in CASES) == sorted(ROUTES)
 
@@ -288,7 +313,26 @@ def test_every_route_says_what_it_does():
         assert route.summary.endswith(".")
 
 
-@pytest.mark.parametrize("kind", ROUTES)
+def test_what_is_served_on_a_websocket_is_known_to_clients():
+    assert set(ROUTES) - set(AT_API) == ON_PUBSUB
+    assert {ROUTES[kind].door for kind in ON_PUBSUB} == {PUBSUB}
+
+
+@pytest.mark.parametrize("kind", sorted(ON_PUBSUB))
+@virtual
+async def test_what_is_served_elsewhere_says_where(kind: str) -> None:
+    async with world() as made:
+        await made.populate()
+        await made.employ()
+        before = await made.dump()
+        for identity in WHO.values():
+            failure = (await made.refuse(BY_TYPE[kind].make(made), identity)).failure
+            assert (failure.status, failure.code) == (400, "wrong_door")
+            assert PUBSUB in failure.message
+        assert await made.dump() == before
+
+
+@pytest.mark.parametrize("kind", AT_API)
 @virtual
 async def test_who_may_is_answered_in_the_right_shape(kind: str) -> None:
     case = BY_TYPE[kind]
@@ -309,7 +353,7 @@ async def test_who_may_is_answered_in_the_right_shape(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind, route in ROUTES.items() if route.access is not Access.ANYONE]
+    "kind", [kind for kind in AT_API if ROUTES[kind].access is not Access.ANYONE]
 )
 @virtual
 async def test_who_may_not_is_refused_and_changes_nothing(kind: str) -> None:
@@ -342,7 +386,7 @@ async def test_anyone_needs_no_signature(kind: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for kind, route in ROUTES.items() if route.access in (Access.MEMBER, Access.NEWCOMER)],
+    [kind for kind in AT_API if ROUTES[kind].access in (Access.MEMBER, Access.NEWCOMER)],
 )
 @virtual
 async def test_every_kind_of_member_may(kind: str) -> None:

@@ -86,9 +86,8 @@ COMPATIBILITY = Path(__file__).parents[2] / "docs" / "explain" / "compatibility.
 NOT_SERVED = {
     "S4": ["subscribeprocessmsg"],
     "S5": ["subscribeprocessesmsg"],
-    "S7": ["addcronmsg", "addgeneratormsg"],
+    "S7": ["addcronmsg"],
     "S8": ["runcronmsg"],
-    "P1": ["addgeneratormsg"],
     "P2": ["addchildmsg"],
     "P5": ["submitworkflowspecmsg"],
     "P6": ["submitworkflowspecmsg"],
@@ -100,11 +99,10 @@ NOT_SERVED = {
     "W11": ["cancelprocessgraphmsg"],
     "W12": ["addcronmsg"],
     "W13": ["addcronmsg"],
-    "W14": ["packgeneratormsg"],
     "W18": ["subscribeprocessmsg", "subscribeprocessesmsg"],
     "G3": ["submitworkflowspecmsg", "getprocessgraphsmsg"],
     "G5": ["submitworkflowspecmsg"],
-    "G6": ["addcronmsg", "addgeneratormsg"],
+    "G6": ["addcronmsg"],
     "G7": ["channelappendmsg"],
 }
 

@@ -20,11 +20,11 @@ from typing import Final
 
 import msgspec
 
-from colonist_protocol.errors import ContendedError, MalformedError, TooLargeError
+from colonist_protocol.errors import ContendedError
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
+from colonist_server.repo.definitions import MAX_REASON_CHARS, REFUSED, creator_of, spec_of
 from colonist_server.repo.generator_view import Generator, UnderWay
-from colonist_server.repo.generators import spec_of
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import FiringRecord, FiringsRecord, GeneratorRecord, encode
 from colonist_server.repo.workflows import NewWorkflow, Workflows
@@ -34,8 +34,6 @@ from colonist_server.store.interface import MAX_OPS, Delete, Guard, Item, Op, Pu
 log = logging.getLogger(__name__)
 
 _OWN_GUARDS: Final = 4
-REFUSED: Final = (MalformedError, TooLargeError)
-"""What a workflow is refused with that will never be accepted."""
 
 
 class Firings:
@@ -70,7 +68,7 @@ class Firings:
         colony, record = self._colony(generator), generator.record
         if colony is None or record is None:
             return True
-        creator = _creator(colony, record)
+        creator = creator_of(colony, record.initiator_id, record.initiator)
         if creator is None:
             await self._disable(generator, f"its creator {record.initiator} is no member any more")
             return True
@@ -92,7 +90,9 @@ class Firings:
         if len(values) < len(items):
             return False  # another node has fired, and this one has not heard of it yet
         try:
-            new = self._plan(colony, generator, record, after.count, taken, values)
+            new = self._plan(
+                colony, generator, record, number=after.count, taken=taken, values=values
+            )
         except REFUSED as error:
             await self._disable(generator, str(error))
             return True
@@ -141,7 +141,9 @@ class Firings:
         if len(items) == len(found):
             try:
                 values = [item.value for item in items]
-                new = self._plan(colony, generator, record, number, taken, values)
+                new = self._plan(
+                    colony, generator, record, number=number, taken=taken, values=values
+                )
             except REFUSED as error:
                 await self._give_up(generator, number, under_way, str(error))
                 return
@@ -167,6 +169,7 @@ class Firings:
         colony: Colony,
         generator: Generator,
         record: GeneratorRecord,
+        *,
         number: int,
         taken: FiringRecord,
         values: Sequence[bytes],
@@ -205,14 +208,6 @@ class Firings:
         return self._writes.view.tags.get(generator.tag)
 
 
-def _creator(colony: Colony, record: GeneratorRecord) -> Executor | User | None:
-    """Whoever made the generator, under whatever key now, if it may still work."""
-    found = colony.holder(record.initiator_id) or colony.users.get(record.initiator)
-    if isinstance(found, Executor) and not found.is_approved:
-        return None
-    return found
-
-
 def _guards(generator: Generator, colony: Colony, creator: Executor | User) -> list[Guard]:
     return [
         Guard(keys.generator(generator.gid), generator.revision),
@@ -237,5 +232,5 @@ def _disabled(generator: Generator, reason: str) -> tuple[list[Guard], list[Op]]
     if record is None:
         raise ContendedError("the generator was removed meanwhile")
     log.warning("disabled generator=%s: %s", generator.id, reason)
-    after = msgspec.structs.replace(record, disabled=reason[:1000])
+    after = msgspec.structs.replace(record, disabled=reason[:MAX_REASON_CHARS])
     return [Guard(key, generator.revision)], [Put(key, encode(after))]

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from colonist_protocol import codec
 from colonist_protocol import generator as wire
 from colonist_protocol.errors import (
     BusyError,
     ConflictError,
     ExistsError,
-    InvalidValueError,
     NotFoundError,
 )
 from colonist_protocol.workflow import WorkflowSpec
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.colonies import check_there
+from colonist_server.repo.definitions import spec_of
 from colonist_server.repo.generator_view import Generator, GeneratorView
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import GeneratorRecord, encode
@@ -65,7 +64,7 @@ class Generators:
             name=wanted.name,
             spec=wanted.workflowspec,
             trigger=wanted.trigger,
-            timeout_s=max(0, wanted.timeout),
+            timeout_s=wanted.timeout,
             largest=wire.largest_argument(wanted.trigger, _roots(spec)),
             initiator_id=member.record.id,
             initiator=member.name,
@@ -78,6 +77,7 @@ class Generators:
                     f"Generator with name <{wanted.name}> in Colony <{colony.record.name}> "
                     "already exists"
                 )
+            # Not guarded: of many that are added at once, a few may come in above the limit.
             if len(self.view.by_tag.get(colony.tag, ())) >= wire.MAX_GENERATORS:
                 raise BusyError(f"the colony has {wire.MAX_GENERATORS} generators already")
             return Plan(
@@ -164,17 +164,6 @@ class Generators:
         if found is None:
             raise NotFoundError(refusal)
         return found
-
-
-def spec_of(text: str, colony: Colony) -> WorkflowSpec:
-    """The workflow spec that a text holds, of this colony; one of another is refused (S7).
-
-    Raises `MalformedError`.
-    """
-    spec = codec.decode(text.encode(), WorkflowSpec, "workflowspec")
-    if spec.colonyname not in ("", colony.record.name):
-        raise InvalidValueError("the workflowspec names another colony than its generator")
-    return WorkflowSpec(colonyname=colony.record.name, functionspecs=spec.functionspecs)
 
 
 def _roots(spec: WorkflowSpec) -> int:
