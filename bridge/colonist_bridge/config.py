@@ -40,6 +40,7 @@ class BridgeConfig:
     max_reply_bytes: int = 4_000_000
     max_requests: int = 5000
     max_requests_per_device: int = 8
+    max_held_per_device: int = 64
     max_open_bytes: int = 64 * 1024 * 1024
     max_devices: int = 100_000
     reply_s: float = 30.0

@@ -8,6 +8,8 @@ Rules.
   gone; the device sends the same bytes again when it sees the bridge's new `state`, or when its own
   patience ends. So PUBACK says nothing about delivery.
 - Bounded: in number and bytes in all, and in number per device. Over a limit: the hint `busy`.
+  Reads that the server holds (a device follows what it runs) count apart: they last, and must not
+  take the places of the requests that do not.
 - The same bytes of a device, while its request is under way, are the same request sent again (after
   a reconnect): they join it. Once the reply was handed to the broker, the same bytes on the same
   connection of the device are a new, equal request (plain ones have no nonce) and go out after it.
@@ -15,10 +17,10 @@ Rules.
   reply (see `answered`), not forwarded a second time.
 - A copy that the *broker* marks as sent again is never a new request. Forwarded already: dropped.
   Not known here (this bridge has restarted): forwarded only if a second time does no harm.
-- One long poll per device. A poll for other work replaces the held one, and a device that is lost
-  or has rebooted has none: its waiter must not be handed work that nobody takes. To give up a poll
-  is to close its HTTP connection; the server then unfiles the waiter. A poll whose reply is here
-  already is not given up.
+- One long poll for work per device. A poll for other work replaces the held one, and a device that
+  is lost or has rebooted has none: its waiter must not be handed work that nobody takes. To give up
+  a poll is to close its HTTP connection; the server then unfiles the waiter. A poll whose reply is
+  here already is not given up. A read that waits for a change is held too, beside the poll.
 - A reply is published only to the topic of the id that signed the request, at most one per request
   and not over the size limit, so nobody can use the bridge to send more than he was sent.
 """
@@ -60,6 +62,7 @@ class Limits:
     requests: int = 5000
     request_bytes: int = 64 * 1024 * 1024
     requests_per_device: int = 8
+    held_per_device: int = 64
     hints: int = 1000
     reply_s: float = 30.0
     hold_s: float = 900.0
@@ -153,9 +156,9 @@ class Forwarder:
         self._hint(device, refusal.code, refusal.tag)
 
     def withdraw(self, device: str) -> None:
-        """Give up the long polls of a device that is not there to take the work."""
+        """Give up what the server holds for a device that is not there to take it."""
         for flight in tuple(self._of_device.get(device, ())):
-            if flight.request.is_poll:
+            if flight.request.is_held:
                 self._abandon(flight, "poll_withdrawn")
 
     def _admit(self, request: Request, mark: Mark | None) -> None:
@@ -190,10 +193,18 @@ class Forwarder:
             self._group is None
             or len(self._flights) >= limits.requests
             or self._bytes + len(request.body) > limits.request_bytes
-            or len(self._of_device.get(request.device, ())) >= limits.requests_per_device
+            or not self._has_room(request)
         ):
             return HintCode.BUSY
         return None
+
+    def _has_room(self, request: Request) -> bool:
+        """Whether the device may have one more of this kind: a held read, or anything else."""
+        is_watch = _is_watch(request)
+        limits = self._limits
+        limit = limits.held_per_device if is_watch else limits.requests_per_device
+        flights = self._of_device.get(request.device, ())
+        return sum(_is_watch(each.request) is is_watch for each in flights) < limit
 
     def _launch(self, flight: _Flight) -> None:
         request = flight.request
@@ -293,6 +304,10 @@ class Forwarder:
         self._recent[digest] = None
         if len(self._recent) > RECENT:
             self._recent.popitem(last=False)
+
+
+def _is_watch(request: Request) -> bool:
+    return request.is_held and not request.is_poll
 
 
 def _digest(request: Request) -> bytes:

@@ -176,6 +176,7 @@ def _limits(config: BridgeConfig) -> Limits:
         requests=config.max_requests,
         request_bytes=config.max_open_bytes,
         requests_per_device=config.max_requests_per_device,
+        held_per_device=config.max_held_per_device,
         reply_s=config.reply_s,
         hold_s=config.hold_s,
         retry_after_s=config.retry_after_s,

@@ -8,12 +8,17 @@ except the name of the request if it could be read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from colonist_bridge.hint import HintCode, request_tag
 from colonist_client.repeatable import ASSIGN, is_repeatable
 from colonist_protocol.envelope import Envelope, authenticate, open_message, parse_request
 from colonist_protocol.errors import ColonistError, TooLargeError
-from colonist_protocol.process import AssignProcess
+from colonist_protocol.process import AssignProcess, GetProcess
+
+_HELD: Final[dict[str, type[AssignProcess | GetProcess]]] = {
+    kind.msgtype(): kind for kind in (AssignProcess, GetProcess)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +33,14 @@ class Request:
     is_repeatable: bool
 
     @property
-    def is_poll(self) -> bool:
-        """Whether the server may hold the reply back until there is work."""
+    def is_held(self) -> bool:
+        """Whether the server may hold the reply back."""
         return self.hold_s > 0
+
+    @property
+    def is_poll(self) -> bool:
+        """Whether it does so until there is work; a device has one such request."""
+        return self.is_held and self.kind == ASSIGN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +80,17 @@ def _tag(envelope: Envelope) -> str:
 
 
 def _hold_s(envelope: Envelope) -> float:
-    """The timeout of an assign; what cannot be read is for the server to refuse, at once."""
-    if envelope.payloadtype != ASSIGN:
+    """The timeout of an assign, or of a read that waits for a change.
+
+    What cannot be read is for the server to refuse, at once.
+    """
+    kind = _HELD.get(envelope.payloadtype)
+    if kind is None:
         return 0.0
     try:
-        return max(0.0, float(open_message(envelope, AssignProcess).timeout))
+        message = open_message(envelope, kind)
     except ColonistError:
         return 0.0
+    if isinstance(message, GetProcess) and message.waitwhile < 0:
+        return 0.0
+    return max(0.0, float(message.timeout))

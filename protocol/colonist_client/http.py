@@ -123,7 +123,7 @@ class HttpTransport:
         raise UnreachableError(f"{self.url}: {_stranger(response)}")
 
     def _translated(self, error: aiohttp.ClientError) -> UnreachableError:
-        text = _reason(error)
+        text = reason(error)
         if isinstance(error, aiohttp.ClientConnectorError):
             return NotSentError(f"{self.url}: {text}")
         return UnreachableError(f"{self.url}: {text}")
@@ -150,7 +150,8 @@ def check_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _reason(error: aiohttp.ClientError) -> str:
+def reason(error: aiohttp.ClientError) -> str:
+    """Why a connection failed, in one line."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"TLS: the server's certificate is not trusted: {_certificate(error)}"
     if isinstance(error, aiohttp.ClientConnectorError):

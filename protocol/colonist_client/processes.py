@@ -17,6 +17,8 @@ from colonist_protocol import codec, process
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import Process, State
 
+HELD_S: Final = 50
+"""How long a server may hold a look: proxies cut what is silent for a minute."""
 FIRST_POLL_S: Final = 0.2
 LAST_POLL_S: Final = 5.0
 
@@ -47,9 +49,18 @@ class ProcessCalls(Caller):
                 return None
             raise
 
-    async def get(self, process_id: str) -> Process:
-        """Read one process."""
-        return await self.read(process.GetProcess(processid=process_id), Process)
+    async def get(
+        self, process_id: str, *, while_state: int | None = None, timeout_s: int = 0
+    ) -> Process:
+        """Read one process.
+
+        With `while_state` a Colonist server holds the answer for up to `timeout_s` while the
+        process is in that state and in the same attempt; the reference server answers at once.
+        """
+        if while_state is None:
+            return await self.read(process.GetProcess(processid=process_id), Process)
+        message = process.GetProcess(processid=process_id, waitwhile=while_state, timeout=timeout_s)
+        return await self.read(message, Process, wait_s=max(0, timeout_s))
 
     async def processes(
         self,
@@ -112,23 +123,31 @@ class ProcessCalls(Caller):
     async def wait(self, process_id: str, *, timeout_s: float) -> Process:
         """Look at a process until it is final. Raises `TimeoutError`.
 
-        Looks often at first, then every `LAST_POLL_S`; passes over failures that may pass.
+        The server holds each look until there is something new. One that does not is asked often
+        at first, then every `LAST_POLL_S`. Passes over failures that may pass.
         """
+        now = asyncio.get_running_loop().time
         async with asyncio.timeout(timeout_s):
+            state: int | None = None
             pause_s = FIRST_POLL_S
-            while (found := await self._glance(process_id)) is None:
-                await asyncio.sleep(pause_s)
-                pause_s = min(LAST_POLL_S, pause_s * _GROWTH)
-            return found
+            while True:
+                began = now()
+                found = await self._glance(process_id, state)
+                if found is not None and found.is_final:
+                    return found
+                if found is not None and found.state != state:
+                    state, pause_s = found.state, FIRST_POLL_S
+                elif now() - began < HELD_S / 2:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(LAST_POLL_S, pause_s * _GROWTH)
 
-    async def _glance(self, process_id: str) -> Process | None:
+    async def _glance(self, process_id: str, state: int | None) -> Process | None:
         try:
-            found = await self.get(process_id)
+            return await self.get(process_id, while_state=state, timeout_s=HELD_S)
         except (ServerError, UnreachableError) as error:
             if is_transient(error):
                 return None
             raise
-        return found if found.is_final else None
 
 
 def is_no_process(error: ServerError) -> bool:

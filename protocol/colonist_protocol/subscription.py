@@ -36,3 +36,5 @@ class SubscribeProcesses(Message, tag="subscribeprocessesmsg"):
 
 
 MESSAGES: Final = (SubscribeProcess, SubscribeProcesses)
+ON_PUBSUB: Final = frozenset(kind.msgtype() for kind in MESSAGES)
+"""What is not served by `POST /api`."""

@@ -65,6 +65,15 @@ def test_only_an_assign_that_waits_is_a_long_poll(timeout: int, hold_s: float) -
     assert (request.hold_s, request.is_poll) == (hold_s, hold_s > 0)
 
 
+@pytest.mark.parametrize(("timeout", "hold_s"), [(60, 60.0), (0, 0.0), (-1, 0.0)])
+def test_a_read_that_waits_is_held_and_is_no_poll_for_work(timeout: int, hold_s: float) -> None:
+    body = packed(GetProcess(processid="p", waitwhile=1, timeout=timeout))
+    request = screen(ANNA.id, body, max_bytes=LIMIT)
+    assert isinstance(request, Request)
+    assert (request.hold_s, request.is_held) == (hold_s, hold_s > 0)
+    assert not request.is_poll
+
+
 def test_an_assign_whose_payload_the_server_will_refuse_is_no_long_poll() -> None:
     body = altered(packed(GetProcess(processid="p")), payloadtype="assignprocessmsg")
     request = screen(ANNA.id, body, max_bytes=LIMIT)

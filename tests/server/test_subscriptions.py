@@ -373,7 +373,7 @@ async def test_a_released_member_is_told_of_at_once() -> None:
         one, other = await follow(made, id, WAITING), await follow(made, id, RUNNING)
         held = asyncio.create_task(made.rooms.subscriptions.changed(made.colony, bytes.fromhex(id)))
         await settle()
-        made.rooms.subscriptions.released(made.rooms.view.rows[bytes.fromhex(id)])
+        made.rooms.subscriptions.member_released(made.rooms.view.rows[bytes.fromhex(id)])
         await settle()
         assert [ear.states for ear in ears] == [[WAITING], [WAITING], []]
         assert (one.states, other.states) == ([WAITING, WAITING], [])
@@ -388,7 +388,7 @@ async def test_nobody_listens_to_a_release() -> None:
     async with world() as made:
         await made.populate()
         id = (await made.submit("uma")).processid
-        made.rooms.subscriptions.released(made.rooms.view.rows[bytes.fromhex(id)])
+        made.rooms.subscriptions.member_released(made.rooms.view.rows[bytes.fromhex(id)])
 
 
 # -- who may

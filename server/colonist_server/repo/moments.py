@@ -3,7 +3,7 @@
 One event of a process is one moment: a hand-over writes a birth and an assignment in one put, and
 makes two. An event that leaves the state as it is makes none. A member of a workflow is not free to
 run because it was submitted: its first WAITING comes when its parents are done
-(`Subscriptions.released`).
+(`Subscriptions.member_released`).
 """
 
 from __future__ import annotations

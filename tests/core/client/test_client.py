@@ -20,6 +20,7 @@ from colonist_protocol.function_spec import Conditions, FunctionSpec
 from colonist_protocol.identity import Identity
 from colonist_protocol.messages import TYPED
 from colonist_protocol.process import State
+from colonist_protocol.subscription import ON_PUBSUB
 from colonist_protocol.user import User
 from colonist_protocol.workflow import WorkflowSpec
 from tests.support.clock import virtual
@@ -223,7 +224,7 @@ async def test_every_typed_message_can_be_sent() -> None:
             await method(
                 *ARGUMENTS.get(name, ("a", "b")[: _positional(method)]), **KEYWORDS.get(name, {})
             )
-    assert seen == set(TYPED)
+    assert seen == set(TYPED) - ON_PUBSUB
 
 
 NOT_CALLS = {"aclose", "deliver", "order", "pack", "read", "read_list", "wait", "write"}
