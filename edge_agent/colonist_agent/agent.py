@@ -24,12 +24,13 @@ from dataclasses import dataclass
 
 from colonist_agent.announcer import Announcer
 from colonist_agent.asker import Asker, Patience
-from colonist_agent.attempt import Attempt, Stop
+from colonist_agent.attempt import Attempt
 from colonist_agent.counters import Counters
 from colonist_agent.function import F, Registry
 from colonist_agent.outbox import Courier, Letter, MemoryOutbox, Outbox
-from colonist_agent.outcome import Abandoned, Done, Failed, Outcome, Returned, failed
+from colonist_agent.outcome import Abandoned, Done, Failed, Outcome, Returned, Stop, failed
 from colonist_agent.reporter import Reporting
+from colonist_agent.watch import Watch
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff
@@ -78,8 +79,9 @@ class Agent:
         self._running: dict[str, Attempt] = {}
         self._attending: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._reporting = Reporting(
-            backoff=backoff, check_s=self._limits.check_s, queue_limit=self._limits.queue_limit
+        self._reporting = Reporting(backoff=backoff, queue_limit=self._limits.queue_limit)
+        self._watch = Watch(
+            client, backoff=backoff, hold_s=self._limits.poll_s, check_s=self._limits.check_s
         )
         self._courier = Courier(
             client, outbox or MemoryOutbox(), backoff=backoff, counters=self.counters
@@ -137,7 +139,11 @@ class Agent:
 
     async def _attend(self, process: Process) -> None:
         attempt = Attempt(
-            process, client=self._client, registry=self.registry, reporting=self._reporting
+            process,
+            client=self._client,
+            registry=self.registry,
+            reporting=self._reporting,
+            watch=self._watch,
         )
         try:
             await self._replace(attempt)

@@ -1,9 +1,9 @@
 """One attempt at one process, from its assignment to the close that goes to the courier.
 
 It ends early when its lease (`maxexectime`, counted from the arrival of the assignment) is over,
-when the server says that the process is final or no longer ours, or when the agent stops. The first
-reason counts. An attempt whose lease is over or that is no longer ours sends no close: the server
-has put the process back or ended it already.
+when the server says that the process is cancelled, final or no longer ours, or when the agent
+stops. The first reason counts. Only in the last case is the server told anything: else it has put
+the process back or ended it already.
 
 When the agent stops before a function does, the process is given back (`releaseprocessmsg`, which
 a Colonist server knows). Where that is refused or cannot be said, a process with a lease is left
@@ -15,28 +15,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from enum import StrEnum
 from typing import Final
 
+from colonist_agent.children import Children
 from colonist_agent.context import Context
+from colonist_agent.follower import Follower
 from colonist_agent.function import Registry, Runnable
 from colonist_agent.mailbox import Mailbox
-from colonist_agent.outcome import Abandoned, FailError, Outcome, Returned, done, failed
+from colonist_agent.outcome import (
+    SILENT,
+    Abandoned,
+    FailError,
+    Outcome,
+    Returned,
+    Stop,
+    done,
+    failed,
+)
 from colonist_agent.reporter import Reporter, Reporting
+from colonist_agent.watch import Watch
 from colonist_client.client import Client
 from colonist_protocol.process import Process
 
 COMPLAIN_S: Final = 30.0
 
 log = logging.getLogger(__name__)
-
-
-class Stop(StrEnum):
-    """Why an attempt was told to end."""
-
-    LEASE_OVER = "its lease is over"
-    LOST = "the server has taken it back or ended it"
-    AGENT_STOPPED = "agent stopped"
 
 
 class Attempt:
@@ -49,6 +52,7 @@ class Attempt:
         client: Client,
         registry: Registry,
         reporting: Reporting,
+        watch: Watch,
     ) -> None:
         self.process = process
         self.until_s = _lease_end(process)
@@ -58,14 +62,15 @@ class Attempt:
         self._work: asyncio.Task[Outcome] | None = None
         wake = asyncio.Event()
         self._mailbox = Mailbox(process.processid, limit=reporting.queue_limit, wake=wake)
-        self._context = Context(process, self._mailbox)
+        self._context = Context(process, self._mailbox, Children(process, watch))
+        self._follower = Follower(process, watch=watch, on_stop=self.stop)
         self._reporter = Reporter(
             process,
             self._mailbox,
             wake,
             client=client,
             limits=reporting,
-            on_lost=lambda: self.stop(Stop.LOST),
+            on_refused=self._follower.look,
         )
 
     @property
@@ -79,6 +84,7 @@ class Attempt:
             return
         self._stop = reason
         self._context.cancelled.set()
+        self._context.end()
         if self._work is not None:
             self._work.cancel()
             asyncio.get_running_loop().call_later(COMPLAIN_S, self._complain)
@@ -98,11 +104,18 @@ class Attempt:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                reporting = group.create_task(self._reporter.run())
+                beside = [
+                    group.create_task(self._reporter.run()),
+                    group.create_task(self._follower.run()),
+                ]
                 outcome = await self._attend(group)
                 await self._reporter.finish(is_wanted=not isinstance(outcome, Abandoned))
-                reporting.cancel()
+                for task in beside:
+                    task.cancel()
+                if self._stop in (Stop.CANCELLED, Stop.LOST):  # since then, too
+                    outcome = Abandoned(reason=str(self._stop))
         finally:
+            self._context.end()
             if timer is not None:
                 timer.cancel()
             self.ended.set()
@@ -132,7 +145,7 @@ class Attempt:
         return done(value)
 
     def _judge(self, work: asyncio.Task[Outcome]) -> Outcome:
-        if self._stop in (Stop.LEASE_OVER, Stop.LOST):
+        if self._stop in SILENT:
             return Abandoned(reason=str(self._stop))
         if not work.cancelled():
             return work.result()

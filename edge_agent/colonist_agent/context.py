@@ -1,7 +1,13 @@
 """What a running function may say and ask: it is given one when it asks for a `Context`.
 
-Every method may be called from any thread, returns at once and never fails because of the network:
-what is said goes into a bounded queue, and what does not fit is dropped and counted.
+What it says (`log`, `progress`, `set_output`, `attribute`) may be said in any thread, returns at
+once and never fails because of the network: it goes into a bounded queue, and what does not fit is
+dropped and counted.
+
+What it asks of the server waits for the answer, through outages too, for as long as the attempt
+lasts. Async functions await it: `await context.submit(spec)`. Sync functions, which run in threads,
+have the same by the same names in `blocking`: `context.blocking.submit(spec)`. See `children` for
+what may go wrong.
 """
 
 from __future__ import annotations
@@ -12,9 +18,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from colonist_agent.blocking import Blocking
+from colonist_agent.children import Children
 from colonist_agent.mailbox import Mailbox
+from colonist_protocol import codec
 from colonist_protocol.attribute import AttributeType
+from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import Process
+from colonist_protocol.workflow import ProcessGraph, WorkflowSpec
 
 
 class Cancelled:
@@ -56,10 +67,17 @@ class Cancelled:
 class Context:
     """One attempt at one process, as its function sees it."""
 
-    def __init__(self, process: Process, mailbox: Mailbox) -> None:
+    def __init__(self, process: Process, mailbox: Mailbox, children: Children) -> None:
         self.process = process
         self.cancelled = Cancelled()
+        self.blocking = Blocking(children)
         self._mailbox = mailbox
+        self._children = children
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What the parents in the workflow gave as their outputs, one after the other."""
+        return codec.scan(bytes(self.process.inputs)) or []
 
     def log(self, message: str) -> None:
         """Write a line to the process's log."""
@@ -76,3 +94,33 @@ class Context:
     def attribute(self, key: str, value: str, *, kind: int = AttributeType.OUT) -> None:
         """Attach a key and a value to the process; a key can be set once."""
         self._mailbox.attribute(key, value, kind)
+
+    async def submit(self, spec: FunctionSpec) -> Process:
+        """Submit a process; without a colony, in this one. See `Children.submit`."""
+        return await self._children.submit(spec)
+
+    async def submit_workflow(self, spec: WorkflowSpec) -> ProcessGraph:
+        """Submit a workflow; without a colony, in this one. See `Children.submit`."""
+        return await self._children.submit_workflow(spec)
+
+    async def add_child(
+        self, spec: FunctionSpec, *, insert: bool = False, child: Process | str = ""
+    ) -> Process:
+        """Add a process below this one to the workflow. See `Children.add_child`."""
+        return await self._children.add_child(spec, insert=insert, child=child)
+
+    async def pack(self, generator_id: str, argument: str) -> None:
+        """Give a generator an argument. See `Children.submit` for a lost answer."""
+        await self._children.pack(generator_id, argument)
+
+    async def wait(self, process: Process | str) -> Process:
+        """The process, once it has ended, however it did: look at its `state`."""
+        return await self._children.wait(process)
+
+    async def parents(self) -> list[Process]:
+        """The parents in the workflow, in the order of `inputs`; none outside of one."""
+        return await self._children.parents()
+
+    def end(self) -> None:
+        """The attempt is over: what a thread waits for in `blocking` ends. Idempotent."""
+        self.blocking.end()

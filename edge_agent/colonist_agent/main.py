@@ -29,6 +29,7 @@ from colonist_agent.config import AgentConfig, load
 from colonist_agent.counters import Counters
 from colonist_agent.function import Registry
 from colonist_agent.transport_mqtt import Birth, MqttTransport, running
+from colonist_agent.watch import MAX_HELD
 from colonist_client.client import Client
 from colonist_client.http import HttpTransport
 from colonist_client.retry import Backoff
@@ -107,7 +108,8 @@ async def open_transport(config: AgentConfig) -> AsyncGenerator[Transport]:
     """The transport that the URL names, closed at the end. Raises `InvalidValueError`."""
     tls = _tls(config)
     if config.scheme in ("http", "https"):
-        async with HttpTransport(config.url, tls=tls) as transport:
+        at_once = MAX_HELD + 4 * config.slots + 16  # what is held must not keep the rest waiting
+        async with HttpTransport(config.url, tls=tls, max_connections=at_once) as transport:
             yield transport
         return
     made = MqttTransport(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, cast
 
 import msgspec
@@ -27,6 +28,19 @@ MAX_OUT_BYTES: Final = MAX_PAYLOAD_CHARS // 4 * 3 - 1024
 MAX_ERROR_CHARS: Final = 4_000
 
 _INTEGER_BITS: Final = 63
+
+
+class Stop(StrEnum):
+    """Why an attempt was told to end."""
+
+    LEASE_OVER = "its lease is over"
+    CANCELLED = "it was cancelled"
+    LOST = "the server has taken it back or ended it"
+    AGENT_STOPPED = "agent stopped"
+
+
+SILENT: Final = frozenset({Stop.LEASE_OVER, Stop.CANCELLED, Stop.LOST})
+"""After these the server knows better than we how the process ended: it is told nothing."""
 
 
 class FailError(Exception):

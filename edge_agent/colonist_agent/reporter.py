@@ -1,4 +1,4 @@
-"""The talk about one running process: what its function says, and what the server knows of it.
+"""What the function of one running process says, on its way to the server.
 
 The function never waits for it. While the server is unreachable things wait in the bounded mailbox;
 a line may arrive twice when a reply is lost, and that is better than not at all.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from http import HTTPStatus
 
 from colonist_agent.mailbox import Mailbox, Parcel
 from colonist_client.client import Client
@@ -27,14 +26,13 @@ class Reporting:
     """`batch_s` gathers what is said close together, `flush_s` bounds the end of it."""
 
     backoff: Backoff
-    check_s: float = 15.0
     batch_s: float = 0.2
     flush_s: float = 5.0
     queue_limit: int = 1000
 
 
 class Reporter:
-    """Sends a mailbox's content in batches, and looks at the process every `check_s`."""
+    """Sends a mailbox's content in batches. `run` never ends by itself."""
 
     def __init__(
         self,
@@ -44,22 +42,25 @@ class Reporter:
         *,
         client: Client,
         limits: Reporting,
-        on_lost: Callable[[], None],
+        on_refused: Callable[[], Awaitable[None]],
     ) -> None:
+        """`on_refused` is awaited when the server refuses something: the process may be lost."""
         self._process = process
         self._mailbox = mailbox
         self._wake = wake
         self._client = client
         self._limits = limits
-        self._on_lost = on_lost
+        self._on_refused = on_refused
         self._sending = asyncio.Lock()
         self._unsent: Parcel | None = None
 
     async def run(self) -> None:
-        """Talk until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._report())
-            group.create_task(self._check())
+        """Send until cancelled."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(self._limits.batch_s)
+            self._wake.clear()
+            await self._send_all()
 
     async def finish(self, *, is_wanted: bool) -> None:
         """Send what is left, for at most `flush_s`; the rest is dropped and counted."""
@@ -71,13 +72,6 @@ class Reporter:
                 log.info("reports_unsent process=%s", self._process.processid)
         self._mailbox.drop_all()
         self._mailbox.dropped += self._unsent.count if self._unsent else 0
-
-    async def _report(self) -> None:
-        while True:
-            await self._wake.wait()
-            await asyncio.sleep(self._limits.batch_s)
-            self._wake.clear()
-            await self._send_all()
 
     async def _send_all(self) -> None:
         async with self._sending:
@@ -97,35 +91,10 @@ class Reporter:
             except (UnreachableError, ServerError) as error:
                 if not is_transient(error):
                     self._mailbox.dropped += parcel.count
-                    await self._look()
+                    await self._on_refused()
                     return
                 failures += 1
                 wait_s = self._limits.backoff.delay_s(failures, at_least_s=advice_s(error))
                 await asyncio.sleep(wait_s)
             else:
                 return
-
-    async def _check(self) -> None:
-        while True:
-            await asyncio.sleep(self._limits.check_s)
-            await self._look()
-
-    async def _look(self) -> None:
-        try:
-            found = await self._client.get(self._process.processid)
-        except UnreachableError:
-            return
-        except ServerError as error:
-            if error.status == HTTPStatus.NOT_FOUND:
-                self._on_lost()
-            return
-        if not self._is_ours(found):
-            self._on_lost()
-
-    def _is_ours(self, found: Process) -> bool:
-        given = self._process
-        return (
-            not found.is_final
-            and found.assignedexecutorid == given.assignedexecutorid
-            and found.starttime == given.starttime
-        )

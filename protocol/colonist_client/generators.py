@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from colonist_client.caller import Caller
-from colonist_protocol import codec, generator
+from colonist_protocol import codec
+from colonist_protocol import generator as wire
 from colonist_protocol.generator import Generator
 from colonist_protocol.workflow import WorkflowSpec
 
@@ -25,26 +26,26 @@ class GeneratorCalls(Caller):
             trigger=trigger,
             timeout=timeout_s,
         )
-        return await self.write(generator.AddGenerator(generator=new), Generator)
+        return await self.write(wire.AddGenerator(generator=new), Generator)
 
     async def generator(self, generator_id: str) -> Generator:
         """Read a generator; `queuesize` arguments wait at it."""
-        return await self.read(generator.GetGenerator(generatorid=generator_id), Generator)
+        return await self.read(wire.GetGenerator(generatorid=generator_id), Generator)
 
     async def generator_by_name(self, colony: str, name: str) -> Generator:
         """Read a generator by its name."""
-        message = generator.ResolveGenerator(colonyname=colony, generatorname=name)
+        message = wire.ResolveGenerator(colonyname=colony, generatorname=name)
         return await self.read(message, Generator)
 
-    async def generators(self, colony: str, *, count: int = generator.MAX_LIST) -> list[Generator]:
+    async def generators(self, colony: str, *, count: int = wire.MAX_LIST) -> list[Generator]:
         """List a colony's generators, oldest first."""
-        message = generator.GetGenerators(colonyname=colony, count=count)
+        message = wire.GetGenerators(colonyname=colony, count=count)
         return await self.read_list(message, Generator)
 
-    async def pack(self, generator_id: str, argument: str) -> None:
+    async def pack_generator(self, generator_id: str, argument: str) -> None:
         """Give a generator an argument. After a lost reply it may be there: do not repeat it."""
-        await self.order(generator.PackGenerator(generatorid=generator_id, arg=argument))
+        await self.order(wire.PackGenerator(generatorid=generator_id, arg=argument))
 
     async def remove_generator(self, generator_id: str) -> None:
         """Remove a generator and the arguments that wait at it."""
-        await self.order(generator.RemoveGenerator(generatorid=generator_id))
+        await self.order(wire.RemoveGenerator(generatorid=generator_id))

@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 
+from colonist_agent.children import Children
 from colonist_agent.command import Command, CommandSpec, Parameter
 from colonist_agent.context import Context
 from colonist_agent.mailbox import Mailbox
 from colonist_agent.outcome import FailError
+from colonist_agent.watch import Watch
+from colonist_client.client import Client
+from colonist_client.retry import Backoff
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import Process
+from tests.support.fake_server import FakeServer
+from tests.support.transports import DirectTransport
 
 PYTHON = sys.executable
 
@@ -32,7 +38,10 @@ def _context() -> Context:
         submissiontime="",
         spec=FunctionSpec(),
     )
-    return Context(process, Mailbox(process.processid, limit=10, wake=asyncio.Event()))
+    mailbox = Mailbox(process.processid, limit=10, wake=asyncio.Event())
+    client = Client(DirectTransport(FakeServer().answer), None)
+    watch = Watch(client, backoff=Backoff(uniform=lambda low, _: low))
+    return Context(process, mailbox, Children(process, watch))
 
 
 def _command(argv: list[str], **spec: Any) -> Command:

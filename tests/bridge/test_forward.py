@@ -304,6 +304,31 @@ async def test_limits_in_all_per_device_and_in_bytes_are_told_busy() -> None:
 
 
 @virtual
+async def test_held_reads_take_no_places_of_other_requests_and_have_a_limit_of_their_own() -> None:
+    limits = Limits(requests_per_device=2, held_per_device=3)
+    async with case(limits) as c:
+        for body in (b"h1", b"h2", b"h3", b"h4"):
+            await c.take(request(body, hold_s=60.0))
+        assert [hint["req"] for hint in c.post.hints()] == [b"h4".hex()]
+        await c.take(poll())
+        await c.take(request(b"1"))
+        assert c.gate.forwarded == [b"h1", b"h2", b"h3", b"poll", b"1"]
+        assert c.forwarder.held_polls == 1
+        await c.take(poll(b"other poll"))
+        assert c.forwarder.open_requests == 5  # the poll was replaced, the held reads were not
+
+
+@virtual
+async def test_held_reads_of_a_lost_device_are_given_up() -> None:
+    async with case() as c:
+        await c.take(request(b"held", hold_s=60.0))
+        await c.take(request(b"quick"))
+        c.forwarder.withdraw(ANNA)
+        await settled()
+        assert c.forwarder.open_requests == 1
+
+
+@virtual
 async def test_uplink_down_is_told_at_once_with_the_age_of_the_last_contact() -> None:
     async with case() as c:
         c.gate.is_up = False
