@@ -203,7 +203,7 @@ async def test_what_ends_while_the_oldest_go_counts_too() -> None:
         await found(made)
         await quick(made, 41)
         await asyncio.sleep(retention.PAUSE_S / 2)
-        for _ in range(4):
+        for _ in range(2):
             await quick(made, 1)
             await asyncio.sleep(retention.PAUSE_S)
         await asyncio.sleep(1)
