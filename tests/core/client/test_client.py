@@ -247,8 +247,9 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "add_executor_log": ("c", "e", "m"),
     "submit_workflow": (WorkflowSpec(colonyname="a"),),
     "add_child": ("w", "p", SPEC),
+    "add_generator": ("c", "g", WorkflowSpec(colonyname="c")),
 }
-KEYWORDS: dict[str, dict[str, Any]] = {"history": {"seconds": 60}, "remove_all": {"state": -1}}
+KEYWORDS: dict[str, dict[str, Any]] = {"history": {"seconds": 60}, "remove_all": {"state": -1}, "add_generator": {"trigger": 3}}
 
 
 def test_packed_twice_is_the_same_bytes() -> None:
