@@ -118,7 +118,7 @@ async def test_runs_are_planned_times_wherever_it_stops(path: str, way: str) -> 
 
 async def _story(at: int, way: str) -> bool:
     loop = asyncio.get_running_loop()
-    loop._clock.now = 0.0  # pyright: ignore - each story begins at the same time
+    loop._clock.now = 0.0  # pyright: ignore[reportAttributeAccessIssue] - each story begins at the same time
     async with StoppingStore() as store:
         crons = await _prepare(store)
         store.arm(at, way)

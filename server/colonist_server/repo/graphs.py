@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from colonist_core.process import deadline
+from colonist_core.process import Live, deadline
 from colonist_core.workflow import Graph
 from colonist_protocol.process import State
 from colonist_server.repo import keys
@@ -41,6 +41,10 @@ class Places(Protocol):
 
     def displace(self, row: Row) -> None:
         """Take a row out of where it stands."""
+        ...
+
+    def bury(self, key: bytes, revision: Revision) -> None:
+        """Let nothing that is older bring back what stood under a key."""
         ...
 
 
@@ -90,6 +94,7 @@ class Graphs:
             return
         record = decode_workflow(value) if value is not None else None
         if record is None or record.state in ENDED_WORKFLOW:
+            self._places.bury(key, revision)
             if workflow is not None:
                 self.drop(workflow)
                 self._tell(workflow)
@@ -103,6 +108,7 @@ class Graphs:
         if colony is not None:
             workflow = Workflow(key, colony, record, revision)
             self.workflows[workflow.wid] = colony.workflows[workflow.wid] = workflow
+            self._tell(workflow)
 
     def _update(self, workflow: Workflow, record: WorkflowRecord, revision: Revision) -> None:
         was_shown = workflow.is_shown
@@ -122,18 +128,24 @@ class Graphs:
 
     def _show(self, workflow: Workflow) -> None:
         rows, workflow.staged = workflow.staged, {}
-        self._places.rows.update(rows)
         for row in rows.values():
-            self._places.place(row)
-            self.tell_born(row)
+            self.appear(row, workflow)
 
-    def tell_born(self, row: Row) -> None:
-        """A member that appeared may run at once where it has no parents."""
+    def appear(self, row: Row, workflow: Workflow) -> None:
+        """A member was written: it is seen once its workflow is, and its place in it is known."""
+        if not workflow.is_shown or row.number > len(workflow.graph):
+            workflow.staged[row.pid] = row
+            return
+        self._places.rows[row.pid] = row
+        self._places.place(row)
+        if workflow.graph.has_unfinished:
+            self._tell(workflow)
         if row.state == State.WAITING and not row.blocked:
             self._tell_released(row)
 
     def _hide(self, workflow: Workflow) -> None:
         for row in list(self.rows(workflow)):
+            row.claimed = False
             self._places.displace(row)
             workflow.staged[row.pid] = self._places.rows.pop(row.pid)
 
@@ -172,27 +184,32 @@ class Graphs:
         workflow.edits += 1
         edit = decode_edit(value)
         if edit.insert:
-            workflow.graph.insert(edit.parent)
-            return
-        workflow.graph.append(edit.parent, edit.child)
-        child = self._places.rows.get(keys.member(workflow.wid, edit.child))
-        if child is not None and not child.blocked and child.state == State.WAITING:
-            self._block(child)
+            number = workflow.graph.insert(edit.parent)
+        else:
+            number = workflow.graph.append(edit.parent, edit.child)
+            child = self._places.rows.get(keys.member(workflow.wid, edit.child))
+            if child is not None and not child.blocked and child.state == State.WAITING:
+                self._block(child)
+        new = workflow.staged.pop(keys.member(workflow.wid, number), None)
+        if new is not None:
+            self.appear(new, workflow)
 
     # -- members
 
-    def place(self, row: Row, workflow: Workflow, max_wait_s: int) -> None:
+    def place(self, row: Row, workflow: Workflow, live: Live) -> None:
         """Note a member's state, whether it may run, and until when it waits at most.
 
-        Its time runs from the end of its last parent (COLONIES-RPC W8).
+        Its time runs from the end of its last parent (COLONIES-RPC W8), or from when it was put
+        back into the queue, whichever is later.
         """
         graph, number = workflow.graph, row.number
         graph.moved(number, State(row.state))
         row.blocked = row.state == State.WAITING and not graph.may_run(number)
         if row.blocked:
             row.deadline_ns = 0
-        elif row.state == State.WAITING and not row.deadline_ns:
-            row.deadline_ns = deadline(graph.ready_ns.get(number, 0), max_wait_s)
+        elif row.state == State.WAITING:
+            ready_ns = deadline(graph.ready_ns.get(number, 0), live.max_wait_s)
+            row.deadline_ns = max(live.deadline_ns, ready_ns)
 
     def member_ended(self, pid: bytes, state: State, ended_ns: int) -> None:
         """A member's end is in the list of closed processes."""
@@ -216,6 +233,8 @@ class Graphs:
             listener.member_released(row)
 
     def _block(self, row: Row) -> None:
+        """It may not run any more; whoever claimed it has to look for something else."""
+        row.claimed = False
         self._places.displace(row)
         self._places.place(row)
 

@@ -184,6 +184,8 @@ class HandOver:
         if not ask.is_allowed:
             self._release(row)
             raise _refused(ask.colony)
+        if not row.claimed:
+            return None  # it changed before its claimer had a turn: cancelled, made to wait, moved
         after = self.assigned_to(row.live(), row.pid, ask.cause)
         guards = _guards(row, ask)
         ops = chain.rewrite(row.pid, after)
@@ -283,7 +285,8 @@ class HandOver:
             return None
         while rows:
             row = rows.pop(0)
-            if row.doubtful and row.colony is ask.colony and self._view.rows.get(row.pid) is row:
+            is_there = self._view.rows.get(row.pid) is row and not _is_cancelled(row)
+            if row.doubtful and row.colony is ask.colony and is_there:
                 grant = await self._redeliver_row(row, ask)
                 if grant is not None:
                     return grant
@@ -367,6 +370,11 @@ class HandOver:
             for waiter in room.everyone():
                 room.unpark(waiter)
                 waiter.wake(Wake.CLOSING)
+
+
+def _is_cancelled(row: Row) -> bool:
+    """Whether a member is about to be ended with its workflow."""
+    return row.workflow is not None and row.workflow.graph.is_cancelled
 
 
 def _guards(row: Row, ask: Ask) -> tuple[Guard, ...]:

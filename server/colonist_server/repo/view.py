@@ -168,8 +168,12 @@ class View:
         if self._graves.get(key, -1) >= revision:
             return
         if value is None:
-            self._graves[key] = revision
+            self.bury(key, revision)
         applier(key, value, revision)
+
+    def bury(self, key: bytes, revision: Revision) -> None:
+        """Let nothing that is older bring back what stood under a key."""
+        self._graves[key] = revision
 
     def count_ended(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """Count what has ended, or was removed after; the caller sees each change once."""
@@ -259,18 +263,15 @@ class View:
         workflow = self.graphs.of(pid)
         if workflow is None:
             return
+        before = workflow.staged.get(pid)
+        if before is not None and before.revision >= revision:
+            return
         if value is None:
             workflow.staged.pop(pid, None)
             return
         row = self._new_row(pid, value, revision, workflow)
-        if row is None:
-            return
-        if workflow.is_shown:
-            self.rows[pid] = row
-            self.place(row)
-            self.graphs.tell_born(row)
-        else:
-            workflow.staged[pid] = row
+        if row is not None:
+            self.graphs.appear(row, workflow)
 
     def _new_row(
         self, pid: bytes, raw: bytes, revision: Revision, workflow: Workflow | None
@@ -311,7 +312,7 @@ class View:
     def place(self, row: Row) -> None:
         """Let a row stand where its state puts it, and tell of it."""
         if row.workflow is not None:
-            self.graphs.place(row, row.workflow, row.live().max_wait_s)
+            self.graphs.place(row, row.workflow, row.live())
         if row.state == State.RUNNING:
             row.colony.running[row.pid] = row
         else:

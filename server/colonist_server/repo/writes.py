@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from colonist_protocol.errors import ContendedError, UnavailableError
+from colonist_server.repo.keys import WORKFLOW, edits_of
+from colonist_server.repo.records import decode_workflow
 from colonist_server.repo.view import View
 from colonist_server.store.interface import Guard, Item, Op, Range, Revision, Store, StoreError
 
@@ -61,12 +63,28 @@ class Writes:
         """Bring the view up to the store for some keys."""
         before = self.store.revision  # of an absent key only this is sure: it was so after here
         items = await self.read_many(keys)
+        edits = await self._edits([item for item in items if item is not None])
         for key, item in zip(keys, items, strict=True):
             if item is not None:
                 self.view.apply(key, item.value, item.modified)
             else:
                 self.view.apply(key, None, before)
+        for edit in edits:
+            self.view.apply(edit.key, edit.value, edit.modified)
         return items
+
+    async def _edits(self, items: Sequence[Item]) -> list[Item]:
+        """What belongs to heads of workflows that were edited since this node heard of them.
+
+        Nobody may decide on a new head and an old graph: both are applied without an await between.
+        """
+        found: list[Item] = []
+        for item in items:
+            workflow = self.view.workflows.get(item.key[len(WORKFLOW) :])
+            if workflow is not None and workflow.key == item.key:
+                if decode_workflow(item.value).edits > workflow.edits:
+                    found += (await self.range(edits_of(workflow.wid))).items
+        return found
 
     async def read(self, key: bytes) -> Item | None:
         """One key as it is stored. Raises `UnavailableError`."""
