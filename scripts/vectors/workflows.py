@@ -9,15 +9,14 @@ GRAPH = "cd" * 32
 PARENT = "ab" * 32
 CHILD = "ef" * 32
 
-# `model_dump` of pycolonies' FuncSpec as its tests make it: everything is there, None included.
+# What pycolonies' `model_dump` makes of a node like those of its own tests.
 _PYTHON_SPEC: dict[str, Any] = {
     "nodename": "",
     "funcname": "",
     "args": [],
     "kwargs": {},
-    "fs": None,
     "priority": 0,
-    "maxwaittime": -1,
+    "maxwaittime": 0,
     "maxexectime": -1,
     "maxretries": 3,
     "conditions": {
@@ -25,16 +24,17 @@ _PYTHON_SPEC: dict[str, Any] = {
         "executornames": None,
         "executortype": "t",
         "dependencies": [],
-        "nodes": None,
-        "cpu": None,
-        "processes": None,
-        "processespernode": None,
-        "mem": None,
-        "storage": None,
-        "gpu": None,
-        "walltime": None,
+        "nodes": 0,
+        "cpu": "",
+        "processes": 0,
+        "processespernode": 0,
+        "mem": "",
+        "storage": "",
+        "gpu": {"name": "", "mem": "", "count": 0, "nodecount": 0},
+        "walltime": 0,
     },
     "label": "",
+    "fs": {"mount": "", "snapshots": None, "dirs": None},
     "env": {"test_key": "test_value2"},
     "channels": [],
 }

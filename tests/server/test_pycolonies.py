@@ -24,6 +24,7 @@ TYPE = "test-executor-type"
 # Method by method: those whose messages are served, and those that are not yet (section 6.1).
 SERVED = {
     "add_attribute",
+    "add_child",
     "add_colony",
     "add_executor",
     "add_function",
@@ -46,26 +47,28 @@ SERVED = {
     "get_generators",
     "get_process",
     "get_process_log",
+    "get_processes_for_workflow",
+    "get_processgraph",
+    "get_processgraphs",
     "get_users",
     "list_colonies",
     "list_executors",
     "list_processes",
     "reject_executor",
     "remove_all_processes",
+    "remove_all_processgraphs",
     "remove_executor",
     "remove_generator",
     "remove_process",
+    "remove_processgraph",
     "remove_user",
     "set_output",
     "stats",
     "submit_func_spec",
+    "submit_workflow",
     "wait",  # test_pycolonies_pubsub.py
 }
 NOT_YET: dict[str, tuple[Any, ...]] = {
-    "get_processgraph": ("ab" * 32,),
-    "get_processgraphs": ("c", 10),
-    "remove_processgraph": ("ab" * 32,),
-    "remove_all_processgraphs": ("c",),
     "create_snapshot": ("c", "label", "name"),
     "get_snapshots": ("c",),
     "get_snapshot_by_name": ("c", "name"),
@@ -91,16 +94,13 @@ NOT_YET: dict[str, tuple[Any, ...]] = {
     "reconcile_blueprint": ("c", "n"),
     "get_blueprint_history": ("ab" * 32,),
 }
-# What needs a workflow, a WebSocket, a native library or an S3 store before it asks anything.
+# What needs a cron, a WebSocket, a native library or an S3 store before it asks anything.
 ELSEWHERE = {
-    "add_child",
     "add_cron",
     "delete_file",
     "download_data",
     "download_file",
     "get_file",
-    "get_processes_for_workflow",
-    "submit_workflow",
     "subscribe_channel",
     "sync",
     "upload_data",
@@ -210,11 +210,6 @@ def test_every_served_method_is_used_here() -> None:
 def test_what_is_not_served_yet_says_so(sdk: Colonies, method: str) -> None:
     with pytest.raises(ColoniesConnectionError, match="not supported by this server"):
         getattr(sdk, method)(*NOT_YET[method], OWNER.reveal())
-
-
-def test_members_of_a_workflow_that_is_not_there_are_not_found(place: Place) -> None:
-    with pytest.raises(ColoniesConnectionError, match="no workflow"):
-        place.sdk.get_processes_for_workflow("ab" * 32, place.name, place.key)
 
 
 # -- colonies_test
