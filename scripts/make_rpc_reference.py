@@ -18,7 +18,7 @@ from msgspec import inspect
 
 from colonist_core.access import Access
 from colonist_protocol import messages
-from colonist_server.rpc.table import ROUTES, Route
+from colonist_server.rpc.table import API, ROUTES, Route
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "rpc.md"
 
@@ -27,7 +27,7 @@ HEAD = """\
 
 # Remote procedures
 
-Each is a signed message to `POST /api`.
+Each is a signed message to `POST /api`. What is served on the WebSocket `GET /pubsub` says so.
 How it travels is in [wire.md](wire.md), what refusals mean in [errors.md](errors.md).
 A member that is missing or `null` has its default; one without a default is required.
 Whoever may not call is answered 403 `access_denied`, for a colony that is not there as well.
@@ -85,7 +85,8 @@ def _details() -> list[str]:
 
 def _detail(kind: str, route: Route[Any]) -> list[str]:
     fields = _fields(route.kind)
-    head = f"\n## {kind}\n\n{_summary(route)} Who: {LABEL[route.access]}.\n"
+    door = "" if route.door == API else f" Served on the WebSocket `GET {route.door}`."
+    head = f"\n## {kind}\n\n{_summary(route)} Who: {LABEL[route.access]}.{door}\n"
     if not fields:
         return [head, "\nNo members.\n"]
     return [head, "\n| member | type | default |\n|---|---|---|\n", *map(_row, fields)]

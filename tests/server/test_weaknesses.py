@@ -84,8 +84,6 @@ COMPATIBILITY = Path(__file__).parents[2] / "docs" / "explain" / "compatibility.
 
 # By weakness: the messages that have it, none of which is served yet.
 NOT_SERVED = {
-    "S4": ["subscribeprocessmsg"],
-    "S5": ["subscribeprocessesmsg"],
     "S7": ["addcronmsg"],
     "S8": ["runcronmsg"],
     "P2": ["addchildmsg"],
@@ -99,7 +97,6 @@ NOT_SERVED = {
     "W11": ["cancelprocessgraphmsg"],
     "W12": ["addcronmsg"],
     "W13": ["addcronmsg"],
-    "W18": ["subscribeprocessmsg", "subscribeprocessesmsg"],
     "G3": ["submitworkflowspecmsg", "getprocessgraphsmsg"],
     "G5": ["submitworkflowspecmsg"],
     "G6": ["addcronmsg"],
