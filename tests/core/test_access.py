@@ -56,6 +56,12 @@ def test_refusals_are_in_the_words_that_sdk_users_know():
     )
 
 
+def test_a_refusal_about_a_process_names_no_colony():
+    assert str(stranger(Access.EXECUTOR, "")) == (
+        "Access denied, not a member of any colony with such a process"
+    )
+
+
 def test_the_server_owner_is_one_id():
     check_server_owner("ab" * 32, "ab" * 32)
     with pytest.raises(AccessError, match="Access denied, not server owner"):

@@ -32,7 +32,16 @@ from colonist_server.repo import keys
 from colonist_server.repo.leftovers import Leftovers
 from colonist_server.repo.records import Ended, encode
 from colonist_server.repo.retirement import Retirement
-from colonist_server.store.interface import Guard, Op, Put, Range, Revision, Store
+from colonist_server.store.interface import (
+    Delete,
+    Guard,
+    Op,
+    Put,
+    Range,
+    Revision,
+    Store,
+    UnavailableError,
+)
 from tests.server.house import house
 from tests.server.people import World, attribute_of, world
 from tests.support.clock import virtual
@@ -300,6 +309,43 @@ async def test_what_somebody_removes_meanwhile_stops_nothing() -> None:
         await retirement.retire(made.colony, batch)
         assert await of_processes(made) == []
         assert sum(made.colony.closed) == 0
+
+
+@virtual
+async def test_processes_with_much_beside_them_take_more_commits() -> None:
+    async with old(retention_count=1) as made:
+        await found(made)
+        for n in range(12):
+            env = {f"E{number}": str(n) for number in range(30)}
+            id = (await made.submit("uma", env=env)).processid
+            await made.call(CancelProcess(processid=id), UMA)
+        await asyncio.sleep(1)
+        left = await of_processes(made)
+        assert len(left) == 3 + 30
+        assert sum(made.colony.closed) == 1
+
+
+@virtual
+async def test_a_store_that_refuses_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async with MemoryStore() as store, old(store, retention_count=10) as made:
+        await found(made)
+        ids = await quick(made, 10)
+        commit = store.commit
+
+        async def refusing(guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+            if any(isinstance(op, Delete) and op.key.startswith(keys.ENDED) for op in ops):
+                raise UnavailableError("the disk is full")
+            return await commit(guards, ops)
+
+        store.commit = refusing
+        ids += await quick(made, 1)
+        await asyncio.sleep(retention.RETRY_S / 2)
+        assert "history is not removed, trying again" in caplog.text
+        assert await is_there(made, ids[0])
+        store.commit = commit
+        await asyncio.sleep(retention.RETRY_S)
+        assert not await is_there(made, ids[0])
+        assert sum(made.colony.closed) == 10
 
 
 @virtual

@@ -135,7 +135,13 @@ class Retention:
 
     async def _trim_crowded(self) -> float:
         while self._crowded:
-            await self._trim(self._crowded.pop())
+            colony = self._crowded.pop()
+            try:
+                await self._trim(colony)
+            except ColonistError:
+                self._crowded.add(colony)
+                self._woken.set()
+                raise
         return 0.0
 
     async def _trim(self, colony: Colony) -> None:
