@@ -29,6 +29,7 @@ from benchmarks.cases import (
     parked,
     roundtrip,
     submit,
+    subscribers,
     wakeups,
     workflows,
 )
@@ -52,6 +53,7 @@ CASES: dict[str, Case] = {
     "wakeups": wakeups.measure,
     "connections": connections.measure,
     "parked": parked.measure,
+    "subscribers": subscribers.measure,
     "workflows": workflows.measure,
 }
 

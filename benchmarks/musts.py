@@ -47,6 +47,8 @@ MUSTS = (
     Must("connections/burst", "answered", "at least", 1000, "deadlock"),
     Must("workflows/wide-1000", "ratio", "at least", 0.8, ""),
     Must("workflows/chain-100", "p50_ms", "at most", 3.0, ""),
+    Must("subscribers/1000", "last_p99_ms", "at most", 100, ""),
+    Must("subscribers/1000", "missing", "at most", 0, ""),
     Must("coldstart/health", "first_answer_s", "at most", 1.0, "0.54"),
     Must("coldstart/signed", "first_answer_s", "at most", 1.0, ""),
 )
