@@ -26,6 +26,7 @@ SERVED = {
     "add_attribute",
     "add_child",
     "add_colony",
+    "add_cron",  # test_pycolonies_cron.py
     "add_executor",
     "add_function",
     "add_generator",
@@ -35,10 +36,13 @@ SERVED = {
     "assign",
     "close",
     "del_colony",
+    "del_cron",
     "fail",
     "find_process",
     "get_attribute",
     "get_colony",
+    "get_cron",
+    "get_crons",
     "get_executor",
     "get_executor_log",
     "get_functions_by_colony",
@@ -62,6 +66,7 @@ SERVED = {
     "remove_process",
     "remove_processgraph",
     "remove_user",
+    "run_cron",
     "set_output",
     "stats",
     "submit_func_spec",
@@ -74,10 +79,6 @@ NOT_YET: dict[str, tuple[Any, ...]] = {
     "get_snapshot_by_name": ("c", "name"),
     "get_snapshot_by_id": ("c", "ab" * 32),
     "get_files": ("label", "c"),
-    "get_cron": ("ab" * 32,),
-    "get_crons": ("c", 10),
-    "del_cron": ("ab" * 32,),
-    "run_cron": ("ab" * 32,),
     "get_file_labels": ("c",),
     "channel_append": ("ab" * 32, "chat", 1, b"x"),
     "channel_read": ("ab" * 32, "chat", 0, 10),
@@ -94,9 +95,8 @@ NOT_YET: dict[str, tuple[Any, ...]] = {
     "reconcile_blueprint": ("c", "n"),
     "get_blueprint_history": ("ab" * 32,),
 }
-# What needs a cron, a WebSocket, a native library or an S3 store before it asks anything.
+# What needs a WebSocket, a native library or an S3 store before it asks anything.
 ELSEWHERE = {
-    "add_cron",
     "delete_file",
     "download_data",
     "download_file",

@@ -84,22 +84,16 @@ COMPATIBILITY = Path(__file__).parents[2] / "docs" / "explain" / "compatibility.
 
 # By weakness: the messages that have it, none of which is served yet.
 NOT_SERVED = {
-    "S7": ["addcronmsg"],
-    "S8": ["runcronmsg"],
     "P2": ["addchildmsg"],
     "P5": ["submitworkflowspecmsg"],
     "P6": ["submitworkflowspecmsg"],
-    "P7": ["addcronmsg"],
     "W7": ["submitworkflowspecmsg"],
     "W8": ["submitworkflowspecmsg"],
     "W9": ["submitworkflowspecmsg"],
     "W10": ["submitworkflowspecmsg"],
     "W11": ["cancelprocessgraphmsg"],
-    "W12": ["addcronmsg"],
-    "W13": ["addcronmsg"],
     "G3": ["submitworkflowspecmsg", "getprocessgraphsmsg"],
     "G5": ["submitworkflowspecmsg"],
-    "G6": ["addcronmsg"],
     "G7": ["channelappendmsg"],
 }
 
