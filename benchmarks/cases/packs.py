@@ -72,4 +72,12 @@ async def run(
         connection.close()
     metrics = {"rate_s": tally.count / used.wall_s, **latencies("", tally.taken)}
     metrics["failures"] = tally.failures.total()
+    metrics["firings"] = float(await _fired(server, clients[0]))
     return Row(name=name, metrics={**metrics, **used.metrics(tally.count)}, notes=tally.notes())
+
+
+async def _fired(server: Server, member: Executor) -> int:
+    """How many workflows were started, one process each."""
+    request = member.key.call("getcolonystatsmsg", colonyname=member.colony)
+    (answer,) = await send_all(server.port, [request])
+    return int(reply(answer.body)["waitingprocesses"])
