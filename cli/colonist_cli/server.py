@@ -67,5 +67,7 @@ def started(run: Callable[[], None], config: ServerConfig) -> None:
 async def _serve(config: ServerConfig, stop: asyncio.Event) -> None:
     async with serve(config) as server:
         owner = config.owner or f"its key is {config.keys_path / OWNER_KEY}"
+        if server.rooms.owner.is_changed:
+            owner = server.rooms.owner.id
         print(f"serving at {server.url}  store {config.store}  server owner: {owner}", flush=True)
         await stop.wait()

@@ -125,6 +125,23 @@ async def test_a_change_survives_a_restart(what: str) -> None:
 
 @pytest.mark.parametrize("what", CHANGES)
 @virtual
+async def test_a_change_is_learnt_from_the_store_by_who_did_not_make_it(what: str) -> None:
+    old, make, use = CHANGES[what]
+    async with MemoryStore() as store, world(store) as made, world(store, node="b") as other:
+        await made.populate()
+        await settle()
+        await other.call(use, old)
+        await made.call(make(NEW.id), old)
+        await settle()
+        assert (await other.refuse(use, old)).failure.code == "access_denied"
+        await other.call(use, NEW)
+        await other.call(make(old.id), NEW)
+        await settle()
+        await made.call(use, old)
+
+
+@pytest.mark.parametrize("what", CHANGES)
+@virtual
 async def test_the_same_id_is_no_error_and_no_change(what: str) -> None:
     old, make, _ = CHANGES[what]
     async with world() as made:

@@ -33,6 +33,11 @@ class Owner:
         """The id whose requests count as the server owner's now."""
         return self._stored or self._configured
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether the store names another owner than the configuration."""
+        return self.id != self._configured
+
     async def change(self, new: str, warrant: Warrant) -> None:
         """Obey another id from now on. Raises `AccessError` when the caller is it no more."""
 
@@ -56,7 +61,7 @@ class Owner:
 
     def tell(self) -> None:
         """Say in the log what to do when the configuration names another owner than the store."""
-        if self.id != self._configured:
+        if self.is_changed:
             log.warning(
                 "the configured server owner id=%s is refused, its id was changed to %s; %s",
                 self._configured,
