@@ -11,11 +11,16 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from typing import Any
 
 import pytest
 
 from colonist_protocol.errors import ColonistError
 from colonist_server.repo import firings, keys
+from colonist_server.repo.generator_view import GeneratorView
+from colonist_server.repo.load import load
+from colonist_server.repo.view import View
+from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Delete, Event, Guard, Op, Revision, UnavailableError
 from tests.support.clock import virtual
 from tests.support.generators import add, given, node, stored, workflow
@@ -194,6 +199,26 @@ class LaggingStore(StoppingStore):
                 yield event
 
 
+def _beliefs(server: Bench) -> Any:
+    """All that a node holds of generators."""
+    return _held(server.rooms.generators.view)
+
+
+async def _believed(store: MemoryStore) -> Any:
+    """What a node that starts now believes."""
+    view = View()
+    generators = GeneratorView(view)
+    await load(Writes(store, view))
+    return _held(generators)
+
+
+def _held(view: GeneratorView) -> Any:
+    return view.names, {
+        gid: (each.record, each.firings, each.waiting, each.taken, each.under_way)
+        for gid, each in view.all.items()
+    }
+
+
 @pytest.mark.parametrize("lag_s", [0, 0.05])
 @virtual
 async def test_two_nodes_that_both_believe_to_lead_consume_each_argument_once(
@@ -209,8 +234,12 @@ async def test_two_nodes_that_both_believe_to_lead_consume_each_argument_once(
                     books.pack(one, gid, [f"one-{start}", f"one-{start + 1}"]),
                     books.pack(two, gid, [f"two-{start}", f"two-{start + 1}"]),
                 )
+            await asyncio.sleep(TIMEOUT_S - 5)
+            left = await _believed(store)
+            assert _beliefs(one) == _beliefs(two) == left
             await asyncio.sleep(TIMEOUT_S + 5)
             await settle(300)
+            assert _beliefs(one) == _beliefs(two) == await _believed(store)
         fired = given(store)
         consumed = Counter(arg for args in fired for arg in args)
         assert consumed == Counter(books.sure)

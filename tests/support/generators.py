@@ -12,7 +12,6 @@ from colonist_protocol.generator import Generator as Wire
 from colonist_protocol.identity import Identity
 from colonist_server.repo import keys
 from colonist_server.repo.records import decode_birth
-from colonist_server.store.interface import Item
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, TYPE, Bench, key
 
@@ -30,7 +29,7 @@ def workflow(*nodes: dict[str, Any], colony: str = COLONY) -> str:
 
 def add_of(name: str = "g", spec: str = "", **changes: Any) -> AddGenerator:
     """The message that makes a generator with a trigger of 3."""
-    given = {"colonyname": COLONY, "trigger": 3, **changes}
+    given: dict[str, Any] = {"colonyname": COLONY, "trigger": 3, **changes}
     return AddGenerator(generator=Wire(name=name, workflowspec=spec or workflow(), **given))
 
 
@@ -53,7 +52,7 @@ async def read(server: Bench, id: str) -> dict[str, Any]:
 def given(store: MemoryStore, name: str = "a") -> list[list[str]]:
     """The arguments of every stored process with that node name, as they were stored."""
     found: list[tuple[int, list[str]]] = []
-    for item in _under(store, keys.BIRTH):
+    for item in store.under(keys.BIRTH):
         birth = decode_birth(item.value)
         spec = msgspec.json.decode(birth.payload)
         if spec.get("nodename") == name:
@@ -70,8 +69,4 @@ def stored(store: MemoryStore, *prefixes: bytes) -> list[bytes]:
         keys.ARGUMENT,
         keys.FIRING,
     )
-    return [item.key for prefix in mine for item in _under(store, prefix)]
-
-
-def _under(store: MemoryStore, prefix: bytes) -> list[Item]:
-    return [store._items[each] for each in sorted(store._items) if each.startswith(prefix)]
+    return [item.key for prefix in mine for item in store.under(prefix)]

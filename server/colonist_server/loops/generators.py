@@ -17,7 +17,8 @@ from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.firings import Firings
-from colonist_server.repo.generator_view import Generator, GeneratorView
+from colonist_server.repo.generator import Generator
+from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.generators import Generators
 
 log = logging.getLogger(__name__)

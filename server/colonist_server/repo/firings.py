@@ -24,10 +24,11 @@ from colonist_protocol.errors import ContendedError
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.definitions import MAX_REASON_CHARS, REFUSED, creator_of, spec_of
-from colonist_server.repo.generator_view import Generator, UnderWay
+from colonist_server.repo.generator import Generator, UnderWay
+from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import FiringRecord, FiringsRecord, GeneratorRecord, encode
-from colonist_server.repo.workflows import NewWorkflow, Workflows
+from colonist_server.repo.workflows import Workflows
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import MAX_OPS, Delete, Guard, Item, Op, Put
 

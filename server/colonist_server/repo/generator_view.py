@@ -1,126 +1,23 @@
-"""What this node believes of generators: definitions, firings, and which arguments wait.
-
-Of a waiting argument only its key and revision are held; values are read when it is consumed. An
-argument that a firing under way names is taken: it does not count, and comes back only if that
-firing is given up. Order of arrival = (revision of creation, key), the same at every node.
-"""
+"""All generators as this node believes them to be, fed by its own commits and by the watch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from colonist_server.repo import keys
-from colonist_server.repo.records import (
-    FiringRecord,
-    FiringsRecord,
-    GeneratorRecord,
-    decode_firing,
-    decode_firings,
-    decode_generator,
-)
+from colonist_server.repo.generator import NEVER, Generator
+from colonist_server.repo.records import decode_firing, decode_firings, decode_generator
 from colonist_server.repo.view import View
 from colonist_server.store.interface import Revision
 
-_GID: Final = slice(3, 3 + keys.PID_BYTES)
-_REST: Final = slice(3 + keys.PID_BYTES, None)
-_NEVER: Final = FiringsRecord()
-_FIRST: Final = (0, b"")
-
-
-class UnderWay(NamedTuple):
-    """A firing that takes several commits."""
-
-    record: FiringRecord
-    revision: Revision
-
-
-class Generator:
-    """One generator. `record` is None where only remains of a removed one are left."""
-
-    __slots__ = (
-        "_last",
-        "firings",
-        "firings_revision",
-        "gid",
-        "record",
-        "revision",
-        "taken",
-        "under_way",
-        "waiting",
-    )
-
-    def __init__(self, gid: bytes) -> None:
-        self.gid = gid
-        self.record: GeneratorRecord | None = None
-        self.revision: Revision = 0
-        self.firings = _NEVER
-        self.firings_revision: Revision = 0
-        self._last: tuple[Revision, bytes] | None = _FIRST
-        """The argument that arrived last; None: those that wait are not in order."""
-        self.waiting: dict[bytes, Revision] = {}
-        """By the suffix of its key: when an argument was stored."""
-        self.taken: dict[bytes, Revision] = {}
-        """Likewise, of those that a firing under way names; 0: deleted, or not seen yet."""
-        self.under_way: dict[int, UnderWay] = {}
-
-    @property
-    def tag(self) -> bytes:
-        """The tag of its colony."""
-        return self.gid[: keys.TAG_BYTES]
-
-    @property
-    def id(self) -> str:
-        """The id on the wire."""
-        return self.gid.hex()
-
-    @property
-    def is_at_work(self) -> bool:
-        """Whether it is there, and not disabled."""
-        return self.record is not None and not self.record.disabled
-
-    @property
-    def has_remains(self) -> bool:
-        """Whether anything is stored beside the definition."""
-        return bool(self.firings_revision or self.waiting or self.taken or self.under_way)
-
-    def ready(self, due: bytes | None = None) -> int:
-        """How many arguments the next firing takes; 0: none is to be made.
-
-        `due`: the suffix of an argument whose time is over, if it waits still.
-        """
-        record = self.record
-        if record is None or record.disabled:
-            return 0
-        count = len(self.waiting)
-        if count >= record.trigger:
-            return record.trigger
-        return count if due in self.waiting else 0
-
-    def add(self, suffix: bytes, revision: Revision) -> None:
-        """An argument waits."""
-        self.waiting[suffix] = revision
-        if self._last is not None:  # they come in order nearly always: no sorting then
-            self._last = (revision, suffix) if (revision, suffix) > self._last else None
-
-    def first(self, count: int) -> list[bytes]:
-        """The suffixes of the arguments that arrived first, in order of arrival."""
-        if self._last is None:
-            order = sorted((revision, suffix) for suffix, revision in self.waiting.items())
-            self.waiting = {suffix: revision for revision, suffix in order}
-            self._last = order[-1] if order else _FIRST
-        return list(islice(self.waiting, count))
-
-    def first_pack_ns(self) -> int:
-        """When the first argument ever came; 0: none did."""
-        if self.firings.first_pack_ns or not self.waiting:
-            return self.firings.first_pack_ns
-        return keys.time_of_argument(min(self.waiting))
+_DEFINITION_GID: Final = slice(len(keys.GENERATOR), None)
+_GID: Final = slice(len(keys.ARGUMENT), len(keys.ARGUMENT) + keys.PID_BYTES)
+_REST: Final = slice(len(keys.ARGUMENT) + keys.PID_BYTES, None)
 
 
 class GeneratorView:
-    """All generators, by id, oldest first in each colony."""
+    """All generators, by id; `by_tag` has those of each colony, oldest first."""
 
     __slots__ = ("_changed", "all", "by_tag", "names", "view")
 
@@ -159,18 +56,14 @@ class GeneratorView:
 
     def _apply_argument(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         generator = self._at(key[_GID])
-        suffix = key[_REST]
-        if suffix in generator.taken:
-            _apply_taken(generator.taken, suffix, revision if value is not None else -revision)
-        elif value is None:
-            if generator.waiting.get(suffix, 0) <= revision:
-                generator.waiting.pop(suffix, None)
-        elif suffix not in generator.waiting:  # it is never written again
-            generator.add(suffix, revision)
+        if value is not None:
+            generator.stored(key[_REST], revision)
+        else:
+            generator.deleted(key[_REST], revision)
         self._told(generator)
 
     def _apply_definition(self, key: bytes, value: bytes | None, revision: Revision) -> None:
-        generator = self._at(key[len(keys.GENERATOR) :])
+        generator = self._at(key[_DEFINITION_GID])
         if generator.revision < revision:
             generator.revision = revision
             generator.record = decode_generator(value) if value is not None else None
@@ -179,7 +72,7 @@ class GeneratorView:
     def _apply_firings(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         generator = self._at(key[_GID])
         if generator.firings_revision < revision:
-            generator.firings = decode_firings(value) if value is not None else _NEVER
+            generator.firings = decode_firings(value) if value is not None else NEVER
             generator.firings_revision = revision if value is not None else 0
         self._told(generator)
 
@@ -189,13 +82,9 @@ class GeneratorView:
         before = generator.under_way.get(number)
         if before is None or before.revision < revision:
             if before is not None:
-                _release(generator, before.record)
-                del generator.under_way[number]
+                generator.ended(number)
             if value is not None:
-                record = decode_firing(value)
-                generator.under_way[number] = UnderWay(record, revision)
-                for suffix in record.suffixes:
-                    generator.taken[suffix] = generator.waiting.pop(suffix, 0)
+                generator.begun(number, decode_firing(value), revision)
         self._told(generator)
 
     def _apply_name(self, key: bytes, value: bytes | None, revision: Revision) -> None:
@@ -211,18 +100,17 @@ class GeneratorView:
         generator = self.all.get(gid)
         if generator is None:
             generator = self.all[gid] = Generator(gid)
-            self.by_tag.setdefault(gid[: keys.TAG_BYTES], {})[gid] = generator
+            self.by_tag.setdefault(generator.tag, {})[gid] = generator
         return generator
 
     def _told(self, generator: Generator) -> None:
-        if generator.record is None and not generator.has_remains:
-            self.all.pop(generator.gid, None)
-            siblings = self.by_tag.get(generator.tag, {})
-            siblings.pop(generator.gid, None)
-            if not siblings:
-                self.by_tag.pop(generator.tag, None)
-        else:
+        if generator.record is not None or generator.has_remains:
             self._changed(generator)
+        elif self.all.pop(generator.gid, None) is not None:
+            siblings = self.by_tag[generator.tag]
+            del siblings[generator.gid]
+            if not siblings:
+                del self.by_tag[generator.tag]
 
     # -- the keys of what is held
 
@@ -245,22 +133,6 @@ class GeneratorView:
             for suffix, revision in held.items()
             if revision
         }
-
-
-def _release(generator: Generator, record: FiringRecord) -> None:
-    """What a firing had taken and did not delete waits again."""
-    for suffix in record.suffixes:
-        revision = generator.taken.pop(suffix, 0)
-        if revision:
-            generator.add(suffix, revision)
-
-
-def _apply_taken(taken: dict[bytes, Revision], suffix: bytes, revision: Revision) -> None:
-    """A taken argument was found to be stored, or (negative) deleted, at a revision."""
-    if revision > 0:
-        taken[suffix] = taken[suffix] or revision
-    elif taken[suffix] <= -revision:
-        taken[suffix] = 0
 
 
 def _nobody(generator: Generator) -> None:

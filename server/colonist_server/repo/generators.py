@@ -20,7 +20,8 @@ from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.colonies import check_there
 from colonist_server.repo.definitions import spec_of
-from colonist_server.repo.generator_view import Generator, GeneratorView
+from colonist_server.repo.generator import Generator
+from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import GeneratorRecord, encode
 from colonist_server.repo.workflows import Workflows

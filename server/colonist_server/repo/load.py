@@ -57,10 +57,13 @@ def _settle_running(view: View) -> None:
 
 
 async def _load(writes: Writes, view: View, prefix: bytes) -> None:
+    """Of generators' arguments nobody holds the values, and a page of them may be large."""
     found: set[bytes] = set()
     after = b""
     while True:
-        page = await writes.range(prefix, after=after, limit=_PAGE)
+        page = await writes.range(
+            prefix, after=after, limit=_PAGE, keys_only=prefix == keys.ARGUMENT
+        )
         for item in page.items:
             view.apply(item.key, item.value, item.modified)
         found.update(item.key for item in page.items)

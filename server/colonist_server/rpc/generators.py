@@ -8,7 +8,7 @@ from colonist_protocol import generator as wire
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.times import to_text
 from colonist_server.repo import keys
-from colonist_server.repo.generator_view import Generator
+from colonist_server.repo.generator import Generator
 from colonist_server.repo.nouns import Colony
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
