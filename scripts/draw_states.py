@@ -30,6 +30,7 @@ MEANING: Final = {
     "gets it again. Same attempt, same deadline.",
     What.ORPHANED: "Its executor was removed. No retry is used.",
     What.RELEASED: "Its executor gave it back unfinished. No retry is used.",
+    What.PARENT_FAILED: "A process of its workflow that it waited for, directly or not, failed.",
 }
 
 HEAD = """\

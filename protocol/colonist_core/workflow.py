@@ -192,8 +192,8 @@ class Graph:
         """The sum of its members (COLONIES-RPC section 4.7), final only when all of them are."""
         if self.is_cancelled:
             return State.CANCELLED
-        final = sum(self._counts[state] for state in FINAL)
-        if final + self._pending_doom < len(self):
+        final = self._final
+        if final + self._pending_doom < len(self) or not len(self):
             is_begun = self._counts[State.RUNNING] or final
             return State.RUNNING if is_begun else State.WAITING
         if self._counts[State.FAILED] or self._doomed_by:
@@ -202,8 +202,12 @@ class Graph:
 
     @property
     def is_over(self) -> bool:
-        """Whether every member's record is final."""
-        return sum(self._counts[state] for state in FINAL) == len(self)
+        """Whether every member's record is final; never before the members are known."""
+        return 0 < len(self) == self._final
+
+    @property
+    def _final(self) -> int:
+        return sum(self._counts[state] for state in FINAL)
 
     @property
     def has_unfinished(self) -> bool:
@@ -286,7 +290,7 @@ class Graph:
         self._pending_doom += len(doomed)
         return doomed
 
-    # -- growing
+    # -- growing: always below a member that has not ended
 
     def insert(self, parent: int) -> int:
         """Add a member between another and all of its children; its number."""
@@ -303,10 +307,9 @@ class Graph:
     def append(self, parent: int, child: int = 0) -> int:
         """Add a member below another, and perhaps above a third; its number.
 
-        Raises `ConflictError` when `child` runs, has ended, or is to end.
+        Whoever decides on it asks `check_may_wait` first. Here it has happened: a child that was
+        doomed at the same moment stays so.
         """
-        if child:
-            self.check_may_wait(child)
         number = self._add(parent)
         if child:
             self._children[number].append(child)
@@ -324,7 +327,7 @@ class Graph:
         self._parents.append((parent,))
         self._children.append([])
         self._children[parent].append(number)
-        self._missing.append(0 if self._states[parent] == State.SUCCESS else 1)
+        self._missing.append(1)
         self._states.append(State.WAITING)
         self._counts[State.WAITING] += 1
         return number

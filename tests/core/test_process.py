@@ -356,3 +356,30 @@ TestLife = Life.TestCase
 
 def test_the_server_is_nobody():
     assert (SERVER.who, SERVER.digest, SERVER.signature) == ("", b"", b"")
+
+
+def test_the_time_of_one_that_has_parents_does_not_run_from_its_submission():
+    """W8: it runs from the end of the last of them, which its workflow knows."""
+    with_parents = born(
+        PID,
+        now_ns=START_NS,
+        priority_ns=START_NS,
+        placement=asks(),
+        limits=Limits(5, 0, 0),
+        label="l",
+        initiator="ada",
+        funcname="f",
+        cause=ADA,
+        has_parents=True,
+    )
+    assert with_parents.deadline_ns == 0
+    assert newborn(max_wait_s=5).deadline_ns == START_NS + 5 * SECOND_NS
+
+
+def test_one_whose_parent_failed_fails_with_the_reason_and_only_while_it_waits():
+    closed = ended(newborn(), PID, What.PARENT_FAILED, now_ns=START_NS + 3, errors=("why",))
+    assert (closed.live.state, closed.errors) == (State.FAILED, ("why",))
+    assert closed.live.events[-1].who == b""
+    verify(closed.live)
+    with pytest.raises(ConflictError, match="a running process cannot be parent_failed"):
+        ended(running(), PID, What.PARENT_FAILED, now_ns=START_NS + 3)

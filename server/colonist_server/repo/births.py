@@ -84,15 +84,15 @@ class Births:
 
     async def of_many(self, pids: Sequence[bytes]) -> list[Submitted | None]:
         """Several births, with one read for all that are not in memory."""
-        missing = [pid for pid in pids if pid not in self._cache]
-        read: dict[bytes, Submitted] = {}
+        found = {pid: birth for pid in pids if (birth := self.known(pid)) is not None}
+        missing = [pid for pid in pids if pid not in found]
         if missing:
             items = await self._writes.read_many([keys.birth(pid) for pid in missing])
             for pid, item in zip(missing, items, strict=True):
                 if item is not None:
-                    read[pid] = _restore(pid, decode_birth(item.value))
-                    self.remember(pid, read[pid])
-        return [read.get(pid) or self.known(pid) for pid in pids]
+                    found[pid] = _restore(pid, decode_birth(item.value))
+                    self.remember(pid, found[pid])
+        return [found.get(pid) for pid in pids]
 
 
 class _Named(msgspec.Struct):

@@ -113,13 +113,15 @@ class Colonies:
     async def sweep(self, tag: bytes) -> None:
         """Delete all that a removed colony left; the next start finishes what a stop interrupts.
 
-        The live parts go first: nothing can be added to a process without its live part. A little
-        at a time, so that others' commits are not held up however large the colony was.
+        The heads of workflows and the live parts go first: without those nothing is added to a
+        workflow, nor to a process. A little at a time, so that others' commits are not held up
+        however large the colony was.
         """
         mark = await self._writes.read(keys.remains(tag))
         if mark is None:
             return
-        revision = await self._sweep_pages(tag, keys.LIVE, mark.modified)
+        revision = await self._sweep_pages(tag, keys.WORKFLOW, mark.modified)
+        revision = await self._sweep_pages(tag, keys.LIVE, revision)
         if revision is None:
             return  # another sweep is at it
         for prefix, elsewhere in _elsewhere(tag).items():

@@ -172,6 +172,8 @@ class Graphs:
             workflow.graph = Graph(workflow.shape)
             workflow.graph.is_cancelled = record.state == WorkflowState.CANCELLING
             workflow.shape = []
+            if workflow.is_shown:
+                self._show(workflow)
 
     def apply_edit(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """A member was added between or below others."""

@@ -71,6 +71,7 @@ REMAINS: Final = b"m/remains/"
 SCHEMA: Final = b"m/schema"
 
 BY_TAG: Final = (
+    WORKFLOW,  # before all that is only written while its head stands
     EXECUTOR,
     USER,
     FUNCTION,
@@ -83,7 +84,6 @@ BY_TAG: Final = (
     LOG,
     EVENTS,
     CHANGES,
-    WORKFLOW,
     SHAPE,
     EDIT,
     REQUEST,

@@ -15,14 +15,13 @@ from colonist_protocol.process import FINAL, State
 from colonist_server.repo import keys
 from colonist_server.repo.graphs import Graphs
 from colonist_server.repo.nouns import Workflow
-from colonist_server.repo.outputs import Outputs, join
+from colonist_server.repo.outputs import MAX_JOINED_BYTES, Outputs
 from colonist_server.repo.records import decode_workflow
-from colonist_server.repo.render import Kin
+from colonist_server.repo.render import NO_OUTPUT, Kin
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 
-MAX_INPUT_BYTES: Final = 8 * 1_048_576
-
+TOO_LONG: Final = f"the input is over {MAX_JOINED_BYTES} bytes: read the parents' outputs"
 
 _Member = tuple[bytes, Live, Closed | None]
 
@@ -44,17 +43,16 @@ class Family:
         if not members:
             return {}
         sources = await self._sources(members)
-        outputs = await self._outputs.of_many(pid for pids in sources.values() for pid in pids)
+        # Those that have the same parents share one input.
+        inputs = {wanted: await self._outputs.joined(wanted) for wanted in {*sources.values()}}
         found: dict[bytes, Kin] = {}
         for pid, live, closed in members:
-            wanted = sources.get(pid, ())
-            too_long = sum(len(outputs[each]) for each in wanted) > MAX_INPUT_BYTES
             kin = self._kin(pid, live, closed)
-            if too_long:
-                reason = f"the input is over {MAX_INPUT_BYTES} bytes: read the parents' outputs"
-                kin = kin._replace(reason=kin.reason or reason)
-            elif wanted:
-                kin = kin._replace(inputs=join(outputs[each] for each in wanted))
+            joined = inputs[sources[pid]] if pid in sources else NO_OUTPUT
+            if joined is None:
+                kin = kin._replace(reason=kin.reason or TOO_LONG)
+            else:
+                kin = kin._replace(inputs=joined)
             found[pid] = kin
         return found
 
@@ -83,9 +81,9 @@ class Family:
         reason = f"Parent failed (process {keys.member(wid, doomer).hex()})" if doomer else ""
         return kin._replace(state=state, reason=reason, ended_ns=graph.ended_ns, waits=False)
 
-    async def _sources(self, members: Sequence[_Member]) -> dict[bytes, list[bytes]]:
+    async def _sources(self, members: Sequence[_Member]) -> dict[bytes, tuple[bytes, ...]]:
         """Whose outputs are a member's input, where it has one already."""
-        sources: dict[bytes, list[bytes]] = {}
+        sources: dict[bytes, tuple[bytes, ...]] = {}
         roots: list[bytes] = []
         for pid, live, closed in members:
             workflow, number = self._graphs.of(pid), keys.number_of(pid)
@@ -94,7 +92,8 @@ class Family:
                 workflow is not None and workflow.graph.has_inputs(number)
             )
             if parents and is_ready:
-                sources[pid] = [keys.member(pid[: keys.WID_BYTES], each) for each in parents]
+                wid = pid[: keys.WID_BYTES]
+                sources[pid] = tuple(keys.member(wid, each) for each in parents)
             elif not parents:
                 roots.append(pid)
         if roots:
@@ -102,7 +101,7 @@ class Family:
         return sources
 
     async def _add_previous(
-        self, roots: Sequence[bytes], sources: dict[bytes, list[bytes]]
+        self, roots: Sequence[bytes], sources: dict[bytes, tuple[bytes, ...]]
     ) -> None:
         """The leaves of what their cron started before."""
         before = await self._previous({pid[: keys.WID_BYTES] for pid in roots})
@@ -112,7 +111,7 @@ class Family:
         for pid in roots:
             previous = before.get(pid[: keys.WID_BYTES])
             if previous is not None and leaves.get(previous):
-                sources[pid] = [keys.member(previous, number) for number in leaves[previous]]
+                sources[pid] = tuple(keys.member(previous, each) for each in leaves[previous])
 
     async def _previous(self, wids: Iterable[bytes]) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}

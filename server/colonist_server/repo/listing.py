@@ -100,7 +100,7 @@ class Listing:
         state = State(wanted.state)
         if state in FINAL:
             return await self._closed(colony, wanted, state)
-        rows = _waiting(colony) if state == State.WAITING else colony.running.values()
+        rows = _waiting(colony) if state == State.WAITING else _running(colony)
         fitting = (row for row in rows if _matches(row.live(), wanted))
         shown = [_of_row(row) for row in islice(fitting, wanted.count)]
         if state == State.RUNNING:  # those of one moment were committed in any order
@@ -112,7 +112,7 @@ class Listing:
     ) -> list[Process]:
         """Up to `MAX_HISTORY` processes submitted since then, oldest first."""
         if state not in FINAL:
-            rows = _waiting(colony) if state == State.WAITING else colony.running.values()
+            rows = _waiting(colony) if state == State.WAITING else _running(colony)
             shown = [
                 _of_row(row)
                 for row in rows
@@ -210,18 +210,22 @@ class Listing:
         ]
 
 
+def _running(colony: Colony) -> Iterator[Row]:
+    """All that runs; not what was cancelled with its workflow."""
+    return (row for row in colony.running.values() if _is_still(row, State.RUNNING))
+
+
 def _waiting(colony: Colony) -> Iterator[Row]:
     """All that waits in the order in which it would run, also for parents; not what is doomed."""
-    blocked = [row for row in colony.blocked.values() if _still_waits(row)]
+    blocked = [row for row in colony.blocked.values() if _is_still(row, State.WAITING)]
     if not blocked:
         return iter(colony.queue)
     blocked.sort(key=_order)
     return merge(colony.queue, blocked, key=_order)
 
 
-def _still_waits(row: Row) -> bool:
-    graph = row.workflow.graph if row.workflow is not None else None
-    return graph is None or graph.state_of(row.number) == State.WAITING
+def _is_still(row: Row, state: State) -> bool:
+    return row.workflow is None or row.workflow.graph.state_of(row.number) == state
 
 
 def _order(row: Row) -> tuple[int, bytes]:

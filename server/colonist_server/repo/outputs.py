@@ -11,8 +11,12 @@ from colonist_server.repo.records import decode_closed
 from colonist_server.repo.writes import Writes
 
 LIMIT_BYTES: Final = 32 * 1_048_576
+MAX_JOINED_BYTES: Final = 8 * 1_048_576
+"""What the outputs of all parents may be, taken together, to be shown as an input."""
 
 _OVERHEAD_BYTES: Final = 200
+_AT_ONCE: Final = 64
+"""Ends that are read together: each may be large."""
 
 
 class Outputs:
@@ -35,25 +39,33 @@ class Outputs:
             _, oldest = self._cache.popitem(last=False)
             self._bytes -= len(oldest) + _OVERHEAD_BYTES
 
-    async def joined(self, pids: Sequence[bytes]) -> bytes:
-        """The outputs of several ended processes as one array, in order (section 4.7)."""
-        found = await self.of_many(pids)
-        return join(found[pid] for pid in pids)
+    async def joined(self, pids: Sequence[bytes]) -> bytes | None:
+        """The outputs of several ended processes as one array, in order (section 4.7).
 
-    async def of_many(self, pids: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The outputs of ended processes; `[]` for one that left none, or was removed."""
+        `[]` stands for one that left none, or was removed. None when they are more than
+        `MAX_JOINED_BYTES`: no more than that is read.
+        """
+        found: list[bytes] = []
+        left = MAX_JOINED_BYTES
+        for start in range(0, len(pids), _AT_ONCE):
+            part = await self._some(pids[start : start + _AT_ONCE])
+            left -= sum(map(len, part))
+            if left < 0:
+                return None
+            found += part
+        return _join(found)
+
+    async def _some(self, pids: Sequence[bytes]) -> list[bytes]:
         found: dict[bytes, bytes] = {}
-        missing: list[bytes] = []
-        for pid in dict.fromkeys(pids):
+        for pid in pids:
             out = self._cache.get(pid)
-            if out is None:
-                missing.append(pid)
-            else:
+            if out is not None:
                 self._cache.move_to_end(pid)
                 found[pid] = out
+        missing = [pid for pid in pids if pid not in found]
         if missing:
             found.update(await self._read(missing))
-        return found
+        return [found[pid] for pid in pids]
 
     async def _read(self, pids: Sequence[bytes]) -> dict[bytes, bytes]:
         items = await self._writes.read_many([keys.closed(pid) for pid in pids])
@@ -69,7 +81,7 @@ class Outputs:
         return read
 
 
-def join(outputs: Iterable[bytes]) -> bytes:
+def _join(outputs: Iterable[bytes]) -> bytes:
     """JSON arrays one after the other, as one."""
     inner = (out.strip()[1:-1].strip() for out in outputs)
     return b"[" + b",".join(text for text in inner if text) + b"]"

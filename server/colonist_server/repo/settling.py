@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -20,17 +22,20 @@ from colonist_protocol.process import State
 from colonist_server.repo import keys
 from colonist_server.repo.births import Births, nodename
 from colonist_server.repo.clock import Clock
+from colonist_server.repo.new_workflow import size_of
 from colonist_server.repo.nouns import Row, Workflow
 from colonist_server.repo.processes import closing_ops
 from colonist_server.repo.records import WorkflowState, encode
 from colonist_server.repo.view import View
 from colonist_server.repo.workflow_removal import WorkflowRemoval
 from colonist_server.repo.writes import Plan, Writes
-from colonist_server.store.interface import Guard, Op, Put
+from colonist_server.store.interface import MAX_COMMIT_BYTES, Guard, Op, Put
 
 log = logging.getLogger(__name__)
 
 ENDED_AT_ONCE: Final = 40
+_ENOUGH_BYTES: Final = MAX_COMMIT_BYTES // 4
+"""A commit that holds so much ends no further member; a single one is smaller than the rest."""
 RETRY_S: Final = 1.0
 
 
@@ -62,7 +67,7 @@ class Settling:
         self._clock = clock
         self._todo: dict[bytes, None] = {}
         self._wake = asyncio.Event()
-        self._locks: dict[bytes, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self.staging: set[bytes] = set()
         self._view.graphs.listen(self)
 
@@ -108,13 +113,8 @@ class Settling:
 
     async def settle(self, workflow: Workflow) -> None:
         """Do all that is to be done about a workflow. Raises `UnavailableError`."""
-        lock = self._locks.setdefault(workflow.wid, asyncio.Lock())
-        try:
-            async with lock:
-                await self._settle(workflow)
-        finally:
-            if not lock.locked():
-                self._locks.pop(workflow.wid, None)
+        async with self._locks.setdefault(workflow.wid, asyncio.Lock()):
+            await self._settle(workflow)
 
     async def _settle(self, workflow: Workflow) -> None:
         wid = workflow.wid
@@ -122,16 +122,17 @@ class Settling:
             if wid not in self.staging:
                 await self._abort(workflow)
         elif workflow.record.state != WorkflowState.REMOVING:
-            if workflow.graph.has_unfinished:
-                await self._end_members(workflow)
+            while workflow.graph.has_unfinished and await self._end_members(workflow):
+                pass
             if workflow.graph.is_over:
                 await self._end(workflow)
         if workflow.record.state == WorkflowState.REMOVING and wid in self._view.workflows:
             await self._removal.sweep(wid)
 
-    async def _end_members(self, workflow: Workflow) -> None:
-        """Record as ended what is doomed, or cancelled with its workflow."""
+    async def _end_members(self, workflow: Workflow) -> bool:
+        """Record as ended what is doomed, or cancelled with its workflow; False: nothing was."""
         numbers = workflow.graph.unfinished()
+        has_ended = False
         for start in range(0, len(numbers), ENDED_AT_ONCE):
             part = numbers[start : start + ENDED_AT_ONCE]
             reasons = await self._reasons(workflow, part)
@@ -140,16 +141,18 @@ class Settling:
                 guards = [Guard(workflow.key, workflow.revision)]
                 ops: list[Op] = []
                 for row, reason in self._rows(workflow, part, reasons):
+                    if size_of(ops) > _ENOUGH_BYTES:
+                        break
                     guards.append(Guard(keys.live(row.pid), row.revision))
                     ops += self._ending(workflow, row, reason)
                 if not ops:
                     raise ConflictError("all of them have ended")
                 return Plan(guards, ops)
 
-            try:
+            with suppress(ConflictError):
                 await self._writes.apply(decide)
-            except ConflictError:
-                continue
+                has_ended = True
+        return has_ended
 
     def _rows(
         self, workflow: Workflow, numbers: Sequence[int], reasons: Sequence[str]
@@ -190,9 +193,10 @@ class Settling:
         """All members are final: so is the head, and the workflow leaves the view."""
 
         def decide() -> Plan:
-            if self._view.workflows.get(workflow.wid) is not workflow:
-                raise ConflictError("it has ended")
             head, graph = workflow.record, workflow.graph
+            is_there = self._view.workflows.get(workflow.wid) is workflow
+            if not (is_there and workflow.is_shown and graph.is_over):
+                raise ConflictError("it has ended, is removed, or has grown")
             state = graph.state
             record = msgspec.structs.replace(
                 head,

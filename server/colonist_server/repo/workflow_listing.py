@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from heapq import nlargest
 from typing import Final
 
 from colonist_core.workflow import Graph
+from colonist_protocol.errors import NotFoundError
 from colonist_protocol.process import FINAL, State
 from colonist_protocol.times import to_text
 from colonist_protocol.workflow import Edge, Node, Position, ProcessGraph
 from colonist_server.repo import keys
 from colonist_server.repo.new_workflow import NewWorkflow
-from colonist_server.repo.nouns import Colony
+from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.repo.records import (
     WorkflowRecord,
     decode_edit,
@@ -54,6 +56,8 @@ class WorkflowListing:
             return _render(colony, wid, shown, names[: len(workflow.graph)])
         _, record = await find_ended(self._writes, wid)
         graph, names = await self._read_graph(wid, record)
+        if len(graph) != len(record.states):
+            raise NotFoundError("no such workflow")  # it was removed meanwhile
         graph.restore(record.states)
         return _render(colony, wid, _Shown(record, graph, record.started_ns), names)
 
@@ -69,12 +73,18 @@ class WorkflowListing:
         self, colony: Colony, states: Sequence[State], count: int
     ) -> list[ProcessGraph]:
         """Up to `count` workflows in some states, newest submission first; without drawings."""
-        found: list[tuple[int, bytes, ProcessGraph]] = []
-        for workflow in colony.workflows.values():
-            if workflow.is_shown and workflow.state in states:
-                shown = _Shown(workflow.record, workflow.graph, workflow.started_ns)
-                graph = _render(colony, workflow.wid, shown)
-                found.append((workflow.record.submitted_ns, workflow.wid, graph))
+        found = [
+            (
+                workflow.record.submitted_ns,
+                workflow.wid,
+                _render(
+                    colony,
+                    workflow.wid,
+                    _Shown(workflow.record, workflow.graph, workflow.started_ns),
+                ),
+            )
+            for workflow in _newest_open(colony, states, count)
+        ]
         for state in states:
             if state in FINAL:
                 found += await self._ended(colony, state, count)
@@ -98,6 +108,8 @@ class WorkflowListing:
                 continue  # removed meanwhile
             record = decode_workflow(head.value)
             graph, _ = await self._read_graph(wid, record)
+            if len(graph) != len(record.states):
+                continue  # it is being removed
             graph.restore(record.states)
             shown = _Shown(record, graph, record.started_ns)
             found.append((record.submitted_ns, wid, _render(colony, wid, shown)))
@@ -130,6 +142,12 @@ class _Shown:
         self.record = record
         self.graph = graph
         self.started_ns = started_ns
+
+
+def _newest_open(colony: Colony, states: Sequence[State], count: int) -> list[Workflow]:
+    """Up to `count` of those that have not ended; only these are worth drawing up."""
+    found = (each for each in colony.workflows.values() if each.is_shown and each.state in states)
+    return nlargest(count, found, key=lambda each: (each.record.submitted_ns, each.wid))
 
 
 def submitted(colony: Colony, new: NewWorkflow) -> ProcessGraph:

@@ -1,7 +1,9 @@
 """Removing workflows with all their members, and sweeping away what was staged and never opened.
 
-The head says REMOVING first: from then on nobody sees anything of it. Members go in batches, the
-head goes last, so a stop in between is finished by the next start.
+The head says REMOVING first: from then on nobody sees anything of it, and nothing of it is
+assigned. Members go in batches, the head goes last, so a stop in between is finished by the next
+start. An assignment that was on its way just then guards the head as it was, and writes another
+key: so before the first member goes, none may be found running; else the head says OPEN again.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from colonist_server.repo.removal import Removal
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import MAX_OPS, Delete, DeleteRange, Guard, Item, Op, Put
+
+RUNS: Final = "Failed to remove processgraph, cannot remove a running processgraph"
 
 _PAGE: Final = 25
 _LISTED: Final = 100
@@ -58,19 +62,17 @@ class WorkflowRemoval:
         if self._view.workflows.get(workflow.wid) is not workflow or not workflow.is_shown:
             raise ConflictError("the workflow changed meanwhile")
         if workflow.state != State.WAITING:
-            raise ConflictError(
-                "Failed to remove processgraph, cannot remove a running processgraph"
-            )
-        return Plan(
-            [Guard(workflow.key, workflow.revision)], [_removing(workflow.key, workflow.record)]
-        )
+            raise ConflictError(RUNS)
+        record = _as(workflow.record, WorkflowState.REMOVING)
+        return Plan([Guard(workflow.key, workflow.revision)], [Put(workflow.key, record)])
 
     async def _hide_ended(self, wid: bytes) -> None:
         item, record = await find_ended(self._writes, wid)
         index = keys.ended_workflow(wid[: keys.TAG_BYTES], record.state, record.submitted_ns, wid)
         # A lost race is somebody else's removal: it is gone either way.
         await self._writes.commit(
-            [Guard(item.key, item.modified)], [_removing(item.key, record), Delete(index)]
+            [Guard(item.key, item.modified)],
+            [Put(item.key, _as(record, WorkflowState.REMOVING)), Delete(index)],
         )
 
     async def remove_all(self, colony: Colony, states: Sequence[State]) -> None:
@@ -81,12 +83,14 @@ class WorkflowRemoval:
                     await self._try_remove(workflow.wid)
         for state in states:
             prefix = keys.ended_in(colony.tag, state, keys.KIND_WORKFLOW)
+            after = b""
             while True:
-                page = await self._writes.range(prefix, limit=_LISTED, keys_only=True)
+                page = await self._writes.range(prefix, after=after, limit=_LISTED, keys_only=True)
                 for item in page.items:
                     await self._try_remove(item.key[-keys.WID_BYTES :])
                 if not page.more:
                     break
+                after = page.items[-1].key
 
     async def _try_remove(self, wid: bytes) -> None:
         try:
@@ -104,7 +108,11 @@ class WorkflowRemoval:
         raise ConflictError(f"the processgraph is {state}: it has ended")
 
     async def sweep(self, wid: bytes) -> None:
-        """Delete the members of a workflow that is being removed, then all else of it."""
+        """Delete the members of a workflow that is being removed, then all else of it.
+
+        Raises `ConflictError` when one of them was assigned just before.
+        """
+        await self._check_still(wid)
         while True:
             page = await self._writes.range(keys.BIRTH + wid, limit=_PAGE)
             if not page.items:
@@ -119,6 +127,16 @@ class WorkflowRemoval:
             [Delete(head.key), *(DeleteRange(prefix) for prefix in ranges)],
         )
 
+    async def _check_still(self, wid: bytes) -> None:
+        lives = (await self._writes.range(keys.LIVE + wid)).items
+        if all(decode_live(item.value).state != State.RUNNING for item in lives):
+            return
+        head = await self._writes.read(keys.workflow(wid))
+        if head is not None and decode_workflow(head.value).state == WorkflowState.REMOVING:
+            record = _as(decode_workflow(head.value), WorkflowState.OPEN)
+            await self._writes.commit([Guard(head.key, head.modified)], [Put(head.key, record)])
+        raise ConflictError(RUNS)
+
     async def _sweep_members(self, births: Sequence[Item]) -> None:
         pids = [item.key[len(keys.BIRTH) :] for item in births]
         lives = await self._writes.read_many([keys.live(pid) for pid in pids])
@@ -132,7 +150,7 @@ class WorkflowRemoval:
                 guards, ops = [], []
             guards.append(Guard(birth.key, birth.modified))
             ops += more
-            if end is not None and decode_closed(end.value).has_attributes:
+            if _may_have_attributes(live, end):
                 await self._removal.remove_attributes(pid)
         await self._writes.commit(guards, ops)
         for pid in pids:
@@ -159,5 +177,11 @@ async def find_ended(writes: Writes, wid: bytes) -> tuple[Item, WorkflowRecord]:
     return item, record
 
 
-def _removing(key: bytes, record: WorkflowRecord) -> Put:
-    return Put(key, encode(msgspec.structs.replace(record, state=WorkflowState.REMOVING)))
+def _as(record: WorkflowRecord, state: WorkflowState) -> bytes:
+    return encode(msgspec.structs.replace(record, state=state))
+
+
+def _may_have_attributes(live: Item | None, end: Item | None) -> bool:
+    if end is not None:
+        return decode_closed(end.value).has_attributes
+    return live is not None and decode_live(live.value).attempt > 0

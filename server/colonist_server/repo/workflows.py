@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from colonist_core.process import SERVER, Cause
+from colonist_protocol import codec
 from colonist_protocol.errors import (
     AccessError,
     ColonistError,
@@ -20,6 +21,7 @@ from colonist_protocol.errors import (
     ContendedError,
     InvalidValueError,
     NotFoundError,
+    TooLargeError,
 )
 from colonist_protocol.function_spec import normal_form
 from colonist_protocol.process import State
@@ -45,10 +47,12 @@ from colonist_server.repo.records import (
 from colonist_server.repo.settling import Settling
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
-from colonist_server.store.interface import Guard, Op, Put, Revision
+from colonist_server.store.interface import MAX_COMMIT_BYTES, Guard, Op, Put, Revision
 
 REMEMBERED: Final = 2_000
 """Members of a new workflow that are kept in memory at most."""
+_MAX_CHILD_BYTES: Final = MAX_COMMIT_BYTES - 65_536
+"""The request that adds a child and the spec in it are stored by one commit."""
 
 
 class Workflows:
@@ -232,10 +236,13 @@ class Workflows:
     ) -> bytes:
         """Add a member below one that the caller runs; its process id.
 
-        Raises `ConflictError`, `AccessError`, `NotFoundError`, `InvalidValueError`.
+        Raises `ConflictError`, `AccessError`, `NotFoundError`, `InvalidValueError`,
+        `TooLargeError`.
         """
         amounts = in_workflow(message.spec, workflow.colony.record.name)
         spec = normal_form(amounts)
+        if len(payload) + len(codec.encode(spec)) > _MAX_CHILD_BYTES:
+            raise TooLargeError(f"a child of more than {_MAX_CHILD_BYTES // 2} bytes")
         made = b""
 
         def decide() -> Plan:

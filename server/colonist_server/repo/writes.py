@@ -81,9 +81,10 @@ class Writes:
         found: list[Item] = []
         for item in items:
             workflow = self.view.workflows.get(item.key[len(WORKFLOW) :])
-            if workflow is not None and workflow.key == item.key:
-                if decode_workflow(item.value).edits > workflow.edits:
-                    found += (await self.range(edits_of(workflow.wid))).items
+            if workflow is None or workflow.key != item.key:
+                continue
+            if decode_workflow(item.value).edits > workflow.edits:
+                found += (await self.range(edits_of(workflow.wid))).items
         return found
 
     async def read(self, key: bytes) -> Item | None:

@@ -24,6 +24,7 @@ from colonist_protocol import server as server_wire
 from colonist_protocol import subscription as subscription_wire
 from colonist_protocol import user as user_wire
 from colonist_protocol import workflow as workflow_wire
+from colonist_protocol.errors import AccessError
 from colonist_protocol.message import Message
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony
@@ -42,6 +43,7 @@ from colonist_server.rpc import (
     users,
     workflows,
 )
+from colonist_server.rpc.contract import CONTRACTS, Errors
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 
 M = TypeVar("M", bound=Message)
@@ -51,6 +53,7 @@ Handler = Callable[[Rooms, Call, M], Coroutine[Any, Any, Reply]]
 API: Final = "/api"
 PUBSUB: Final = "/pubsub"
 """Where a message is served: by `POST` at the one, on a WebSocket at the other."""
+_OPEN: Final = (Access.ANYONE, Access.OBJECT)
 
 
 class Scope(msgspec.Struct, Generic[M], frozen=True):
@@ -82,6 +85,17 @@ class Route(msgspec.Struct, Generic[M], frozen=True):
     def summary(self) -> str:
         """What it does, in a line."""
         return (self.kind.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def reply(self) -> Any:
+        """The type of the reply's JSON; None: an empty object."""
+        return CONTRACTS[self.kind].reply
+
+    @property
+    def errors(self) -> Errors:
+        """What it may be refused with, besides what any message may."""
+        own = CONTRACTS[self.kind].refusals
+        return own if self.access in _OPEN or AccessError in own else (AccessError, *own)
 
 
 class OfColony(Protocol):
@@ -306,7 +320,13 @@ _route(
     process=of_graph,
     has_steps=True,
 )
-_route(workflow_wire.AddChild, Access.EXECUTOR, workflows.add_child, process=of_graph)
+_route(
+    workflow_wire.AddChild,
+    Access.EXECUTOR,
+    workflows.add_child,
+    process=of_graph,
+    has_steps=True,
+)
 
 _route(
     attribute_wire.AddAttribute,
