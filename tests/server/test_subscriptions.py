@@ -22,6 +22,7 @@ from colonist_protocol.process import (
 )
 from colonist_protocol.subscription import SubscribeProcess, SubscribeProcesses
 from colonist_protocol.user import RemoveUser
+from colonist_protocol.workflow import CancelProcessGraph
 from colonist_server.repo import delivery, keys, moments
 from colonist_server.repo import subscriptions as hub
 from colonist_server.repo.records import encode
@@ -362,6 +363,45 @@ def _live() -> Any:
         funcname="f",
         cause=_cause(),
     )
+
+
+@pytest.mark.parametrize("lag", [0, 30])
+@virtual
+async def test_members_of_a_workflow_wait_when_they_may_run(lag: int) -> None:
+    async with LaggingStore(lag) as store, world(store) as made:
+        await made.found("ada")
+        await made.enrol("uma")
+        await settle(2000)
+        everything = await stream(made)
+        graph = await made.submit_workflow(
+            "uma", {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"], "x": []}
+        )
+        await settle(200)
+        a, b, c, d, x = graph.processids
+        assert sorted(everything.pairs) == sorted([(a, WAITING), (x, WAITING)])
+        everything.frames.clear()
+        blocked = await follow(made, b, WAITING)
+        for id in (a, x):
+            assert (await made.assign("ada")).processid == id
+        await made.call(ReleaseProcess(processid=x), ADA)
+        await settle(200)
+        assert everything.pairs == [(a, RUNNING), (x, RUNNING), (x, WAITING)]
+        everything.frames.clear()
+        await made.close("ada", a, b"[7]")
+        await settle(300)
+        assert sorted(everything.pairs) == sorted([(a, SUCCESS), (b, WAITING), (c, WAITING)])
+        assert [shown.waitforparents for shown in blocked.heard] == [True, False]
+        everything.frames.clear()
+        for id in (b, c):
+            assert (await made.assign("ada")).processid == id
+        await made.call(CloseFailed(processid=b, errors=["no"]), ADA)
+        await settle(500)
+        assert everything.pairs == [(b, RUNNING), (c, RUNNING), (b, FAILED), (d, FAILED)]
+        everything.frames.clear()
+        await made.call(CancelProcessGraph(processgraphid=graph.processgraphid), UMA)
+        await settle(500)
+        assert sorted(everything.pairs) == sorted([(x, CANCELLED), (c, CANCELLED)])
+        assert blocked.states == [WAITING, WAITING, FAILED]
 
 
 @virtual
@@ -721,6 +761,19 @@ async def test_another_attempt_is_another_state(monkeypatch: pytest.MonkeyPatch)
             made.rooms.subscriptions.watched(event)
         assert (await held)["assignedexecutorid"] == key("ben").id
         assert asyncio.get_running_loop().time() < 1
+
+
+@virtual
+async def test_an_executor_whose_read_waits_is_not_taken_for_dead() -> None:
+    async with world(stale_s=100, presence_every_s=10) as made:
+        await made.populate()
+        id = (await made.submit("uma")).processid
+        await made.get("ben", id)
+        held = asyncio.create_task(made.call(_held(id, timeout=1000), ADA))
+        await asyncio.sleep(500)
+        assert made.colony.executors["ada"].is_approved
+        assert not made.colony.executors["ben"].is_approved
+        assert (await held)["state"] == WAITING
 
 
 @virtual

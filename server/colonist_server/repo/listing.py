@@ -64,7 +64,7 @@ class Listing:
         found: list[Process | None] = []
         for colony, pid, live, closed, has_attributes, has_output in moments:
             shown = [(pid, live, closed, has_attributes, has_output)]
-            found.extend(await self._render(colony, shown) or [None])
+            found.extend(await self._render(colony, shown, is_past=True) or [None])
         return found
 
     async def granted(self, colony: Colony, pid: bytes, live: Live) -> Process:
@@ -170,11 +170,18 @@ class Listing:
             if item is not None
         ]
 
-    async def _render(self, colony: Colony, found: Sequence[_Shown]) -> list[Process]:
-        """One read for all births, one for all outputs, one per process that has attributes."""
+    async def _render(
+        self, colony: Colony, found: Sequence[_Shown], *, is_past: bool = False
+    ) -> list[Process]:
+        """One read for all births, one for all outputs, one per process that has attributes.
+
+        Of the past, each is in the state that its record says, whatever has happened since.
+        """
         births = await self._births.of_many([pid for pid, *_ in found])
         outputs = await self._outputs(found)
         family = await self._family.of_many(entry[:3] for entry in found)
+        if is_past:
+            family = {pid: kin.of_record() for pid, kin in family.items()}
         shown: list[Process] = []
         for (pid, live, closed, has_attributes, _), birth in zip(found, births, strict=True):
             if birth is None:

@@ -36,6 +36,10 @@ class Kin(NamedTuple):
     reason: str = ""
     ended_ns: int = 0
 
+    def of_record(self) -> Kin:
+        """The same without an end that is still to be written."""
+        return self if self.state is None else self._replace(state=None, reason="", ended_ns=0)
+
 
 ALONE: Final = Kin()
 

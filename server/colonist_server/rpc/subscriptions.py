@@ -7,12 +7,14 @@ is something to send events to.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from colonist_protocol import subscription as wire
 from colonist_protocol.errors import AccessError, InvalidValueError
 from colonist_protocol.process import State
+from colonist_server.repo.nouns import Executor
 from colonist_server.repo.subscriptions import may_follow
 from colonist_server.repo.topics import Order
 from colonist_server.rpc.rooms import Call, Reply, Rooms
@@ -53,7 +55,7 @@ async def while_in(rooms: Rooms, call: Call, pid: bytes, state: int, timeout_s: 
     if row is None or timeout_s <= 0:
         return
     attempt = row.live().attempt
-    with suppress(TimeoutError):
+    with suppress(TimeoutError), _present(rooms, call):
         async with asyncio.timeout(min(timeout_s, wire.MAX_TIMEOUT_S)):
             while (
                 rooms.view.rows.get(pid) is row
@@ -64,3 +66,19 @@ async def while_in(rooms: Rooms, call: Call, pid: bytes, state: int, timeout_s: 
                 await rooms.subscriptions.changed(call.colony, pid)
                 if not may_follow(call.colony, call.cause.who):
                     raise AccessError("Access denied, not a member of the colony any more")
+
+
+@contextmanager
+def _present(rooms: Rooms, call: Call) -> Generator[None]:
+    """An executor that waits is there."""
+    executor = call.caller
+    if not isinstance(executor, Executor):
+        yield
+        return
+    executor.asking += 1
+    try:
+        yield
+    finally:
+        executor.asking -= 1
+        if executor.record.id == call.cause.who:
+            executor.heard_ns = rooms.clock.now_ns()
