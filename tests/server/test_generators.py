@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from colonist_protocol.times import SECOND_NS, UNSET, from_text
 from colonist_protocol.user import AddUser, ChangeUserId, RemoveUser, User
 from colonist_server.repo import keys
 from colonist_server.store.interface import Guard, Op, Revision
+from tests.server.house import DEADLINE_S, house
 from tests.support.clock import virtual
 from tests.support.generators import add, add_of, given, node, pack, read, stored, workflow
 from tests.support.memory_store import MemoryStore
@@ -242,6 +244,28 @@ async def test_a_trigger_too_large_for_one_commit_fires_in_steps() -> None:
         assert (await read(server, id))["queuesize"] == 50
         assert not stored(store, keys.FIRING)
         assert len(stored(store, keys.ARGUMENT)) == 50
+
+
+async def test_on_a_real_store_small_and_large_triggers_fire_and_the_rest_outlives_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as made:
+        await made.found("e1")
+        small = bytes.fromhex(await add(made, name="small", trigger=3))
+        large = bytes.fromhex(await add(made, name="large", trigger=400))
+        generators = made.rooms.generators
+        await asyncio.gather(
+            *(generators.pack(small, f"s{i}") for i in range(10)),
+            *(generators.pack(large, f"l{i}") for i in range(850)),
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            while made.colony.waiting < 5 or generators.get(large).under_way:
+                await made.request("GET", "/livez")
+        sizes = sorted([len((await made.assign("e1")).spec.arguments()) for _ in range(5)])
+        assert sizes == [3, 3, 3, 400, 400]
+    async with house(tmp_path) as made:
+        left = {each.gid: len(each.waiting) for each in made.rooms.generators.view.all.values()}
+        assert left == {small: 1, large: 50}
 
 
 # -- firing in time
