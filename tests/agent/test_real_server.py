@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import random
 import signal
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from colonist_agent.agent import Agent, Limits
+from colonist_agent.command import Command, CommandSpec
 from colonist_agent.config import AgentConfig
 from colonist_agent.context import Context
 from colonist_agent.function import Registry
-from colonist_agent.main import run
+from colonist_agent.main import fill, run
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.http import HttpTransport
+from colonist_client.retry import Backoff
 from colonist_protocol import codec
 from colonist_protocol.colony import Colony
 from colonist_protocol.executor import Executor
@@ -25,10 +30,11 @@ from colonist_protocol.function_spec import Conditions, FunctionSpec
 from colonist_protocol.identity import Identity
 from colonist_protocol.process import CloseSuccessful, State
 from colonist_protocol.user import User
+from colonist_protocol.workflow import WorkflowSpec
 from colonist_server.config import ServerConfig
 from colonist_server.main import serve
 
-OWNER, COLONY, DEVICE, PERSON = (Identity(bytes(31) + bytes([n])) for n in range(1, 5))
+OWNER, COLONY, DEVICE, PERSON, SECOND = (Identity(bytes(31) + bytes([n])) for n in range(1, 6))
 
 
 class House:
@@ -44,23 +50,27 @@ class House:
     async def furnish(self) -> None:
         """Add colony, executor and user."""
         await self.owner.add_colony(Colony(colonyid=COLONY.id, name="home"))
-        await self.colony.add_executor(
-            Executor(
-                executorid=DEVICE.id, executortype="device", executorname="pump", colonyname="home"
-            )
-        )
-        await self.colony.approve_executor("home", "pump")
+        await self.hire(DEVICE, "pump")
+        await self.hire(SECOND, "valve")
         await self.colony.add_user(User(colonyname="home", userid=PERSON.id, name="ann"))
+
+    async def hire(self, identity: Identity, name: str) -> None:
+        """Add and approve an executor."""
+        new = Executor(
+            executorid=identity.id, executortype="device", executorname=name, colonyname="home"
+        )
+        await self.colony.add_executor(new)
+        await self.colony.approve_executor("home", name)
 
     async def submit(self, function: str, *args: Any, **fields: Any) -> str:
         """Submit as the user; the id."""
-        spec = FunctionSpec(
-            funcname=function,
-            args=msgspec.Raw(codec.encode(list(args))),
-            conditions=Conditions(colonyname="home", executortype="device"),
-            **fields,
-        )
-        return (await self.person.submit(spec)).processid
+        return (await self.person.submit(call(function, *args, **fields))).processid
+
+    async def until(self, process_id: str, state: int) -> None:
+        """Wait until a process is in a state."""
+        async with asyncio.timeout(20):
+            while (found := await self.person.get(process_id)).state != state:
+                await self.person.get(process_id, while_state=found.state, timeout_s=20)
 
     def config(self, **fields: Any) -> AgentConfig:
         """An agent with the executor's key."""
@@ -69,6 +79,30 @@ class House:
     async def close(self) -> None:
         """Close the connection."""
         await self._transport.close()
+
+
+def call(function: str, *args: Any, after: tuple[str, ...] = (), **fields: Any) -> FunctionSpec:
+    """A call for executors of type "device"; in a workflow `after` the nodes of these names."""
+    return FunctionSpec(
+        funcname=function,
+        args=msgspec.Raw(codec.encode(list(args))),
+        conditions=Conditions(colonyname="home", executortype="device", dependencies=list(after)),
+        **fields,
+    )
+
+
+@contextlib.asynccontextmanager
+async def at_work(client: Client, registry: Registry, **limits: Any) -> AsyncGenerator[Agent]:
+    """An agent that is stopped at the end of the block, and ends quickly."""
+    backoff = Backoff(uniform=random.Random(1).uniform)
+    given = Limits(**{"check_s": 1e9, "stop_grace_s": 0.0, **limits})
+    agent = Agent(client, "home", backoff=backoff, registry=registry, limits=given)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(agent.run())
+        try:
+            yield agent
+        finally:
+            agent.stop()
 
 
 @contextlib.asynccontextmanager
@@ -115,7 +149,7 @@ async def test_work_goes_out_and_comes_back(tmp_path: Path) -> None:
 
 async def test_cancelled_process_stops_its_function(tmp_path: Path) -> None:
     async with _house(tmp_path) as house, asyncio.TaskGroup() as group:
-        agent = group.create_task(run(house.config(check_s=0.1)))
+        agent = group.create_task(run(house.config(check_s=1e9)))
         process_id = await house.submit("sleep", 1000)
         while (await house.person.get(process_id)).state != State.RUNNING:
             pass
@@ -125,6 +159,78 @@ async def test_cancelled_process_stops_its_function(tmp_path: Path) -> None:
         assert (await house.person.wait(echo, timeout_s=30)).output() == [1]
         os.kill(os.getpid(), signal.SIGTERM)
         assert (await agent).abandoned == 1
+
+
+async def test_cancel_ends_a_running_program_within_a_second(tmp_path: Path) -> None:
+    registry, mark = Registry(), tmp_path / "running"
+    script = f"import pathlib, time; pathlib.Path({str(mark)!r}).touch(); time.sleep(1000)"
+    spec = CommandSpec(argv=[sys.executable, "-c", script], timeout_s=1000)
+    registry.add(Command("program", spec, environment={}))
+    async with _house(tmp_path) as house, at_work(house.device, registry) as agent:
+        process_id = await house.submit("program")
+        async with asyncio.timeout(20):
+            while not mark.exists():
+                await asyncio.sleep(0.01)  # another program: there is nothing to wait on
+        async with asyncio.timeout(1):
+            await house.person.cancel(process_id)
+            while not agent.counters.abandoned:
+                await house.person.get(process_id)
+        assert (await house.person.get(process_id)).state == State.CANCELLED
+
+
+async def test_node_adds_a_node_that_reads_its_output_before_the_rest_goes_on(
+    tmp_path: Path,
+) -> None:
+    registry = Registry()
+
+    @registry.function("measure")
+    async def measure(context: Context) -> int:
+        await context.add_child(call("convert", nodename="convert"), insert=True)
+        return 20
+
+    @registry.function("convert")
+    def convert(context: Context) -> str:
+        [parent] = context.blocking.parents()
+        assert parent.output() == context.inputs
+        return f"{parent.spec.nodename}: {parent.output()[0] * 1.8 + 32:g} F"
+
+    @registry.function("report")
+    def report(context: Context) -> str:
+        return f"<{context.inputs[0]}>"
+
+    nodes = [call("measure", nodename="m"), call("report", nodename="r", after=("m",))]
+    async with _house(tmp_path) as house, at_work(house.device, registry):
+        graph = await house.person.submit_workflow(
+            WorkflowSpec(colonyname="home", functionspecs=nodes)
+        )
+        done = await house.person.wait(graph.processids[1], timeout_s=30)
+        assert done.output() == ["<m: 68 F>"]
+        ended = await house.person.workflow(graph.processgraphid)
+        assert (len(ended.processids), ended.state) == (3, State.SUCCESS)
+
+
+async def test_agent_that_starts_again_follows_what_it_gets_again(tmp_path: Path) -> None:
+    async with _house(tmp_path) as house:
+        process_id = await house.submit("sleep", 1000, maxexectime=1, maxretries=9)
+        registry = fill(Registry(), house.config(), {})
+        async with asyncio.TaskGroup() as group, HttpTransport(house.url) as transport:
+            client = Client(transport, DEVICE)
+            agent = Agent(
+                client,
+                "home",
+                backoff=Backoff(uniform=random.Random(1).uniform),
+                registry=registry,
+            )
+            task = group.create_task(agent.run())
+            await house.until(process_id, State.RUNNING)
+            task.cancel()
+        async with at_work(house.device, registry) as second:
+            await house.until(process_id, State.WAITING)  # its lease is over
+            await house.until(process_id, State.RUNNING)
+            async with asyncio.timeout(1):
+                await house.person.cancel(process_id)
+                while not second.counters.abandoned:
+                    await house.person.get(process_id)
 
 
 @pytest.mark.parametrize("lease_s", [0, 3600])
@@ -187,9 +293,12 @@ async def test_reads_of_an_empty_colony(tmp_path: Path) -> None:
         assert await house.person.history("home", seconds=60) == []
         assert [each.name for each in await house.owner.colonies()] == ["home"]
         assert [each.name for each in await house.person.users("home")] == ["ann"]
-        assert [each.executorname for each in await house.person.executors("home")] == ["pump"]
+        assert {each.executorname for each in await house.person.executors("home")} == {
+            "pump",
+            "valve",
+        }
         assert (await house.person.executor_by_id("home", DEVICE.id)).executorname == "pump"
-        assert (await house.person.colony_statistics("home")).executors == 1
+        assert (await house.person.colony_statistics("home")).executors == 2
         assert (await house.owner.statistics()).colonies == 1
         assert (await house.owner.cluster()).nodes
         assert (await house.person.server_info()).backends
