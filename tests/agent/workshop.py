@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from colonist_agent.agent import Agent, Limits
+from colonist_agent.function import Registry
 from colonist_client.client import Client
 from colonist_client.retry import Backoff
 from colonist_protocol.process import CancelProcess, GetProcess, Process
@@ -28,13 +29,16 @@ PATIENCE_S = 300
 class Hand:
     """One agent with a key and a way to the server of its own."""
 
-    def __init__(self, shop: Workshop, name: str, **limits: Any) -> None:
+    def __init__(
+        self, shop: Workshop, name: str, *, registry: Registry | None = None, **limits: Any
+    ) -> None:
         self.transport = DirectTransport(shop.answer)
         self.client = Client(self.transport, key(name))
         self.agent = Agent(
             self.client,
             COLONY,
             name=name,
+            registry=registry,
             backoff=Backoff(uniform=random.Random(1).uniform),
             limits=Limits(**limits),
         )
@@ -65,9 +69,9 @@ class Workshop:
         """What a transport gets."""
         return (await self.bench.dispatch.answer(body)).body
 
-    def hand(self, name: str, **limits: Any) -> Hand:
+    def hand(self, name: str, **settings: Any) -> Hand:
         """An agent, not running yet."""
-        return Hand(self, name, **limits)
+        return Hand(self, name, **settings)
 
     async def get(self, process_id: str) -> Process:
         return await self.bench.get("boss", process_id)
