@@ -14,20 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from colonist_protocol.envelope import pack_failure
-from colonist_protocol.errors import (
-    AccessError,
-    BusyError,
-    ColonistError,
-    InvalidMessageError,
-    NotFoundError,
-    UnavailableError,
-)
+from colonist_protocol.errors import BusyError, InvalidMessageError
 from colonist_protocol.subscription import MAX_FRAME_BYTES
+from colonist_server.http.farewells import FAREWELLS, NO_ORDER, REFUSED, TOO_SLOW, Farewell
 from colonist_server.repo.topics import Ending, Subscription
 from colonist_server.rpc.dispatch import Dispatch, Refusal
 
@@ -45,44 +39,6 @@ GRACE_S: Final = 5.0
 
 _TEXT: Final = 0x81
 _SHORT, _MEDIUM = 126, 65_536
-
-
-class Farewell(NamedTuple):
-    """How the end of a subscription is told: an error frame if any, then the close frame."""
-
-    code: int
-    reason: str
-    error: ColonistError | None = None
-
-
-FAREWELLS: Final = {
-    Ending.DONE: Farewell(WSCloseCode.OK, "the process has ended"),
-    Ending.TIME_IS_UP: Farewell(WSCloseCode.OK, "the time is up"),
-    Ending.REMOVED: Farewell(
-        WSCloseCode.OK, "the process was removed", NotFoundError("the process was removed")
-    ),
-    Ending.REFUSED: Farewell(
-        WSCloseCode.POLICY_VIOLATION,
-        "not a member any more",
-        AccessError("Access denied, not a member of the colony any more"),
-    ),
-    Ending.BEHIND: Farewell(
-        WSCloseCode.TRY_AGAIN_LATER,
-        "events were missed",
-        UnavailableError("events were missed: list what is of interest and subscribe again"),
-    ),
-    Ending.UNREADABLE: Farewell(
-        WSCloseCode.TRY_AGAIN_LATER,
-        "the store cannot be read",
-        UnavailableError("the store cannot be read now: subscribe again"),
-    ),
-    Ending.CLOSING: Farewell(WSCloseCode.GOING_AWAY, "the server stops"),
-}
-TOO_SLOW: Final = Farewell(
-    WSCloseCode.TRY_AGAIN_LATER,
-    "events are not read fast enough",
-    BusyError("events are not read fast enough: this connection is dropped"),
-)
 
 
 class PubSub:
@@ -109,15 +65,14 @@ class PubSub:
         if not socket.can_prepare(request):
             text = "426: Upgrade Required: this is a WebSocket"
             return web.Response(status=426, text=text, headers={"Upgrade": "websocket"})
-        subscriptions = self._dispatch.rooms.subscriptions
-        if len(self._connections) >= MAX_CONNECTIONS or subscriptions.is_closing:
+        if not self._has_room():
             return web.Response(status=503, text="503: Service Unavailable: no room")
         await socket.prepare(request)
         if request.transport is None:
             return socket
         connection = Connection(self, self._dispatch, socket, request.transport)
         self._connections.add(connection)
-        if subscriptions.is_closing:
+        if self._dispatch.rooms.subscriptions.is_closing:
             self.close()
         try:
             await connection.serve()
@@ -125,6 +80,10 @@ class PubSub:
             self._connections.discard(connection)
             connection.leave()
         return socket
+
+    def _has_room(self) -> bool:
+        is_closing = self._dispatch.rooms.subscriptions.is_closing
+        return len(self._connections) < MAX_CONNECTIONS and not is_closing
 
     def admit(self, who: str) -> None:
         """Count one more connection of a caller. Raises `BusyError`."""
@@ -195,7 +154,7 @@ class Connection:
             async with asyncio.timeout(FIRST_FRAME_S):
                 goes_on = await self._take()
         except TimeoutError:
-            self.finish(Farewell(WSCloseCode.POLICY_VIOLATION, "no order came in time"))
+            self.finish(NO_ORDER)
             goes_on = False
         while goes_on:
             goes_on = await self._take()
@@ -236,11 +195,10 @@ class Connection:
 
     def _refuse(self, refusal: Refusal) -> None:
         self.deliver(refusal.body)
-        farewell = Farewell(WSCloseCode.POLICY_VIOLATION, "see the error before")
         if refusal.is_fatal:
-            self.finish(farewell)
+            self.finish(REFUSED)
         elif not self._subscriptions:
-            self._linger(farewell)
+            self._linger(REFUSED)
 
     # -- what goes out
 
