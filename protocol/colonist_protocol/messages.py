@@ -73,3 +73,14 @@ UNSUPPORTED: Final = frozenset(
         "getblueprinthistorymsg",
     ]
 )
+
+# What CORE can do without, by COLONIES-RPC section 2.0.1; and what Colonies does not know.
+EXTENSIONS: Final = UNSUPPORTED | {server.GetServerInfo.msgtype(), server.GetCluster.msgtype()}
+OURS: Final = frozenset({process.ReleaseProcess.msgtype(), colony.GetMemberHistory.msgtype()})
+
+
+def level(msgtype: str) -> str:
+    """`CORE` and `EXT` of Colonies, or `ours`."""
+    if msgtype in OURS:
+        return "ours"
+    return "EXT" if msgtype in EXTENSIONS else "CORE"

@@ -1,11 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
 
+from tests.server.conformance import Watchman
 from tests.server.house import House, house
+
+
+@pytest.fixture(autouse=True)
+def _every_answer_is_listed(watchman: Watchman) -> Generator[None]:
+    """Whatever a test asks, the table of remote procedures lists the answer."""
+    watchman.unlisted.clear()
+    yield
+    assert watchman.unlisted == []
+
+
+@pytest.fixture(scope="session")
+def watchman() -> Generator[Watchman]:
+    with Watchman() as made:
+        yield made
 
 
 @pytest.fixture

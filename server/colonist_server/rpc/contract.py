@@ -1,0 +1,212 @@
+"""What each remote procedure answers: the type of its reply, and the errors of its own.
+
+The reference page is made from this, and the tests hold every answer that they get against it: a
+reply of another type, or an error that is not listed here, fails them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from colonist_protocol import (
+    attribute,
+    colony,
+    cron,
+    executor,
+    function,
+    generator,
+    log,
+    process,
+    server,
+    subscription,
+    user,
+    workflow,
+)
+from colonist_protocol.errors import (
+    AccessError,
+    AmountError,
+    AssignPausedError,
+    AssignPausedTimeoutError,
+    Base64Error,
+    BusyError,
+    ColonistError,
+    ConflictError,
+    ContendedError,
+    DuplicateMemberError,
+    ExistsError,
+    HighSError,
+    IdFormError,
+    InvalidMessageError,
+    InvalidValueError,
+    LoneSurrogateError,
+    MalformedError,
+    MessageTypeError,
+    MissingMemberError,
+    NameFormError,
+    NoKeyError,
+    NoProcessError,
+    NotFoundError,
+    NotJsonError,
+    NotUtf8Error,
+    NumberError,
+    OutOfBoundsError,
+    SignatureHexError,
+    SignatureLengthError,
+    SignatureRangeError,
+    SlowError,
+    TooDeepError,
+    TooLargeError,
+    UnavailableError,
+    WrongDoorError,
+    WrongTypeError,
+)
+from colonist_protocol.message import Message
+
+Errors = tuple[type[ColonistError], ...]
+
+UNREADABLE: Final[Errors] = (
+    MalformedError,
+    NotJsonError,
+    NotUtf8Error,
+    NumberError,
+    LoneSurrogateError,
+    DuplicateMemberError,
+    TooDeepError,
+    Base64Error,
+    InvalidMessageError,
+    MissingMemberError,
+    WrongTypeError,
+    OutOfBoundsError,
+    MessageTypeError,
+)
+"""What any request meets that cannot be read."""
+UNSIGNED: Final[Errors] = (
+    SignatureLengthError,
+    SignatureHexError,
+    SignatureRangeError,
+    HighSError,
+    NoKeyError,
+)
+"""What any request meets whose signature proves nothing, where one is asked for."""
+ANYWHERE: Final[Errors] = (
+    SlowError,
+    TooLargeError,
+    WrongDoorError,
+    UnavailableError,
+    ColonistError,
+)
+"""What any request may meet, whatever it asks for."""
+
+_SPEC: Final[Errors] = (InvalidValueError, AmountError, NameFormError)
+_PROCESS: Final[Errors] = (NotFoundError, ConflictError)
+
+
+class Contract(NamedTuple):
+    """The type of a reply's JSON, None for `{}`; and its own errors, besides what any may meet."""
+
+    reply: Any = None
+    refusals: Errors = ()
+
+
+CONTRACTS: Final[dict[type[Message], Contract]] = {}
+
+
+def _reads(kind: type[Message], reply: Any, *refusals: type[ColonistError]) -> None:
+    CONTRACTS[kind] = Contract(reply, refusals)
+
+
+def _writes(kind: type[Message], reply: Any, *refusals: type[ColonistError]) -> None:
+    CONTRACTS[kind] = Contract(reply, (*refusals, ContendedError))
+
+
+_reads(server.Version, server.VersionReply)
+_reads(server.GetServerInfo, server.ServerInfo)
+_reads(server.GetStatistics, server.Statistics)
+_reads(server.GetCluster, server.Cluster)
+_writes(server.ChangeServerId, server.ChangeServerId, IdFormError)
+
+_writes(colony.AddColony, colony.Colony, IdFormError, NameFormError, ExistsError)
+_writes(colony.RemoveColony, None, NotFoundError)
+_reads(colony.GetColonies, list[colony.Colony])
+_reads(colony.GetColony, colony.Colony)
+_reads(colony.GetColonyStatistics, server.Statistics)
+_writes(colony.PauseAssignments, None)
+_writes(colony.ResumeAssignments, None)
+_reads(colony.GetPauseStatus, colony.PauseStatus)
+_writes(colony.ChangeColonyId, colony.ChangeColonyId, IdFormError, ExistsError)
+_reads(colony.GetMemberHistory, list[colony.MemberChange], InvalidValueError)
+
+_writes(user.AddUser, user.User, IdFormError, NameFormError, ExistsError)
+_reads(user.GetUsers, list[user.User])
+_reads(user.GetUser, user.User, NotFoundError)
+_reads(user.GetUserById, user.User, NotFoundError)
+_writes(user.RemoveUser, None, NotFoundError)
+_writes(user.ChangeUserId, user.ChangeUserId, IdFormError, ExistsError)
+
+_writes(executor.AddExecutor, executor.Executor, IdFormError, NameFormError, ExistsError)
+_reads(executor.GetExecutors, list[executor.Executor])
+_reads(executor.GetExecutor, executor.Executor, NotFoundError)
+_reads(executor.GetExecutorById, executor.Executor, NotFoundError)
+_writes(executor.ApproveExecutor, None, NotFoundError, ConflictError)
+_writes(executor.RejectExecutor, None, NotFoundError, ConflictError)
+_writes(executor.RemoveExecutor, None, NotFoundError)
+_writes(
+    executor.ChangeExecutorId, executor.ChangeExecutorId, IdFormError, ExistsError, ConflictError
+)
+
+_writes(function.AddFunction, function.Function, NotFoundError, NameFormError)
+_reads(function.GetFunctions, list[function.Function])
+_writes(function.RemoveFunction, None, NotFoundError, AccessError)
+
+_writes(generator.AddGenerator, generator.Generator, *_SPEC, ExistsError, BusyError)
+_reads(generator.GetGenerator, generator.Generator, NotFoundError)
+_reads(generator.ResolveGenerator, generator.Generator, NotFoundError)
+_reads(generator.GetGenerators, list[generator.Generator], InvalidValueError)
+_writes(generator.PackGenerator, None, NotFoundError, ConflictError, BusyError)
+_writes(generator.RemoveGenerator, None, NotFoundError)
+
+_writes(cron.AddCron, cron.Cron, *_SPEC, ExistsError, BusyError)
+_reads(cron.GetCron, cron.Cron, NotFoundError)
+_reads(cron.GetCrons, list[cron.Cron], InvalidValueError)
+_writes(cron.RunCron, cron.Cron, NotFoundError, ConflictError, *_SPEC)
+_writes(cron.RemoveCron, None, NotFoundError)
+
+_writes(process.SubmitFunctionSpec, process.Process, *_SPEC)
+_writes(
+    process.AssignProcess,
+    process.Process,
+    InvalidValueError,
+    AmountError,
+    NoProcessError,
+    AssignPausedError,
+    AssignPausedTimeoutError,
+)
+_reads(process.GetProcesses, list[process.Process], InvalidValueError, NotFoundError)
+_reads(process.GetProcessHistory, list[process.Process], InvalidValueError)
+_reads(process.GetProcess, process.Process, NotFoundError)
+_writes(process.RemoveProcess, None, *_PROCESS)
+_writes(process.RemoveAllProcesses, None, InvalidValueError)
+_writes(process.CloseSuccessful, None, *_PROCESS)
+_writes(process.CloseFailed, None, *_PROCESS, InvalidValueError)
+_writes(process.SetOutput, None, *_PROCESS)
+_writes(process.CancelProcess, None, *_PROCESS)
+_writes(process.ReleaseProcess, None, *_PROCESS)
+
+_writes(workflow.SubmitWorkflowSpec, workflow.ProcessGraph, *_SPEC, ConflictError)
+_reads(workflow.GetProcessGraph, workflow.ProcessGraph, NotFoundError)
+_reads(workflow.GetProcessGraphs, list[workflow.ProcessGraph], InvalidValueError)
+_writes(workflow.RemoveProcessGraph, None, *_PROCESS)
+_writes(workflow.RemoveAllProcessGraphs, None, InvalidValueError)
+_writes(workflow.CancelProcessGraph, None, *_PROCESS)
+_writes(workflow.AddChild, process.Process, *_PROCESS, *_SPEC)
+
+_writes(attribute.AddAttribute, attribute.Attribute, *_PROCESS, InvalidValueError)
+_reads(attribute.GetAttribute, attribute.Attribute, NotFoundError)
+
+_writes(log.AddLog, None, *_PROCESS)
+_writes(log.AddExecutorLog, None)
+_reads(log.GetLogs, list[log.Log], InvalidValueError, NotFoundError)
+_reads(log.SearchLogs, list[log.Log], InvalidValueError)
+
+_reads(subscription.SubscribeProcess, process.Process, NotFoundError, InvalidValueError, BusyError)
+_reads(subscription.SubscribeProcesses, process.Process, InvalidValueError, BusyError)
