@@ -29,7 +29,7 @@ from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import FiringRecord, FiringsRecord, GeneratorRecord, encode
 from colonist_server.repo.workflows import Workflows
-from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
+from colonist_server.repo.writes import ATTEMPTS, Writes
 from colonist_server.store.interface import MAX_OPS, Delete, Guard, Item, Op, Put
 
 log = logging.getLogger(__name__)
@@ -56,23 +56,24 @@ class Firings:
         for number in sorted(generator.under_way):
             await self._finish(generator, number)
         lost = 0
-        while generator.ready(due) and self._colony(generator) is not None:
-            if await self._fire(generator, due):
+        while generator.ready(due):
+            colony = self._colony(generator)
+            if colony is None:
+                return  # it is being swept
+            if await self._fire(generator, colony, due):
                 lost = 0
                 continue
             lost += 1
             if lost == ATTEMPTS:
                 raise ContendedError("a generator changed too often while it was fired")
 
-    async def _fire(self, generator: Generator, due: bytes | None) -> bool:
+    async def _fire(self, generator: Generator, colony: Colony, due: bytes | None) -> bool:
         """One firing, or none where it cannot start any more; False when it was raced."""
-        colony, record = self._colony(generator), generator.record
-        if colony is None or record is None:
-            return True
+        record = generator.definition
         creator = creator_of(colony, record.initiator_id, record.initiator)
         if creator is None:
-            await self._disable(generator, f"its creator {record.initiator} is no member any more")
-            return True
+            reason = f"its creator {record.initiator} is no member any more"
+            return await self._disable(generator, reason, _absence(colony, record))
         guards = _guards(generator, colony, creator)
         taken = FiringRecord(
             fired_ns=self._clock.now_ns(),
@@ -95,8 +96,7 @@ class Firings:
                 colony, generator, record, number=after.count, taken=taken, values=values
             )
         except REFUSED as error:
-            await self._disable(generator, str(error))
-            return True
+            return await self._disable(generator, str(error))
         moved = Put(keys.firings(generator.gid), encode(after))
         deletes = [Delete(key) for key in _argument_keys(generator, taken)]
         if _fits(new, deletes):
@@ -190,20 +190,30 @@ class Firings:
 
     # -- when it cannot start
 
-    async def _disable(self, generator: Generator, reason: str) -> None:
-        await self._writes.apply(lambda: Plan(*_disabled(generator, reason)))
+    async def _disable(
+        self,
+        generator: Generator,
+        reason: str,
+        guards: Sequence[Guard] = (),
+        ops: Sequence[Op] = (),
+    ) -> bool:
+        """Start nothing any more and say why; False when it was raced."""
+        record = generator.definition
+        key = keys.generator(generator.gid)
+        after = msgspec.structs.replace(record, disabled=reason[:MAX_REASON_CHARS])
+        guards = [Guard(key, generator.revision), *guards]
+        if await self._writes.commit(guards, [Put(key, encode(after)), *ops]) is None:
+            await self._writes.refresh([guard.key for guard in guards])
+            return False
+        log.warning("disabled generator=%s: %s", generator.id, reason)
+        return True
 
     async def _give_up(
         self, generator: Generator, number: int, under_way: UnderWay, reason: str
     ) -> None:
         """Forget a firing that cannot be staged: its arguments wait again."""
         key = keys.firing(generator.gid, number)
-
-        def decide() -> Plan:
-            guards, ops = _disabled(generator, reason)
-            return Plan([*guards, Guard(key, under_way.revision)], [*ops, Delete(key)])
-
-        await self._writes.apply(decide)
+        await self._disable(generator, reason, [Guard(key, under_way.revision)], [Delete(key)])
 
     def _colony(self, generator: Generator) -> Colony | None:
         return self._writes.view.tags.get(generator.tag)
@@ -218,6 +228,14 @@ def _guards(generator: Generator, colony: Colony, creator: Executor | User) -> l
     ]
 
 
+def _absence(colony: Colony, record: GeneratorRecord) -> list[Guard]:
+    """What says that a creator may not work: its record, or that there is no such user."""
+    found = colony.holder(record.initiator_id)
+    if found is not None:
+        return [Guard(found.key, found.revision)]
+    return [Guard(keys.user(colony.tag, record.initiator), 0)]
+
+
 def _argument_keys(generator: Generator, taken: FiringRecord) -> list[bytes]:
     return [keys.argument(generator.gid, suffix) for suffix in taken.suffixes]
 
@@ -225,13 +243,3 @@ def _argument_keys(generator: Generator, taken: FiringRecord) -> list[bytes]:
 def _fits(new: NewWorkflow, deletes: Sequence[Delete]) -> bool:
     size = sum(len(op.key) for op in deletes) + keys.MAX_NAME_BYTES  # the counter is small
     return len(new.guards) + _OWN_GUARDS <= MAX_OPS and new.fits(len(deletes) + 1, size)
-
-
-def _disabled(generator: Generator, reason: str) -> tuple[list[Guard], list[Op]]:
-    record = generator.record
-    key = keys.generator(generator.gid)
-    if record is None:
-        raise ContendedError("the generator was removed meanwhile")
-    log.warning("disabled generator=%s: %s", generator.id, reason)
-    after = msgspec.structs.replace(record, disabled=reason[:MAX_REASON_CHARS])
-    return [Guard(key, generator.revision)], [Put(key, encode(after))]

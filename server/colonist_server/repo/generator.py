@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final, NamedTuple
 
+from colonist_protocol.errors import NotFoundError
 from colonist_server.repo import keys
 from colonist_server.repo.records import FiringRecord, FiringsRecord, GeneratorRecord
 from colonist_server.store.interface import Revision
@@ -54,6 +55,13 @@ class Generator:
         self.under_way: dict[int, UnderWay] = {}
         self._last: tuple[Revision, bytes] | None = _FIRST
         """The argument that arrived last; None: those that wait are not in order."""
+
+    @property
+    def definition(self) -> GeneratorRecord:
+        """What it is. Raises `NotFoundError` once it is removed."""
+        if self.record is None:
+            raise NotFoundError("the generator was removed meanwhile")
+        return self.record
 
     @property
     def tag(self) -> bytes:

@@ -115,11 +115,10 @@ class Generators:
         key = keys.argument(gid, suffix)
 
         def decide() -> Plan:
-            record = generator.record
-            if record is None:
-                raise NotFoundError("Failed to increment generator, generator is nil")
+            record = generator.definition
             if record.disabled:
                 raise ConflictError(f"the generator is disabled: {record.disabled}")
+            # Not guarded: of many that are packed at once, a few may come in above the limit.
             if len(generator.waiting) >= wire.MAX_WAITING:
                 raise BusyError(f"{wire.MAX_WAITING} arguments wait at the generator already")
             guards = (Guard(keys.generator(gid), generator.revision), Guard(key, 0))
@@ -132,11 +131,8 @@ class Generators:
         generator = self._existing(gid, "Failed to remove generator, generator is nil")
 
         def decide() -> Plan:
-            record = generator.record
-            if record is None:
-                raise NotFoundError("Failed to remove generator, generator is nil")
             key = keys.generator(gid)
-            name = keys.generator_name(generator.tag, record.name)
+            name = keys.generator_name(generator.tag, generator.definition.name)
             return Plan([Guard(key, generator.revision)], [Delete(key), Delete(name)])
 
         await self._writes.apply(decide)

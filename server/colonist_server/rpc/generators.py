@@ -54,9 +54,7 @@ async def remove(rooms: Rooms, call: Call, message: wire.RemoveGenerator) -> Rep
 
 
 def _shown(colony: Colony, generator: Generator) -> wire.Generator:
-    record = generator.record
-    if record is None:  # removed in the moment it was made
-        return wire.Generator(generatorid=generator.id, colonyname=colony.record.name)
+    record = generator.definition
     return wire.Generator(
         generatorid=generator.id,
         initiatorid=record.initiator_id,
