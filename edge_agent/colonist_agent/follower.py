@@ -37,14 +37,18 @@ class Follower:
         """Follow until there is a reason to stop, or cancelled."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(SETTLE_S)
+        early = 0
         while True:
             asked_s = loop.time()
             stop = await self._next()
             if stop is not None:
                 self._on_stop(stop)
                 return
-            if not self._watch.was_held(asked_s):
-                await asyncio.sleep(asked_s + self._watch.check_s - loop.time())
+            if self._watch.was_held(asked_s):
+                early = 0
+            else:
+                early += 1
+                await asyncio.sleep(self._watch.pause_s(asked_s, early))
 
     async def look(self) -> None:
         """Look once, now; a failure says nothing."""
@@ -58,7 +62,8 @@ class Follower:
     async def _next(self) -> Stop | None:
         process_id = self._given.processid
         try:
-            stop = judge(self._given, await self._watch.read(process_id, while_state=State.RUNNING))
+            found = await self._watch.read(process_id, while_state=State.RUNNING, is_own=True)
+            stop = judge(self._given, found)
             if stop is Stop.LOST:
                 # Over MQTT a late answer to the same question about an earlier attempt looks like
                 # this, and an attempt that is ended by mistake holds its process up.

@@ -39,16 +39,21 @@ class Watch:
         self.check_s = check_s
         self.capacity = capacity
         self.held = 0
+        self._can_hold = False
 
-    async def read(self, process_id: str, *, while_state: int | None = None) -> Process:
+    async def read(
+        self, process_id: str, *, while_state: int | None = None, is_own: bool = False
+    ) -> Process:
         """The process: now, or once it has left `while_state` or `hold_s` are over.
 
-        It may come early where nothing is held. Raises `ServerError` for what will not pass.
+        It may come early where nothing is held. Only those who follow what the agent itself runs
+        (`is_own`) may have more than half of the places. Raises `ServerError` for what will not
+        pass.
         """
         failures = 0
         while True:
             try:
-                return await self._once(process_id, while_state)
+                return await self._once(process_id, while_state, is_own=is_own)
             except (ServerError, UnreachableError) as error:
                 if not is_transient(error):
                     raise
@@ -57,10 +62,24 @@ class Watch:
 
     def was_held(self, asked_s: float) -> bool:
         """Whether an answer to a question of this loop time was held back: then ask on at once."""
-        return asyncio.get_running_loop().time() - asked_s >= self.hold_s / 2
+        took_s = asyncio.get_running_loop().time() - asked_s
+        is_held = took_s >= max(1, self.hold_s) / 2
+        self._can_hold = self._can_hold or is_held
+        return is_held
 
-    async def _once(self, process_id: str, while_state: int | None) -> Process:
-        if while_state is None or self.held >= self.capacity:
+    def pause_s(self, asked_s: float, early: int) -> float:
+        """How long to wait after the `early`-th answer in a row (from 1) that was not held.
+
+        A server that can hold and does not is about to stop or has just been changed: it is asked
+        again soon.
+        """
+        if self._can_hold and self.held < self.capacity:
+            return min(self.check_s, self.backoff.delay_s(early))
+        return max(0.0, asked_s + self.check_s - asyncio.get_running_loop().time())
+
+    async def _once(self, process_id: str, while_state: int | None, *, is_own: bool) -> Process:
+        places = self.capacity if is_own else self.capacity // 2
+        if while_state is None or self.held >= places:
             return await self.client.get(process_id)
         self.held += 1
         try:

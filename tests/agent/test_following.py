@@ -8,6 +8,7 @@ import threading
 import msgspec
 import pytest
 
+from colonist_agent.children import Children
 from colonist_agent.context import Context
 from colonist_agent.follower import SETTLE_S, Follower, judge
 from colonist_agent.outcome import Stop
@@ -294,6 +295,20 @@ async def test_more_than_may_be_held_are_asked_at_intervals() -> None:
         assert watch.held == 0
 
 
+@virtual
+async def test_waits_for_others_leave_half_of_the_places_to_what_the_agent_runs() -> None:
+    async with workshop("ada") as shop:
+        watch = _watch(DirectTransport(shop.answer), key_name="boss", capacity=4)
+        submitted = [await shop.bench.submit("boss") for _ in range(5)]
+        async with asyncio.TaskGroup() as group:
+            for each in submitted:
+                group.create_task(Children(GIVEN, watch).wait(each))
+            await asyncio.sleep(100)
+            assert watch.held == 2
+            for each in submitted:
+                await shop.cancel(each.processid)
+
+
 # -- odd answers
 
 
@@ -309,16 +324,19 @@ class _Oracle:
         self.answers = list(answers)
         self.asked: list[float] = []
         self.stops: list[Stop] = []
+        self.holds_s: list[float] = []
 
     async def answer(self, body: bytes) -> bytes:
         self.asked.append(_now())
+        if self.holds_s:
+            await asyncio.sleep(self.holds_s.pop(0))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, ColonistError):
             return pack_failure(answer)
         return pack_reply(parse_request(body).payloadtype, msgspec.json.encode(answer))
 
-    def follower(self) -> Follower:
-        watch = _watch(DirectTransport(self.answer))
+    def follower(self, *, hold_s: int = 30) -> Follower:
+        watch = _watch(DirectTransport(self.answer), hold_s=hold_s)
         return Follower(GIVEN, watch=watch, on_stop=self.stops.append)
 
 
@@ -352,6 +370,24 @@ async def test_late_answer_about_an_earlier_attempt_ends_nothing() -> None:
     await oracle.follower().run()
     assert oracle.asked == [SETTLE_S, SETTLE_S, SETTLE_S + 15, SETTLE_S + 15]
     assert oracle.stops == [Stop.LOST]
+
+
+@virtual
+async def test_server_that_held_and_holds_no_more_is_asked_again_soon_but_ever_more_rarely() -> (
+    None
+):
+    oracle = _Oracle(GIVEN, GIVEN, GIVEN, GIVEN, GIVEN, GIVEN, NotFoundError("gone"))
+    oracle.holds_s = [30, 3]
+    await oracle.follower().run()
+    gaps = [after - before for before, after in itertools.pairwise(oracle.asked)]
+    assert gaps == [30, 3 + 1, 2, 4, 4, 4]
+
+
+@virtual
+async def test_question_that_must_not_wait_is_no_hot_loop() -> None:
+    oracle = _Oracle(GIVEN, GIVEN, NotFoundError("gone"))
+    await oracle.follower(hold_s=0).run()
+    assert oracle.asked == [SETTLE_S, SETTLE_S + 15, SETTLE_S + 30]
 
 
 @virtual

@@ -95,8 +95,8 @@ def call(function: str, *args: Any, after: tuple[str, ...] = (), **fields: Any) 
 async def at_work(client: Client, registry: Registry, **limits: Any) -> AsyncGenerator[Agent]:
     """An agent that is stopped at the end of the block, and ends quickly."""
     backoff = Backoff(uniform=random.Random(1).uniform)
-    given = Limits(**{"check_s": 1e9, "stop_grace_s": 0.0, **limits})
-    agent = Agent(client, "home", backoff=backoff, registry=registry, limits=given)
+    given: dict[str, Any] = {"check_s": 1e9, "stop_grace_s": 0.0, **limits}
+    agent = Agent(client, "home", backoff=backoff, registry=registry, limits=Limits(**given))
     async with asyncio.TaskGroup() as group:
         group.create_task(agent.run())
         try:
