@@ -365,6 +365,28 @@ async def test_a_slow_reader_is_dropped_with_a_reason_and_harms_nobody(
     slow.close()
 
 
+async def test_what_is_on_its_way_comes_before_the_goodbye(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pubsub, "MAX_QUEUED_BYTES", 100_000_000)
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(slow, (home.server.host, home.server.port))
+    raw = await _upgraded(slow, pack_request(all(SUCCESS, 2), UMA))
+    ids = []
+    for _ in range(30):
+        ids.append((await home.submit("ben", priority=9)).processid)
+        await home.assign("ada")
+        await home.close("ada", ids[-1], b'["%b"]' % (b"x" * 200_000))
+    await asyncio.wait_for(_count(home, 0), DEADLINE_S)
+    frames, end = await _read_frames(slow, raw)
+    seen = [json.loads(envelope.parse_reply(frame))["processid"] for frame in frames]
+    assert (seen, end) == (ids, (1000, "the time is up"))
+    slow.close()
+
+
 async def _upgraded(sock: socket.socket, text: bytes) -> bytes:
     loop = asyncio.get_running_loop()
     head = (
