@@ -432,3 +432,29 @@ async def test_what_another_colony_holds_is_never_in_an_answer(home: House) -> N
         got: Got = await home.post(body(message, EVE))
         assert home.workflow not in json.dumps(got.payload)
         assert got.payload == [] or got.code == "not_found"
+
+
+# -- weaknesses of section 5.2
+
+
+async def test_P2_a_child_below_a_parent_that_never_was_is_refused(home: House) -> None:
+    await home.weave()
+    for parent in (near(home.parent), nth(home, 99), "", "x", NOWHERE):
+        await refuse(home, child(home, parentprocessid=parent), errors.NotFoundError)
+    assert (await home.post(body(child(home)))).status == 200
+
+
+async def test_P5_of_a_workflow_that_is_refused_nothing_is_left(home: House) -> None:
+    refused = (
+        (submit(node("a"), node("b", "nowhere")), errors.InvalidValueError),
+        (submit(node("a"), node("b", conditions={"mem": "1.5Gi"})), errors.AmountError),
+    )
+    for message, error in refused:
+        await refuse(home, message, error)
+    assert (await home.post(body(colony("getprocessgraphsmsg", count=100)))).payload == []
+
+
+async def test_P6_empty_and_cyclic_workflows_are_refused(home: House) -> None:
+    for nodes in ((), (node("a", "a"),), (node("a", "b"), node("b", "a"))):
+        await refuse(home, submit(*nodes), errors.InvalidValueError)
+    assert (await home.post(body(colony("getprocessgraphsmsg", count=100)))).payload == []

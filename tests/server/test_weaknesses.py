@@ -84,9 +84,6 @@ COMPATIBILITY = Path(__file__).parents[2] / "docs" / "explain" / "compatibility.
 
 # By weakness: the messages that have it, none of which is served yet.
 NOT_SERVED = {
-    "P2": ["addchildmsg"],
-    "P5": ["submitworkflowspecmsg"],
-    "P6": ["submitworkflowspecmsg"],
     "W7": ["submitworkflowspecmsg"],
     "W8": ["submitworkflowspecmsg"],
     "W9": ["submitworkflowspecmsg"],

@@ -171,3 +171,16 @@ def test_a_process_knows_whether_it_has_ended():
     assert whole.output() == [1]
     for state in process.FINAL:
         assert msgspec.structs.replace(whole, state=state).is_final
+
+
+@pytest.mark.parametrize(
+    ("msgtype", "level"),
+    [
+        ("submitworkflowspecmsg", "CORE"),
+        ("getclustermsg", "EXT"),
+        ("addblueprintmsg", "EXT"),
+        ("releaseprocessmsg", "ours"),
+    ],
+)
+def test_level_of_a_message(msgtype, level):
+    assert messages.level(msgtype) == level
