@@ -56,6 +56,21 @@ async def test_work_submitted_over_http_is_done_over_mqtt(
         assert (done.state, done.output()) == (State.SUCCESS, ["done"])
 
 
+async def test_a_read_that_waits_comes_back_over_mqtt_at_the_change(
+    mosquitto_place: Place, tmp_path: Path
+) -> None:
+    async with (
+        bridged(mosquitto_place, tmp_path) as (house, device, bridge),
+        asyncio.TaskGroup() as group,
+    ):
+        id = await house.submit("blink")
+        held = group.create_task(device.get(id, while_state=State.WAITING, timeout_s=30))
+        await eventually(lambda: bridge.forwarder.open_requests == 1)
+        assert bridge.forwarder.held_polls == 0
+        await house.person.cancel(id)
+        assert (await held).state == State.CANCELLED
+
+
 async def test_work_does_not_go_to_a_device_that_has_gone(
     mosquitto_place: Place, tmp_path: Path
 ) -> None:

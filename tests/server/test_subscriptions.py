@@ -411,7 +411,9 @@ async def test_a_released_member_is_told_of_at_once() -> None:
         id = (await made.submit("uma")).processid
         ears = [await stream(made), await stream(made, WAITING), await stream(made, RUNNING)]
         one, other = await follow(made, id, WAITING), await follow(made, id, RUNNING)
-        held = asyncio.create_task(made.rooms.subscriptions.changed(made.colony, bytes.fromhex(id)))
+        held = asyncio.create_task(
+            made.rooms.subscriptions.changed(made.colony, bytes.fromhex(id), UMA.id)
+        )
         await settle()
         made.rooms.subscriptions.member_released(made.rooms.view.rows[bytes.fromhex(id)])
         await settle()
@@ -787,9 +789,13 @@ async def test_who_leaves_does_not_wait_any_more() -> None:
         gone.cancel()
         await settle()
         assert made.rooms.subscriptions.parked == 1
+        still = asyncio.create_task(made.call(_held(id), ADA))
         await made.call(RemoveUser(colonyname=COLONY, name="uma"), COLONY_OWNER)
         with pytest.raises(Exception, match="access_denied"):
             await held
+        assert made.rooms.subscriptions.parked == 1
+        await made.call(CancelProcess(processid=id), key("ben"))
+        assert (await still)["state"] == CANCELLED
         assert made.rooms.subscriptions._topics == {}
 
 

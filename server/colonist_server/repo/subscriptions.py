@@ -86,13 +86,16 @@ class Subscriptions:
         subscription.is_over = True
         self._leave(subscription)
 
-    async def changed(self, colony: Colony, pid: bytes) -> None:
-        """Return when something happens to a process, or to who may see it. May return early."""
+    async def changed(self, colony: Colony, pid: bytes, who: str) -> None:
+        """Return when something happens to a process, or a caller may not see it any more.
+
+        May return early.
+        """
         if self._closing or colony.is_gone:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         topic = self._topic(colony)
-        topic.park(pid, waiter)
+        topic.park(pid, waiter, who)
         try:
             await waiter
         finally:
@@ -219,7 +222,7 @@ class Subscriptions:
 
     def _check_members(self, topic: Topic) -> None:
         """Whoever is no member any more sees nothing more, from now on."""
-        topic.wake_all()
+        topic.wake_all(but=partial(may_follow, topic.colony))
         for who, subscriptions in topic.callers():
             if not may_follow(topic.colony, who):
                 for subscription in subscriptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol, TypeVar
 
@@ -104,7 +104,7 @@ class Topic:
         self._streams: dict[tuple[str, int], _Crowd] = {}
         self._followed: dict[bytes, _Crowd] = {}
         self._callers: dict[str, dict[Subscription, None]] = {}
-        self._parked: dict[bytes, set[asyncio.Future[None]]] = {}
+        self._parked: dict[bytes, dict[asyncio.Future[None], str]] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -170,33 +170,39 @@ class Topic:
         for who, mine in list(self._callers.items()):
             yield who, list(mine)
 
-    def park(self, pid: bytes, waiter: asyncio.Future[None]) -> None:
+    def park(self, pid: bytes, waiter: asyncio.Future[None], who: str) -> None:
         """File who waits for something to happen to a process."""
-        self._parked.setdefault(pid, set()).add(waiter)
+        self._parked.setdefault(pid, {})[waiter] = who
 
     def unpark(self, pid: bytes, waiter: asyncio.Future[None]) -> None:
         """Take it out, if it is there."""
         waiters = self._parked.get(pid)
         if waiters is not None:
-            waiters.discard(waiter)
+            waiters.pop(waiter, None)
             if not waiters:
                 del self._parked[pid]
 
     def wake(self, pid: bytes) -> None:
         """Something has happened to a process."""
         for waiter in self._parked.get(pid, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+            _wake(waiter)
 
-    def wake_all(self) -> None:
-        """Something has happened that anybody may have to look at."""
-        for pid in self._parked:
-            self.wake(pid)
+    def wake_all(self, but: Callable[[str], bool] | None = None) -> None:
+        """Something has happened that all have to look at, but those of some callers."""
+        for waiters in self._parked.values():
+            for waiter, who in waiters.items():
+                if but is None or not but(who):
+                    _wake(waiter)
 
     @property
     def parked(self) -> int:
         """How many wait."""
         return sum(map(len, self._parked.values()))
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _take(crowds: dict[K, _Crowd], key: K, subscription: Subscription) -> None:

@@ -63,7 +63,7 @@ async def while_in(rooms: Rooms, call: Call, pid: bytes, state: int, timeout_s: 
                 and row.live().attempt == attempt
                 and not rooms.subscriptions.is_closing
             ):
-                await rooms.subscriptions.changed(call.colony, pid)
+                await rooms.subscriptions.changed(call.colony, pid, call.cause.who)
                 if not may_follow(call.colony, call.cause.who):
                     raise AccessError("Access denied, not a member of the colony any more")
 
