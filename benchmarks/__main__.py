@@ -21,6 +21,7 @@ from benchmarks import machine, table
 from benchmarks.cases import (
     coldstart,
     connections,
+    crons,
     drain,
     headroom,
     kinds,
@@ -46,6 +47,7 @@ CASES: dict[str, Case] = {
     "coldstart": coldstart.measure,
     "submit": submit.measure,
     "packs": packs.measure,
+    "crons": crons.measure,
     "lifecycle": lifecycle.measure,
     "roundtrip": roundtrip.measure,
     "kinds": kinds.measure,

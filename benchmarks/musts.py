@@ -33,6 +33,8 @@ MUSTS = (
     Must("submit/16", "rate_s", "at least", 4000, "1119"),
     Must("packs/waiting", "rate_s", "at least", 3000, ""),
     Must("packs/firing", "rate_s", "at least", 3000, ""),
+    Must("crons/1000", "late_p99_ms", "at most", 50, "up to 2000"),
+    Must("crons/idle", "idle_cpu_s", "at most", 0.1, ""),
     Must("roundtrip/handover", "p50_ms", "at most", 1.5, "4.8"),
     Must("roundtrip/circle", "p50_ms", "at most", 1.5, ""),
     Must("drain/50000:100", "ratio", "at least", 0.9, "0.10"),

@@ -43,6 +43,7 @@ from colonist_server.repo import keys
 from colonist_server.repo.births import Births
 from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.colonies import Colonies
+from colonist_server.repo.cron_ready import ReadyRuns
 from colonist_server.repo.cron_runs import CronRuns
 from colonist_server.repo.cron_view import CronView
 from colonist_server.repo.crons import Crons
@@ -211,7 +212,8 @@ async def at_work(
         deadlines = Deadlines(writes.view, rooms.processes, clock)
         firings = Firings(writes, rooms.workflows, clock)
         generators = GeneratorLoop(rooms.generators, firings, clock)
-        crons = CronLoop(writes.view, rooms.crons.view, rooms.cron_runs, clock)
+        ready = ReadyRuns(writes, rooms.workflows, rooms.cron_runs, clock)
+        crons = CronLoop(writes.view, rooms.crons.view, rooms.cron_runs, ready, clock)
         presence = _presence(config, writes, rooms, clock)
         watcher = Watcher(writes, rooms.subscriptions, await load(writes))
         rooms.owner.tell()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
 
-from colonist_protocol.colony import RemoveColony
+from colonist_protocol.colony import PauseAssignments, RemoveColony
 from colonist_protocol.cron import RemoveCron, RunCron
 from colonist_protocol.process import State
+from colonist_protocol.times import to_text
+from colonist_protocol.user import AddUser, RemoveUser, User
 from colonist_server.config import ServerConfig
 from colonist_server.loops import crons as loop_of_crons
 from colonist_server.main import at_work
@@ -20,12 +22,22 @@ from colonist_server.repo.clock import Timer
 from colonist_server.repo.cron_runs import CronRuns
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.records import WorkflowState, decode_workflow
-from colonist_server.store.interface import Store
+from colonist_server.store.interface import Guard, Op, Revision, Store
 from tests.support.clock import virtual
 from tests.support.crons import MINUTELY, add, read, run_seconds, runs
 from tests.support.generators import node, stored, workflow
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import EPOCH_NS, OWNER, Bench, LoopClock, bench, key, settle
+from tests.support.rooms import (
+    COLONY,
+    COLONY_OWNER,
+    EPOCH_NS,
+    OWNER,
+    Bench,
+    LoopClock,
+    bench,
+    key,
+    settle,
+)
 
 E1 = key("e1")
 HOUR = 3600.0
@@ -345,10 +357,88 @@ async def test_the_heap_does_not_grow_with_runs(monkeypatch: pytest.MonkeyPatch)
         assert len(runs(store, id)) == 51
 
 
+class CommitsStore(MemoryStore):
+    """Counts commits that make workflows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        made = sum(op[0].startswith(keys.WORKFLOW) for op in ops)
+        revision = await super().commit(guards, ops)
+        if made and revision is not None:
+            self.sizes.append(made)
+        return revision
+
+
 @virtual
-async def test_many_crons_of_one_second_all_run_in_it() -> None:
-    async with MemoryStore() as store, bench(store) as server:
+async def test_many_crons_of_one_second_share_commits() -> None:
+    async with CommitsStore() as store, bench(store) as server:
         await server.found("e1")
         ids = [await add(server, name=f"k{each}", cronexpression=MINUTELY) for each in range(300)]
-        await until(60.001)
+        await until(125)
+        assert all(seconds(store, id) == [60, 120] for id in ids)
+        assert sum(store.sizes) == 600
+        assert len(store.sizes) < 60
+        assert (await read(server, ids[7]))["lastrun"] == to_text(EPOCH_NS + 120 * 10**9)
+
+
+@pytest.mark.parametrize("what", ["pause", "creator", "by hand", "remove", "colony"])
+@virtual
+async def test_what_was_made_ready_is_not_used_when_anything_has_changed(what: str) -> None:
+    async with MemoryStore() as store, bench(store) as server:
+        await server.found("e1")
+        user = User(colonyname=COLONY, userid=key("uma").id, name="uma")
+        await server.call(AddUser(user=user), COLONY_OWNER)
+        ids = [
+            await add(server, key("uma"), name=f"k{each}", cronexpression=MINUTELY)
+            for each in range(30)
+        ]
+        await until(59.9)  # they are ready
+        wanted = 1
+        if what == "pause":
+            await server.call(PauseAssignments(colonyname=COLONY), COLONY_OWNER)
+        elif what == "creator":
+            await server.call(RemoveUser(colonyname=COLONY, name="uma"), COLONY_OWNER)
+            wanted = 0
+        elif what == "by hand":
+            for id in ids:
+                await server.call(RunCron(cronid=id), E1)
+            wanted = 2
+        elif what == "remove":
+            for id in ids:
+                await server.call(RemoveCron(cronid=id), E1)
+            wanted = 0
+        else:
+            await server.call(RemoveColony(colonyname=COLONY), OWNER)
+            wanted = 0
+        await until(65)
+        assert {len(runs(store, id)) for id in ids} == {wanted}
+        if what == "creator":
+            assert "disabledreason" in await read(server, ids[0])
+
+
+@virtual
+async def test_a_bundle_that_is_raced_falls_apart_into_single_runs() -> None:
+    """Another node has run one of them, and this one has yet to hear of it."""
+    async with LosingStore() as store, bench(store) as server:
+        await server.found("e1")
+        ids = [await add(server, name=f"k{each}", cronexpression=MINUTELY) for each in range(30)]
+        store.loses = 2
+        await until(65)
+        assert store.loses == 0
         assert all(seconds(store, id) == [60] for id in ids)
+
+
+class LosingStore(MemoryStore):
+    """The next commits of many workflows lose, as if another node had been quicker."""
+
+    loses = 0
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        if sum(op[0].startswith(keys.WORKFLOW) for op in ops) > 1:
+            self.loses -= 1
+            if self.loses >= 0:
+                return None
+        return await super().commit(guards, ops)

@@ -215,7 +215,7 @@ async def test_an_expression_runs_at_the_seconds_that_it_names() -> None:
         each = await add(server, name="each", cronexpression="0/1 * * * * *")
         minutely = await add(server, name="minutely", cronexpression="30 * * * * ?")
         every = await add(server, name="every", cronexpression="@every 1m")
-        await until(125)
+        await until(125.5)
         assert seconds(store, each) == list(range(1, 126))
         assert seconds(store, minutely) == [30, 90]
         assert seconds(store, every) == [60, 120]

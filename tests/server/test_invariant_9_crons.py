@@ -14,6 +14,7 @@ from contextlib import suppress
 import pytest
 
 from colonist_protocol.times import SECOND_NS
+from colonist_server.loops import crons as loop_of_crons
 from colonist_server.repo import keys
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.records import WorkflowState, decode_birth, decode_cron, decode_workflow
@@ -28,28 +29,34 @@ SPEC = workflow(node("a"), node("b", "a"), node("c", "a"))
 UNTIL_S = 48.0
 INTERVAL = "interval"
 EXPRESSION = "expression"
+TWIN = "twin"
 
 # More than any life commits, so the last stops of each sweep disturb nothing.
-AT_ONCE = range(14)
-IN_STEPS = range(50)
+AT_ONCE = range(20)
+IN_STEPS = range(76)
 
 
-@pytest.fixture(params=["at once", "in steps"])
+@pytest.fixture(params=["at once", "in steps", "together"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whether a run is one commit; else each workflow is staged."""
+    """Whether a run is one commit; else each workflow is staged, or runs share a commit."""
     if request.param == "in steps":
         monkeypatch.setattr(NewWorkflow, "fits", lambda *_: False)
+    if request.param == "together":
+        monkeypatch.setattr(loop_of_crons, "MANY", 1)
     return request.param
 
 
 async def _prepare(store: MemoryStore) -> dict[str, bytes]:
-    """A cron of each kind, every ten seconds."""
+    """A cron of each kind, every ten seconds, and another one that runs at the same moments."""
     async with bench(store) as server:
         await server.found("e1")
         return {
             INTERVAL: bytes.fromhex(await add(server, name="i", spec=SPEC, interval=10)),
             EXPRESSION: bytes.fromhex(
                 await add(server, name="x", spec=SPEC, cronexpression="5/10 * * * * *")
+            ),
+            TWIN: bytes.fromhex(
+                await add(server, name="y", spec=SPEC, cronexpression="5/10 * * * * ?")
             ),
         }
 
@@ -77,7 +84,8 @@ def _planned(store: MemoryStore, crons: dict[str, bytes]) -> set[bytes]:
     while first_ns > EPOCH_NS + 10.5 * SECOND_NS:
         first_ns -= 10 * SECOND_NS
     times = [(crons[INTERVAL], first_ns + each * SECOND_NS) for each in range(0, 38, 10)]
-    times += [(crons[EXPRESSION], EPOCH_NS + each * SECOND_NS) for each in range(5, 48, 10)]
+    for kind in (EXPRESSION, TWIN):
+        times += [(crons[kind], EPOCH_NS + each * SECOND_NS) for each in range(5, 48, 10)]
     wanted: set[bytes] = set()
     for cid, at_ns in times:
         twenty = hashlib.sha3_256(cid + at_ns.to_bytes(8, "big")).digest()
@@ -110,7 +118,7 @@ def _check(store: MemoryStore, crons: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @virtual
 async def test_runs_are_planned_times_wherever_it_stops(path: str, way: str) -> None:
-    stops = AT_ONCE if path == "at once" else IN_STEPS
+    stops = IN_STEPS if path == "in steps" else AT_ONCE
     met = [await _story(at, way) for at in stops]
     assert met[0]
     assert not met[-1]

@@ -17,6 +17,7 @@ from colonist_core.cron import NEVER, Interval
 from colonist_protocol.errors import ColonistError, InvalidValueError
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo.clock import Clock, Timer
+from colonist_server.repo.cron_ready import Bundle, ReadyRuns
 from colonist_server.repo.cron_runs import CronRuns
 from colonist_server.repo.cron_view import Cron, CronView
 from colonist_server.repo.nouns import Row, Workflow
@@ -24,14 +25,18 @@ from colonist_server.repo.view import View
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 50
+BATCH: Final = 100
 """Runs that are begun before anybody else has a turn."""
+LEAD_S: Final = 0.5
+"""Where many are due together, what they will commit is made ready so long before."""
+MANY: Final = 10
+SLICE: Final = 10
+"""Runs that are made ready before anybody else has a turn."""
+ROUNDING_S: Final = 0.001
+"""Loops round their timers: so much later is never too early."""
 LOOK_S: Final = 60.0
 RETRY_S: Final = 1.0
 FAULT_RETRY_S: Final = 60.0
-EARLY_NS: Final = 2_000_000
-"""Loops round their timers to a millisecond: so early is in time."""
-
 _JUMP_NS: Final = SECOND_NS // 2
 _SLACK: Final = 1000
 
@@ -55,20 +60,26 @@ class CronLoop:
         "_held_up",
         "_number",
         "_offset_ns",
+        "_ready",
         "_runs",
+        "_seen_until",
         "_timer",
         "_view",
         "_wake",
     )
 
-    def __init__(self, view: View, crons: CronView, runs: CronRuns, clock: Clock) -> None:
+    def __init__(
+        self, view: View, crons: CronView, runs: CronRuns, ready: ReadyRuns, clock: Clock
+    ) -> None:
         self._view = view
         self._crons = crons
         self._runs = runs
+        self._ready = ready
         self._clock = clock
         self._heap: list[_Entry] = []
         self._held_up: dict[bytes, dict[bytes, Cron]] = {}
         self._number = 0
+        self._seen_until = 0.0
         self._offset_ns = self._offset()
         self._timer: Timer | None = None
         self._wake = asyncio.Event()
@@ -102,10 +113,41 @@ class CronLoop:
                 self._wake.clear()
                 self._look_at_clock()
                 while due := self._pop_due():
-                    for entry in due:
-                        group.create_task(self._serve(entry.cron, entry.at_ns))
+                    bundles, others = self._ready.bundle(due)
+                    for bundle in bundles:
+                        group.create_task(self._serve_bundle(bundle))
+                    for cron, at_ns in others:
+                        group.create_task(self._serve(cron, at_ns))
                     await asyncio.sleep(0)  # requests are served meanwhile
+                await self._make_ready()
                 self._arm()
+
+    async def _make_ready(self) -> None:
+        """Prepare the runs of the next moment, if they are many."""
+        now = self._clock.monotonic()
+        self._seen_until = now + LEAD_S + 10 * ROUNDING_S
+        if not self._heap or self._heap[0].due > self._seen_until:
+            return
+        soon = [entry for entry in self._heap if now < entry.due <= self._seen_until]
+        if len(soon) < MANY:
+            return
+        self._ready.forget_missed()
+        for number, entry in enumerate(soon):
+            if entry.at_ns != NEVER and _is_current(entry):
+                self._ready.prepare(entry.cron)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+
+    async def _serve_bundle(self, bundle: Bundle) -> None:
+        try:
+            is_done = await self._ready.start(bundle)
+        except ColonistError:
+            is_done = False
+        for cron, at_ns in bundle.crons:
+            if not is_done:
+                await self._serve(cron, at_ns)
+            else:
+                self._note_held_up(cron)
 
     async def _serve(self, cron: Cron, at_ns: int) -> None:
         try:
@@ -116,6 +158,9 @@ class CronLoop:
         except Exception:  # one cron must not end the others, nor the server at each start (P1)
             log.exception("cron=%s not run", cron.id)
             self._retry(cron, FAULT_RETRY_S)
+        self._note_held_up(cron)
+
+    def _note_held_up(self, cron: Cron) -> None:
         if self._runs.is_held_up(cron):
             self._held_up.setdefault(cron.record.previous, {})[cron.cid] = cron
 
@@ -144,18 +189,18 @@ class CronLoop:
         if self._heap and self._heap[0].number == self._number:
             self._arm()
 
-    def _pop_due(self) -> list[_Entry]:
-        due: list[_Entry] = []
+    def _pop_due(self) -> list[tuple[Cron, int]]:
+        due: list[tuple[Cron, int]] = []
         now = self._clock.monotonic()
         now_ns = self._clock.now_ns()
         while self._heap and self._heap[0].due <= now and len(due) < BATCH:
             entry = heappop(self._heap)
             if not _is_current(entry):
                 continue
-            if entry.at_ns > now_ns + EARLY_NS and not _is_interval(entry.cron):
+            if entry.at_ns > now_ns and not _is_interval(entry.cron):
                 self._push(self._due(entry.cron), entry.cron)
             else:
-                due.append(entry)
+                due.append((entry.cron, entry.at_ns))
         return due
 
     def _look_at_clock(self) -> None:
@@ -180,8 +225,11 @@ class CronLoop:
             self._timer.cancel()
             self._timer = None
         if self._heap:
-            when = min(self._heap[0].due, self._clock.monotonic() + LOOK_S)
-            self._timer = self._clock.call_at(when, self._wake.set)
+            when = self._heap[0].due
+            if when > self._seen_until:
+                when -= LEAD_S
+            when = min(when, self._clock.monotonic() + LOOK_S)
+            self._timer = self._clock.call_at(when + ROUNDING_S, self._wake.set)
 
 
 def _is_current(entry: _Entry) -> bool:

@@ -21,6 +21,7 @@ import msgspec
 from colonist_core.cron import NEVER, Turn, following, start
 from colonist_core.process import SERVER, Cause
 from colonist_protocol.errors import ConflictError, NotFoundError
+from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import check_there
@@ -35,6 +36,9 @@ from colonist_server.store.interface import Guard, Put
 
 log = logging.getLogger(__name__)
 
+IN_TIME_NS: Final = SECOND_NS
+"""A run that is later than that was missed: it starts when it starts."""
+
 _OVER: Final = "its calendar has ended"
 _HAND: Final = b"by hand"
 
@@ -43,7 +47,7 @@ class MovedError(ConflictError):
     """The cron was run, disabled or removed meanwhile: nothing is left to be done."""
 
 
-class _Move(NamedTuple):
+class Move(NamedTuple):
     """A commit that moves a cron on, and the workflow that is whole in it."""
 
     plan: Plan
@@ -96,26 +100,34 @@ class CronRuns:
     async def _start(self, cron: Cron, at_ns: int) -> None:
         """The planned run, unless it was started. Raises `MovedError`."""
 
-        def decide() -> _Move:
+        def decide() -> Move:
             record = cron.record
             if not cron.is_at_work or record.turn.at_ns != at_ns or record.pending is not None:
                 raise MovedError("the cron has moved on")
             creator = creator_of(cron.colony, record.initiator_id, record.initiator)
             if creator is None:
                 reason = f"its creator {record.initiator} is no member any more"
-                return _Move(_disabling(cron, reason))
-            now_ns = self._clock.now_ns()
-            turn = following(cron.schedule, record.turn, now_ns, cron.cid)
-            mark = at_ns.to_bytes(8, "big")
-            pending = _pending(cron, creator, now_ns, at_ns, mark)
-            return self._move(cron, creator, pending, turn, at_ns)
+                return Move(_disabling(cron, reason))
+            return self.planned(cron, creator, self._clock.now_ns())
 
         await self._carry_out(cron, decide)
+
+    def planned(self, cron: Cron, creator: Executor | User, now_ns: int) -> Move:
+        """The commit of the turn that is due; one that is in time starts at its very time.
+
+        Raises `MalformedError`, `TooLargeError`.
+        """
+        at_ns = cron.record.turn.at_ns
+        if 0 <= now_ns - at_ns < IN_TIME_NS:
+            now_ns = at_ns
+        turn = following(cron.schedule, cron.record.turn, now_ns, cron.cid)
+        pending = _pending(cron, creator, now_ns, at_ns, at_ns.to_bytes(8, "big"))
+        return self._move(cron, creator, pending, turn, at_ns)
 
     async def _start_by_hand(self, cron: Cron, cause: Cause, payload: bytes) -> CronRecord:
         before = cron.record
 
-        def decide() -> _Move:
+        def decide() -> Move:
             nonlocal before
             if cron.is_gone:
                 raise NotFoundError("cron not found")
@@ -141,7 +153,7 @@ class CronRuns:
         await self._carry_out(cron, decide)
         return before
 
-    async def _carry_out(self, cron: Cron, decide: Callable[[], _Move]) -> None:
+    async def _carry_out(self, cron: Cron, decide: Callable[[], Move]) -> None:
         new: NewWorkflow | None = None
 
         def plan() -> Plan:
@@ -163,7 +175,7 @@ class CronRuns:
         pending: PendingRun,
         turn: Turn,
         planned_ns: int,
-    ) -> _Move:
+    ) -> Move:
         new = self._workflow(cron, pending)
         record = msgspec.structs.replace(
             cron.record,
@@ -181,9 +193,9 @@ class CronRuns:
         put = Put(cron.key, encode(record))
         if new.fits(1, len(put.key) + len(put.value)):
             merged = {guard.key: guard for guard in (*guards, *new.guards)}
-            return _Move(Plan(list(merged.values()), [put, *new.ops]), new)
+            return Move(Plan(list(merged.values()), [put, *new.ops]), new)
         after = msgspec.structs.replace(record, pending=pending)
-        return _Move(Plan(guards, [Put(cron.key, encode(after))]))
+        return Move(Plan(guards, [Put(cron.key, encode(after))]))
 
     def _workflow(self, cron: Cron, pending: PendingRun) -> NewWorkflow:
         """The workflow of a run: the same, whoever makes it and however often."""
