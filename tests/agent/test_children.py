@@ -10,7 +10,7 @@ import pytest
 
 from colonist_agent.blocking import Blocking, StoppedError
 from colonist_agent.children import Children
-from colonist_agent.context import Context
+from colonist_agent.context import Cancelled, Context
 from colonist_agent.watch import Watch
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.client import Client
@@ -525,3 +525,14 @@ def test_names_are_the_same_in_both_worlds() -> None:
     names = {"submit", "submit_workflow", "add_child", "pack", "wait", "parents"}
     for kind in (Context, Blocking, Children):
         assert names <= set(vars(kind))
+
+
+@virtual
+async def test_async_function_may_wait_for_the_flag() -> None:
+    cancelled = Cancelled()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(cancelled.wait_async())
+        await asyncio.sleep(5)
+        cancelled.set()
+    await cancelled.wait_async()
+    assert asyncio.get_running_loop().time() == 5
