@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from colonist_core.access import Access, Standing, check_server_owner, check_standing, stranger
 from colonist_core.process import Cause
@@ -103,7 +103,7 @@ class Dispatch:
         """
         try:
             reply = await self._perform(envelope.parse_request(body), door=PUBSUB)
-            order: Order = reply.value  # pyright: ignore[reportAssignmentType]
+            order = cast("Order", reply.value)
             admit(order.who)
             return await self.rooms.subscriptions.open(order, sink)
         except ColonistError as error:
