@@ -16,7 +16,7 @@ from colonist_protocol.times import to_text
 from colonist_protocol.user import AddUser, RemoveUser, User
 from colonist_server.config import ServerConfig
 from colonist_server.loops import crons as loop_of_crons
-from colonist_server.main import at_work
+from colonist_server.work import at_work
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Timer
 from colonist_server.repo.cron_runs import CronRuns

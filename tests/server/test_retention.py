@@ -25,6 +25,7 @@ from colonist_protocol.process import (
     SetOutput,
     State,
 )
+from colonist_protocol.workflow import GetProcessGraphs
 from colonist_server.config import ServerConfig, age_seconds, retention_age
 from colonist_server.loops import retention
 from colonist_server.main import configure
@@ -46,7 +47,7 @@ from tests.server.house import house
 from tests.server.people import World, attribute_of, world
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, COLONY_OWNER, key
+from tests.support.rooms import COLONY, COLONY_OWNER, Refused, bench, key
 
 ADA, UMA = key("ada"), key("uma")
 HOUR = 3600.0
@@ -410,6 +411,29 @@ async def test_members_of_workflows_are_left_to_their_workflow() -> None:
         assert calls
         assert {name for name, _ in calls} == {COLONY}
         task.cancel()
+
+
+@pytest.mark.parametrize("settings", [{"retention_age_s": DAY}, {"retention_count": 2}])
+@virtual
+async def test_a_workflow_goes_whole_when_it_is_its_turn(settings: dict[str, Any]) -> None:
+    async with bench(MemoryStore(), tallies_every_s=1e9, presence_every_s=1e9, **settings) as made:
+        await made.found("ada")
+        graphs = []
+        for _ in range(2):
+            graphs.append(await made.submit_workflow("ada", {"a": [], "b": ["a"]}))
+            for _ in range(2):
+                await made.close("ada", (await made.assign("ada")).processid)
+        running = await made.submit_workflow("ada", {"a": [], "b": ["a"]})
+        await made.close("ada", (await made.assign("ada")).processid)
+        await asyncio.sleep(DAY + HOUR)
+        listed = await made.call(GetProcessGraphs(colonyname=COLONY, count=10), ADA)
+        kept = [each["processgraphid"] for each in listed]
+        assert running.processgraphid in kept
+        assert graphs[0].processgraphid not in kept
+        for id in graphs[0].processids:
+            with pytest.raises(Refused):
+                await made.get("ada", id)
+        await made.close("ada", (await made.assign("ada")).processid)
 
 
 @virtual

@@ -31,7 +31,7 @@ from colonist_protocol.workflow import (
     WorkflowSpec,
 )
 from colonist_server.config import ServerConfig
-from colonist_server.main import at_work
+from colonist_server.work import at_work
 from colonist_server.repo.clock import Timer
 from colonist_server.repo.nouns import Colony as ColonyView
 from colonist_server.rpc.dispatch import Answer, Dispatch
@@ -129,6 +129,10 @@ class Bench:
         specs = [
             spec(nodename=node, dependencies=parents, **changes) for node, parents in nodes.items()
         ]
+        return await self.submit_specs(name, specs)
+
+    async def submit_specs(self, name: str, specs: list[FunctionSpec]) -> ProcessGraph:
+        """Submit a workflow of these."""
         wanted = WorkflowSpec(colonyname=COLONY, functionspecs=specs)
         reply = await self.answer(SubmitWorkflowSpec(spec=wanted), key(name))
         return codec.decode(_payload(reply), ProcessGraph, "reply")

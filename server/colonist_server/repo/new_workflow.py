@@ -128,8 +128,8 @@ class NewWorkflow:
             yield self.member(number)
 
     def _prelude(self) -> Iterator[Op]:
-        for part, text in enumerate(self._request):
-            yield Put(keys.request(self.wid, part), text)
+        for index, text in enumerate(self._request):
+            yield Put(keys.request(self.wid, index), text)
         first = 1
         for part in _cut_shape([spec.nodename for spec in self.specs], self.parents):
             yield Put(keys.shape(self.wid, first), encode(part))

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from colonist_core.process import Cause, What, ended
+from colonist_core.process import SERVER, Cause, What, ended
 from colonist_protocol.errors import ColonistError, ConflictError
 from colonist_protocol.process import State
 from colonist_server.repo import keys
@@ -163,14 +163,17 @@ class Settling:
                 yield row, reason
 
     def _ending(self, workflow: Workflow, row: Row, reason: str) -> Sequence[Op]:
-        head = workflow.record
+        what, cause = What.PARENT_FAILED, SERVER
         if workflow.graph.is_cancelled:
-            what, errors = What.CANCELLED, ()
+            head, what = workflow.record, What.CANCELLED
             cause = Cause(head.cancelled_by.hex(), head.cancel_digest, head.cancel_signature)
-        else:
-            what, errors, cause = What.PARENT_FAILED, (reason,), Cause()
         closed = ended(
-            row.live(), row.id, what, now_ns=self._clock.now_ns(), cause=cause, errors=errors
+            row.live(),
+            row.id,
+            what,
+            now_ns=self._clock.now_ns(),
+            cause=cause,
+            errors=(reason,) if reason else (),
         )
         return closing_ops(row, closed)
 

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from colonist_protocol.errors import ConflictError, NotFoundError
-from colonist_protocol.process import State
+from colonist_protocol.process import FINAL, State
 from colonist_server.repo import chain, keys
 from colonist_server.repo.births import Births, env_ids
 from colonist_server.repo.nouns import Colony, Workflow
@@ -89,6 +89,30 @@ class WorkflowRemoval:
                 for item in page.items:
                     await self._try_remove(item.key[-keys.WID_BYTES :])
                 if not page.more:
+                    break
+                after = page.items[-1].key
+
+    async def retire(self, colony: Colony, until_ns: int) -> None:
+        """Remove the workflows that ended until then, oldest submission first."""
+        for state in sorted(FINAL):
+            after = b""
+            while True:
+                page = await self._writes.range(
+                    keys.ended_in(colony.tag, state, keys.KIND_WORKFLOW),
+                    after=after,
+                    limit=_LISTED,
+                    reverse=True,
+                    keys_only=True,
+                )
+                heads = await self._writes.read_many(
+                    [keys.workflow(item.key[-keys.WID_BYTES :]) for item in page.items]
+                )
+                for head in heads:
+                    if head is not None and decode_workflow(head.value).ended_ns <= until_ns:
+                        await self._try_remove(head.key[len(keys.WORKFLOW) :])
+                # Nothing that was submitted later has ended by then.
+                is_past = page.items and keys.time_of_ended(page.items[-1].key) > until_ns
+                if not page.more or is_past:
                     break
                 after = page.items[-1].key
 

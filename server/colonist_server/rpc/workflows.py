@@ -11,7 +11,7 @@ from colonist_server.repo import keys, workflow_listing
 from colonist_server.repo.nouns import Workflow
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
-REMOVABLE: Final = [state for state in State if state is not State.RUNNING]
+REMOVABLE: Final[list[State]] = [state for state in State if state is not State.RUNNING]
 
 
 async def submit(rooms: Rooms, call: Call, message: wire.SubmitWorkflowSpec) -> Reply:

@@ -1,0 +1,245 @@
+"""A server at work on a store: its rooms are made here, and its loops run; no way leads in yet."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import os
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from colonist_protocol.errors import ColonistError
+from colonist_protocol.server import Backend, ServerInfo, VersionReply
+from colonist_server.config import ServerConfig
+from colonist_server.loops import tallies
+from colonist_server.loops.crons import CronLoop
+from colonist_server.loops.deadlines import Deadlines
+from colonist_server.loops.generators import GeneratorLoop
+from colonist_server.loops.presence import Presence
+from colonist_server.loops.retention import Retention
+from colonist_server.loops.watcher import Watcher
+from colonist_server.repo import keys
+from colonist_server.repo.births import Births
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.colonies import Colonies
+from colonist_server.repo.cron_ready import ReadyRuns
+from colonist_server.repo.cron_runs import CronRuns
+from colonist_server.repo.cron_view import CronView
+from colonist_server.repo.crons import Crons
+from colonist_server.repo.firings import Firings
+from colonist_server.repo.functions import Functions
+from colonist_server.repo.generator_view import GeneratorView
+from colonist_server.repo.generators import Generators
+from colonist_server.repo.handover import HandOver, Work
+from colonist_server.repo.identities import Identities
+from colonist_server.repo.journal import Journal
+from colonist_server.repo.leftovers import Leftovers
+from colonist_server.repo.listing import Listing
+from colonist_server.repo.load import doubt_lost_replies, load
+from colonist_server.repo.members import Members
+from colonist_server.repo.outputs import Outputs
+from colonist_server.repo.owner import Owner
+from colonist_server.repo.processes import Processes
+from colonist_server.repo.records import SCHEMA
+from colonist_server.repo.removal import Removal
+from colonist_server.repo.retirement import Retirement
+from colonist_server.repo.settling import Settling
+from colonist_server.repo.subscriptions import Subscriptions
+from colonist_server.repo.trail import Trail
+from colonist_server.repo.view import View
+from colonist_server.repo.workflow_listing import WorkflowListing
+from colonist_server.repo.workflow_removal import WorkflowRemoval
+from colonist_server.repo.workflows import Workflows
+from colonist_server.repo.writes import Writes
+from colonist_server.rpc.dispatch import Dispatch
+from colonist_server.rpc.rooms import About, Rooms
+from colonist_server.store.interface import Delete, Guard, Put, Store, StoreError
+from colonist_server.system import EntropyPool
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def at_work(
+    config: ServerConfig, store: Store, clock: Clock, owner: str
+) -> AsyncGenerator[Dispatch]:
+    """The rooms of a server on a store, with their loops running; only the ways in are missing."""
+    await _check_schema(store)
+    writes = Writes(store, View())
+    async with _tasks() as group:
+        rooms = _rooms(config, writes, clock, owner, group)
+        deadlines = Deadlines(writes.view, rooms.processes, clock)
+        firings = Firings(writes, rooms.workflows, clock)
+        generators = GeneratorLoop(rooms.generators, firings, clock)
+        ready = ReadyRuns(writes, rooms.workflows, rooms.cron_runs, clock)
+        crons = CronLoop(writes.view, rooms.crons.view, rooms.cron_runs, ready, clock)
+        presence = _presence(config, writes, rooms, clock)
+        watcher = Watcher(writes, rooms.subscriptions, await load(writes))
+        rooms.owner.tell()
+        await presence.load()
+        await doubt_lost_replies(writes, rooms.hand_over, config.node)
+        await _mark_running(writes, config.node)
+        retention = _retention(config, writes, rooms, clock)
+        loops: list[Coroutine[Any, Any, None]] = [
+            retention.run(),
+            watcher.run(),
+            rooms.subscriptions.run(),
+            deadlines.run(),
+            generators.run(),
+            crons.run(),
+            presence.run(),
+            rooms.settling.run(),
+            tallies.run(rooms.functions, config.tallies_every_s),
+        ]
+        tasks = [group.create_task(loop) for loop in loops]
+        group.create_task(_survive(rooms.colonies.sweep_remains))
+        try:
+            yield Dispatch(rooms, group.create_task)
+            await _lay_down(writes, presence, rooms.functions, config.node)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+@asynccontextmanager
+async def _tasks() -> AsyncGenerator[asyncio.TaskGroup]:
+    """A task group out of which a single error comes as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        first, *others = errors.exceptions
+        if others:
+            raise
+        raise first from first.__cause__
+
+
+def _presence(config: ServerConfig, writes: Writes, rooms: Rooms, clock: Clock) -> Presence:
+    return Presence(
+        writes,
+        rooms.members,
+        clock,
+        node=config.node,
+        every_s=config.presence_every_s,
+        stale_s=config.stale_s,
+    )
+
+
+def _retention(config: ServerConfig, writes: Writes, rooms: Rooms, clock: Clock) -> Retention:
+    return Retention(
+        writes.view,
+        clock,
+        retirement=Retirement(writes, rooms.removal),
+        leftovers=Leftovers(writes),
+        policy=config.retention,
+        retire_workflows=rooms.workflow_removal.retire,
+    )
+
+
+def _rooms(
+    config: ServerConfig, writes: Writes, clock: Clock, owner: str, group: asyncio.TaskGroup
+) -> Rooms:
+    def spawn(work: Work) -> None:
+        guarded = _survive(work)
+        try:
+            group.create_task(guarded)
+        except RuntimeError:  # the server is dying: the next start finds what is undone
+            guarded.close()
+
+    births = Births(writes, config.births_bytes)
+    outputs = Outputs(writes)
+    entropy = EntropyPool()
+    trail = Trail(writes, clock)
+    hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
+    processes = Processes(
+        writes, births, hand_over, outputs, clock=clock, entropy=entropy, spawn=spawn
+    )
+    listing = Listing(writes, births, outputs)
+    removal = Removal(writes, births)
+    workflow_removal = WorkflowRemoval(writes, births, removal)
+    settling = Settling(writes, births, workflow_removal, clock)
+    subscriptions = Subscriptions(writes, listing, clock)
+    writes.view.graphs.listen(subscriptions)
+    workflows = Workflows(writes, births, settling, clock=clock, entropy=entropy)
+    return Rooms(
+        view=writes.view,
+        colonies=Colonies(writes, os.urandom, trail),
+        members=Members(writes, processes, clock, trail, may_reregister=config.may_reregister),
+        functions=Functions(writes),
+        processes=processes,
+        removal=removal,
+        listing=listing,
+        journal=Journal(writes, births, clock),
+        workflows=workflows,
+        generators=Generators(
+            writes, GeneratorView(writes.view), workflows, clock=clock, entropy=entropy
+        ),
+        crons=Crons(writes, CronView(writes.view), workflows, clock=clock, entropy=entropy),
+        cron_runs=CronRuns(writes, workflows, clock),
+        workflow_listing=WorkflowListing(writes),
+        workflow_removal=workflow_removal,
+        settling=settling,
+        hand_over=hand_over,
+        subscriptions=subscriptions,
+        clock=clock,
+        owner=Owner(writes, clock, owner),
+        identities=Identities(writes, trail),
+        trail=trail,
+        about=_about(config),
+    )
+
+
+async def _survive(work: Work) -> None:
+    """Background work may fail alone; what it left undone is found by its record."""
+    try:
+        await work()
+    except Exception:
+        log.exception("background work failed")
+
+
+def _about(config: ServerConfig) -> About:
+    version = importlib.metadata.version("colonist")
+    backend = Backend(port=config.port, host=config.host)
+    return About(
+        node=config.node,
+        host=config.host,
+        port=config.port,
+        version=VersionReply(buildversion=version, buildtime=""),
+        info=ServerInfo(buildversion=version, buildtime="", backends=[backend]),
+    )
+
+
+async def _check_schema(store: Store) -> None:
+    item = await store.get(keys.SCHEMA)
+    if item is None:
+        await store.commit([Guard(keys.SCHEMA, 0)], [Put(keys.SCHEMA, str(SCHEMA).encode())])
+    elif item.value != str(SCHEMA).encode():
+        raise StoreError(
+            f"the store was written with schema {item.value.decode(errors='replace')!r}, "
+            f"this server knows {SCHEMA}: run the version that wrote it"
+        )
+
+
+async def _mark_running(writes: Writes, node: str) -> None:
+    """While this key stands, the node has not stopped in order."""
+    key = keys.node(node)
+    before = await writes.read(key)
+    await writes.commit([Guard(key, before.modified if before else 0)], [Put(key, b"")])
+
+
+async def _lay_down(writes: Writes, presence: Presence, functions: Functions, node: str) -> None:
+    """Store what is only in memory; a store that cannot write does not hinder the end."""
+    try:
+        await presence.store()
+        await functions.fold()
+        await _mark_stopped(writes, node)
+    except ColonistError as error:
+        log.warning("stopped without laying down: %s", error)
+
+
+async def _mark_stopped(writes: Writes, node: str) -> None:
+    before = await writes.read(keys.node(node))
+    if before is not None:
+        await writes.commit([Guard(before.key, before.modified)], [Delete(before.key)])
