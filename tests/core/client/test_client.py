@@ -248,6 +248,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "submit_workflow": (WorkflowSpec(colonyname="a"),),
     "add_child": ("w", "p", SPEC),
     "add_generator": ("c", "g", WorkflowSpec(colonyname="c")),
+    "add_cron": ("c", "k", WorkflowSpec(colonyname="c")),
 }
 KEYWORDS: dict[str, dict[str, Any]] = {"history": {"seconds": 60}, "remove_all": {"state": -1}, "add_generator": {"trigger": 3}}
 
