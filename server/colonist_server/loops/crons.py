@@ -134,14 +134,23 @@ class CronLoop:
         self._ready.forget_missed()
         for number, entry in enumerate(soon):
             if entry.at_ns != NEVER and _is_current(entry):
-                self._ready.prepare(entry.cron)
+                self._prepare(entry.cron)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
+
+    def _prepare(self, cron: Cron) -> None:
+        try:
+            self._ready.prepare(cron)
+        except Exception:  # its run will fail alone
+            log.exception("cron=%s not made ready", cron.id)
 
     async def _serve_bundle(self, bundle: Bundle) -> None:
         try:
             is_done = await self._ready.start(bundle)
         except ColonistError:
+            is_done = False
+        except Exception:
+            log.exception("runs of %d crons not started together", len(bundle.crons))
             is_done = False
         for cron, at_ns in bundle.crons:
             if not is_done:
@@ -208,7 +217,8 @@ class CronLoop:
         offset_ns = self._offset()
         if abs(offset_ns - self._offset_ns) < _JUMP_NS:
             return
-        log.warning("the clock was set by %+.1f s", (offset_ns - self._offset_ns) / SECOND_NS)
+        moved_s = (offset_ns - self._offset_ns) / SECOND_NS
+        log.warning("the clock moved %+.1f s against the time that passed", moved_s)
         self._offset_ns = offset_ns
         self._heap = [
             entry if _is_interval(entry.cron) else entry._replace(due=self._due(entry.cron))

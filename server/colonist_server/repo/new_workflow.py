@@ -6,9 +6,10 @@ then one commit that opens the head. Making the same workflow twice writes the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -39,6 +40,8 @@ MAX_SINGLE: Final = (MAX_OPS - 8) // 2
 MAX_SPEC_BYTES: Final = 917_504
 
 _PART_BYTES: Final = 786_432
+_STEP: Final = 250
+"""Specs that are checked in one go: about 3 ms."""
 _ROOM_BYTES: Final = MAX_COMMIT_BYTES - 65_536
 _FORGOTTEN: Final = 64
 """Bytes of a commit that an op costs besides its key and value, at most."""
@@ -223,18 +226,52 @@ def new_workflow(
 
     Raises `InvalidValueError`, `TooLargeError` and what `normal_form` raises.
     """
+    steps = _steps(wid, colony, spec, origin, args)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("NewWorkflow", end.value)
+
+
+async def new_workflow_gently(
+    wid: bytes, colony: Colony, spec: WorkflowSpec, origin: Origin
+) -> NewWorkflow:
+    """As `new_workflow`, letting others have their turn in between: one may have 10 000 nodes."""
+    steps = _steps(wid, colony, spec, origin, None)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("NewWorkflow", end.value)
+        await asyncio.sleep(0)
+
+
+def _steps(
+    wid: bytes,
+    colony: Colony,
+    spec: WorkflowSpec,
+    origin: Origin,
+    args: msgspec.Raw | None,
+) -> Generator[None, None, NewWorkflow]:
     if len(spec.functionspecs) > MAX_MEMBERS:
         raise InvalidValueError(f"a workflow holds at most {MAX_MEMBERS} functionspecs")
     amounts = [in_workflow(each, colony.record.name) for each in spec.functionspecs]
+    yield
     parents = resolve([Part(each.nodename, each.conditions.dependencies) for each in amounts])
+    yield
     if args is not None:
         amounts = [
             each if numbers else msgspec.structs.replace(each, args=args, kwargs=EMPTY_OBJECT)
             for each, numbers in zip(amounts, parents, strict=True)
         ]
-    specs = [normal_form(each) for each in amounts]
-    if any(len(codec.encode(each)) > MAX_SPEC_BYTES for each in specs):
-        raise TooLargeError(f"a functionspec of a workflow is over {MAX_SPEC_BYTES} bytes")
+    specs: list[FunctionSpec] = []
+    for start in range(0, len(amounts), _STEP):
+        part = [normal_form(each) for each in amounts[start : start + _STEP]]
+        if any(len(codec.encode(each)) > MAX_SPEC_BYTES for each in part):
+            raise TooLargeError(f"a functionspec of a workflow is over {MAX_SPEC_BYTES} bytes")
+        specs += part
+        yield
     return NewWorkflow(wid, colony, Checked(specs, amounts, parents), origin)
 
 

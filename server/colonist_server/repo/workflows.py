@@ -35,6 +35,7 @@ from colonist_server.repo.new_workflow import (
     in_workflow,
     member,
     new_workflow,
+    new_workflow_gently,
 )
 from colonist_server.repo.nouns import Colony, Executor, Row, User, Workflow
 from colonist_server.repo.processes import check_assignee
@@ -91,7 +92,7 @@ class Workflows:
         now_ns = self._clock.now_ns()
         origin = Origin(cause.who, submitter.name, now_ns, cause, payload)
         wid = keys.workflow_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
-        new = new_workflow(wid, colony, spec, origin)
+        new = await new_workflow_gently(wid, colony, spec, origin)
         if new.fits():
             await self._writes.apply(lambda: self._single(new))
             self.committed(new)

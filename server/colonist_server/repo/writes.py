@@ -8,11 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from colonist_protocol.errors import ContendedError, UnavailableError
+from colonist_protocol.errors import ContendedError, TooLargeError, UnavailableError
 from colonist_server.repo.keys import WORKFLOW, edits_of
 from colonist_server.repo.records import decode_workflow
 from colonist_server.repo.view import View
-from colonist_server.store.interface import Guard, Item, Op, Range, Revision, Store, StoreError
+from colonist_server.store.interface import (
+    Guard,
+    Item,
+    Op,
+    Range,
+    Revision,
+    Store,
+    StoreError,
+    TooBigError,
+)
 
 ATTEMPTS: Final = 8
 
@@ -34,12 +43,16 @@ class Writes:
         self.view = view
 
     async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        """Commit once: the revision, or None when a guard failed. Raises `UnavailableError`.
+        """Commit once: the revision, or None when a guard failed.
+
+        Raises `UnavailableError`, and `TooLargeError` for what can never be committed.
 
         Cancelling the caller does not cancel the commit; the watch then brings it to the view.
         """
         try:
             revision = await self.store.commit(guards, ops)
+        except TooBigError as error:
+            raise TooLargeError(f"more than one commit can hold: {error}") from error
         except StoreError as error:
             raise UnavailableError(f"the store cannot write now: {error}") from error
         if revision is not None:

@@ -36,6 +36,10 @@ class LawError(StoreError):
     """The caller broke a law of the store; nothing was done."""
 
 
+class TooBigError(LawError):
+    """A commit holds more than one may: too many ops, too large a value, too much together."""
+
+
 class UnavailableError(StoreError):
     """The store cannot commit or read now; whether this commit took effect is not known here."""
 

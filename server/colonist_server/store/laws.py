@@ -19,6 +19,7 @@ from colonist_server.store.interface import (
     Op,
     Put,
     Revision,
+    TooBigError,
 )
 
 KEYS_END = b"\xff" * (MAX_KEY_BYTES + 1)
@@ -39,7 +40,7 @@ def check(guards: Sequence[Guard], ops: Sequence[Op]) -> Shape:
     Runs on the loop for every commit, so it is written for speed.
     """
     if not 0 < len(ops) <= MAX_OPS or len(guards) > MAX_OPS:
-        raise LawError(
+        raise TooBigError(
             f"{len(ops)} ops and {len(guards)} guards: 1 to {MAX_OPS} and 0 to {MAX_OPS}"
         )
     present = dict(guards)
@@ -54,7 +55,7 @@ def check(guards: Sequence[Guard], ops: Sequence[Op]) -> Shape:
     size, guarded, leases = _check_singles(written, present)
     size += _keys_size(present) + _keys_size(written)
     if size > MAX_COMMIT_BYTES:
-        raise LawError(f"a commit of {size} bytes: at most {MAX_COMMIT_BYTES}")
+        raise TooBigError(f"a commit of {size} bytes: at most {MAX_COMMIT_BYTES}")
     if prefixes:
         guarded = _check_ranges(prefixes, present, written) or guarded
     if not guarded:
@@ -79,7 +80,7 @@ def _check_singles(
         if type(op) is Put:
             length = len(op[1])
             if length > MAX_VALUE_BYTES:
-                raise LawError(f"{key!r}: a value of {length} bytes: at most {MAX_VALUE_BYTES}")
+                raise TooBigError(f"{key!r}: a value of {length} bytes: at most {MAX_VALUE_BYTES}")
             size += length
             guarded = guarded or key in present
             if op[2]:
