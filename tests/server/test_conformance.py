@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
 from colonist_core.access import Access
-from colonist_protocol import errors, messages
+from colonist_protocol import codec, errors, messages
+from colonist_protocol.cron import AddCron, Cron
 from colonist_protocol.envelope import pack_failure, pack_reply, pack_request
 from colonist_protocol.errors import ColonistError
-from colonist_protocol.process import GetProcess
+from colonist_protocol.executor import GetExecutorById
+from colonist_protocol.generator import AddGenerator, Generator
+from colonist_protocol.log import GetLogs, SearchLogs
+from colonist_protocol.message import Message
+from colonist_protocol.process import AssignProcess, GetProcess, ReleaseProcess
+from colonist_protocol.workflow import WorkflowSpec
 from colonist_server.rpc import contract
 from colonist_server.rpc.table import API, PUBSUB, ROUTES
 from scripts import make_error_reference, make_rpc_reference
 from tests.server import conformance
+from tests.server.people import World, attribute_of, function_of, world
 from tests.server.test_routes import BY_TYPE, MAY
-from tests.support.rooms import key
+from tests.support.clock import virtual
+from tests.support.rooms import COLONY, key, spec
 from tests.vectors.cases import load
 
 # As the document lists them.
@@ -220,3 +230,57 @@ def test_an_answer_that_is_not_listed_is_noticed() -> None:
 )
 def test_what_is_of_a_type(reply: bytes, kind: object, is_one: bool) -> None:
     assert conformance.is_of_type(reply, kind) is is_one
+
+
+RARE: list[tuple[Callable[[World], Message], type[ColonistError]]] = [
+    (
+        lambda _: GetExecutorById(colonyname=COLONY, executorid="ab" * 32),
+        errors.NotFoundError,
+    ),
+    (lambda _: function_of("ada", "a\u0007"), errors.NameFormError),
+    (lambda _: generator_of(mem="1.5Gi"), errors.AmountError),
+    (lambda _: cron_of(mem="1.5Gi"), errors.AmountError),
+    (
+        lambda _: AssignProcess(colonyname=COLONY, timeout=-1, availablecpu="much"),
+        errors.AmountError,
+    ),
+    (lambda world: ReleaseProcess(processid=near(world.running)), errors.NotFoundError),
+    (lambda world: ReleaseProcess(processid=world.succeeded), errors.ConflictError),
+    (lambda world: attribute_of(near(world.running)), errors.NotFoundError),
+    (lambda _: GetLogs(colonyname=COLONY, executorname="ada", count=501), errors.InvalidValueError),
+    (lambda _: SearchLogs(colonyname=COLONY, days=31, count=1), errors.InvalidValueError),
+]
+
+
+def near(id: str) -> str:
+    """An id of the same colony that was never given."""
+    return id[:24] + "0" * 16 + id[40:]
+
+
+def workflow_text(mem: str) -> str:
+    bad = spec(nodename="a", mem=mem)
+    return codec.encode(WorkflowSpec(colonyname=COLONY, functionspecs=[bad])).decode()
+
+
+def generator_of(mem: str) -> Message:
+    wanted = Generator(colonyname=COLONY, name="g", trigger=1, workflowspec=workflow_text(mem))
+    return AddGenerator(generator=wanted)
+
+
+def cron_of(mem: str) -> Message:
+    wanted = Cron(colonyname=COLONY, name="c", interval=60, workflowspec=workflow_text(mem))
+    return AddCron(cron=wanted)
+
+
+@pytest.mark.parametrize(("make", "error"), RARE)
+@virtual
+async def test_errors_that_no_other_test_meets(
+    make: Callable[[World], Message], error: type[ColonistError]
+) -> None:
+    async with world() as made:
+        await made.populate()
+        await made.employ()
+        message = make(made)
+        assert error in ROUTES[message.msgtype()].errors
+        refused = await made.refuse(message, key("ada"))
+        assert (refused.failure.status, refused.failure.code) == (error.status, error.code)

@@ -168,7 +168,7 @@ _writes(generator.RemoveGenerator, None, NotFoundError)
 _writes(cron.AddCron, cron.Cron, *_SPEC, ExistsError, BusyError)
 _reads(cron.GetCron, cron.Cron, NotFoundError)
 _reads(cron.GetCrons, list[cron.Cron], InvalidValueError)
-_writes(cron.RunCron, cron.Cron, NotFoundError, ConflictError, *_SPEC)
+_writes(cron.RunCron, cron.Cron, NotFoundError, ConflictError, InvalidValueError)
 _writes(cron.RemoveCron, None, NotFoundError)
 
 _writes(process.SubmitFunctionSpec, process.Process, *_SPEC)
