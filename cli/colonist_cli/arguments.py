@@ -66,7 +66,7 @@ def split(words: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
 
 def read_spec(path: str) -> FunctionSpec:
     """The function spec in a file, `-`: stdin. Raises `CliError` with the reason in one line."""
-    data = _read(path)
+    data = read_bytes(path, MAX_SPEC_BYTES)
     try:
         codec.scan(data)
         spec = codec.decode(data, FunctionSpec, "spec")
@@ -103,19 +103,20 @@ def build(wanted: Wanted, base: FunctionSpec | None, *, colony: str, type: str) 
 _FIELDS: Final = msgspec.structs.fields(FunctionSpec)
 
 
-def _read(path: str) -> bytes:
+def read_bytes(path: str, limit: int) -> bytes:
+    """What is in a file, `-`: stdin. Raises `CliError`, also where it is over the limit."""
     try:
-        data = sys.stdin.buffer.read(MAX_SPEC_BYTES + 1) if path == "-" else _bounded(Path(path))
+        data = sys.stdin.buffer.read(limit + 1) if path == "-" else _bounded(Path(path), limit)
     except OSError as error:
         raise CliError(Exit.USAGE, f"spec {path}: {error.strerror}") from None
-    if len(data) > MAX_SPEC_BYTES:
-        raise CliError(Exit.USAGE, f"spec {path}: over {MAX_SPEC_BYTES} bytes")
+    if len(data) > limit:
+        raise CliError(Exit.USAGE, f"spec {path}: over {limit} bytes")
     return data
 
 
-def _bounded(path: Path) -> bytes:
+def _bounded(path: Path, limit: int) -> bytes:
     with path.expanduser().open("rb") as file:
-        return file.read(MAX_SPEC_BYTES + 1)
+        return file.read(limit + 1)
 
 
 def _conditions(wanted: Wanted, found: Conditions, *, colony: str, type: str) -> Conditions:

@@ -11,7 +11,16 @@ from typing import Annotated, Final
 
 import typer
 
-from colonist_cli.commands import agent, members, records, start, work
+from colonist_cli.commands import (
+    agent,
+    crons,
+    generators,
+    members,
+    records,
+    start,
+    work,
+    workflows,
+)
 
 ABOUT: Final = "Runs work on anything that can hold a key: cloud, edge gateway, microcontroller."
 
@@ -27,6 +36,9 @@ start.add(app)
 app.add_typer(agent.agents, name="agent", rich_help_panel=start.PANEL)
 app.add_typer(agent.bridges, name="bridge", rich_help_panel=start.PANEL)
 work.add(app)
+app.add_typer(workflows.workflows, name="workflow", rich_help_panel=work.PANEL)
+app.add_typer(generators.generators, name="generator", rich_help_panel=work.PANEL)
+app.add_typer(crons.crons, name="cron", rich_help_panel=work.PANEL)
 records.add(app)
 app.add_typer(members.colonies, name="colony", rich_help_panel="Who is who")
 app.add_typer(members.executors, name="executor", rich_help_panel="Who is who")

@@ -60,7 +60,8 @@ class Screen:
         width = max(len(head) for head, _ in pairs)
         for head, text in pairs:
             if text:
-                self.line(f"{head:<{width}}  {clean(text)}")
+                below = "\n" + " " * (width + 2)
+                self.line(f"{head:<{width}}  {clean(text).replace(chr(10), below)}")
 
     def json(self, value: Any) -> None:
         """A value as JSON, in the protocol's own names."""
@@ -69,17 +70,25 @@ class Screen:
         packed = msgspec.json.encode(value)
         sys.stdout.write(msgspec.json.format(packed, indent=2).decode() + "\n")
 
+    def json_line(self, value: Any) -> None:
+        """A value as JSON in one line, told at once: for what goes on and on."""
+        import msgspec
+
+        sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        sys.stdout.flush()
+
     def line(self, text: str) -> None:
         """A line of the result."""
         sys.stdout.write(f"{text}\n")
 
 
-def console(*, columns: int = 0) -> Console:
-    """Where tables are drawn."""
+def console(*, columns: int = 0, is_error: bool = False) -> Console:
+    """Where tables are drawn; `is_error`: on stderr."""
     from rich.console import Console
 
-    width = columns or (None if sys.stdout.isatty() else PIPE_COLUMNS)
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    stream = sys.stderr if is_error else sys.stdout
+    width = columns or (None if stream.isatty() else PIPE_COLUMNS)
+    return Console(width=width, highlight=False, markup=False, emoji=False, stderr=is_error)
 
 
 def note(text: str) -> None:

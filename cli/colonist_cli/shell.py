@@ -14,6 +14,7 @@ from colonist_cli.settings import Flags, Role, Settings, Signer
 
 if TYPE_CHECKING:
     from colonist_client.client import Client
+    from colonist_client.subscriptions import Subscriber
 
 
 class Shell:
@@ -46,6 +47,12 @@ class Shell:
                 yield client
             except ServerError as error:
                 raise _told(error.status, str(error), signer) from error
+
+    def subscriber(self) -> Subscriber:
+        """Follows processes with a member's key."""
+        from colonist_client.subscriptions import Subscriber
+
+        return Subscriber(self.settings.server, self.settings.signer(Role.MEMBER).identity)
 
 
 def _told(status: int, message: str, signer: Signer) -> CliError:

@@ -14,6 +14,7 @@ from colonist_protocol.process import Process, State
 from colonist_protocol.server import Statistics
 from colonist_protocol.times import SECOND_NS, from_text, to_text
 from colonist_protocol.user import User
+from colonist_protocol.workflow import ProcessGraph
 
 _SHORT: Final = 60
 
@@ -82,6 +83,12 @@ def names(values: Sequence[str]) -> str:
     return ", ".join(values) or "none"
 
 
+def some(values: Sequence[str], limit: int = 20) -> str:
+    """Some of many, a line for each, and how many more there are."""
+    more = [f"and {len(values) - limit} more"] if len(values) > limit else []
+    return "\n".join([*values[:limit], *more])
+
+
 def wanted(process: Process) -> str:
     """Which executors may run it."""
     conditions = process.spec.conditions
@@ -136,10 +143,26 @@ PROCESS: Final = (
         "attributes",
         lambda process: ", ".join(f"{each.key}={each.value}" for each in process.attributes),
     ),
+    Column[Process]("workflow", lambda process: process.processgraphid),
+    Column[Process]("node", lambda process: process.spec.nodename),
+    Column[Process]("parents", lambda process: some(process.parents)),
+    Column[Process]("children", lambda process: some(process.children)),
+    Column[Process]("in", lambda process: some([printed(value) for value in process.input()])),
     Column[Process]("errors", lambda process: "; ".join(process.errors)),
     Column[Process](
         "output", lambda process: "\n".join(printed(value) for value in process.output())
     ),
+)
+
+MEMBERS: Final = (Column[Process]("NODE", lambda process: process.spec.nodename), *PROCESSES)
+
+WORKFLOWS: Final = (
+    Column[ProcessGraph]("WORKFLOW", lambda graph: graph.processgraphid),
+    Column[ProcessGraph]("STATE", lambda graph: state_name(graph.state)),
+    Column[ProcessGraph]("NODES", lambda graph: len(graph.processids)),
+    Column[ProcessGraph]("SUBMITTED", lambda graph: when(graph.submissiontime)),
+    Column[ProcessGraph]("RAN", lambda graph: seconds(span_s(graph.starttime, graph.endtime))),
+    Column[ProcessGraph]("BY", lambda graph: graph.initiatorname),
 )
 
 LOGS: Final = (

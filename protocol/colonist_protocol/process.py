@@ -64,6 +64,10 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
         """The result."""
         return codec.scan(bytes(self.out)) or []
 
+    def input(self) -> list[Any]:
+        """What the parents put out."""
+        return codec.scan(bytes(self.inputs)) or []
+
 
 class SubmitFunctionSpec(Message, tag="submitfuncspecmsg"):
     """Submit one process; the reply is the process."""
