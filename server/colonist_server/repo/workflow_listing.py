@@ -17,6 +17,7 @@ from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.repo.records import (
     WorkflowRecord,
+    WorkflowState,
     decode_edit,
     decode_shape,
     decode_workflow,
@@ -58,7 +59,7 @@ class WorkflowListing:
         graph, names = await self._read_graph(wid, record)
         if len(graph) != len(record.states):
             raise NotFoundError("no such workflow")  # it was removed meanwhile
-        graph.restore(record.states)
+        _restore(graph, record)
         return _render(colony, wid, _Shown(record, graph, record.started_ns), names)
 
     async def states(self, wid: bytes) -> Sequence[State]:
@@ -110,7 +111,7 @@ class WorkflowListing:
             graph, _ = await self._read_graph(wid, record)
             if len(graph) != len(record.states):
                 continue  # it is being removed
-            graph.restore(record.states)
+            _restore(graph, record)
             shown = _Shown(record, graph, record.started_ns)
             found.append((record.submitted_ns, wid, _render(colony, wid, shown)))
         return found
@@ -142,6 +143,11 @@ class _Shown:
         self.record = record
         self.graph = graph
         self.started_ns = started_ns
+
+
+def _restore(graph: Graph, record: WorkflowRecord) -> None:
+    graph.restore(record.states)
+    graph.is_cancelled = record.state == WorkflowState.CANCELLED
 
 
 def _newest_open(colony: Colony, states: Sequence[State], count: int) -> list[Workflow]:
