@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from colonist_protocol import workflow as wire
 from colonist_protocol.errors import InvalidValueError, NotFoundError
-from colonist_protocol.process import MAX_LIST, State
+from colonist_protocol.process import FINAL, MAX_LIST, State
 from colonist_server.repo import keys, workflow_listing
-from colonist_server.repo.nouns import Workflow
+from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 REMOVABLE: Final[list[State]] = [state for state in State if state is not State.RUNNING]
@@ -44,8 +45,9 @@ async def list_some(rooms: Rooms, call: Call, message: wire.GetProcessGraphs) ->
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveProcessGraph) -> Reply:
     """Remove a workflow that is not running."""
-    del call
-    await rooms.workflow_removal.remove(parse(message.processgraphid))
+    wid = parse(message.processgraphid)
+    await _settle(rooms, call.colony, [wid])
+    await rooms.workflow_removal.remove(wid)
     return NOTHING
 
 
@@ -59,8 +61,17 @@ async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcessGra
         states = [State(message.state)]
     else:
         raise InvalidValueError("invalid state when deleting all processgraphs")
+    await _settle(rooms, call.colony, list(call.colony.workflows))
     await rooms.workflow_removal.remove_all(call.colony, states)
     return NOTHING
+
+
+async def _settle(rooms: Rooms, colony: Colony, wids: Sequence[bytes]) -> None:
+    """Record as ended what has ended: the loop that does so may be a moment behind."""
+    for wid in wids:
+        workflow = colony.workflows.get(wid)
+        if workflow is not None and workflow.is_shown and workflow.state in FINAL:
+            await rooms.settling.settle(workflow)
 
 
 async def cancel(rooms: Rooms, call: Call, message: wire.CancelProcessGraph) -> Reply:
