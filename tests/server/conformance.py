@@ -55,7 +55,7 @@ class Watchman:
         """Note an answer that should not have been given."""
         try:
             kind = envelope.parse_request(body).payloadtype
-        except errors.MalformedError:
+        except errors.ColonistError:
             kind = ""
         reply = envelope.parse_reply(answer)
         if isinstance(reply, Failure):

@@ -102,7 +102,7 @@ CASES = [
     ),
     Bad("payloadtype too long", envelope(payloadtype="x" * 65), errors.OutOfBoundsError),
     Bad("payloadtype with control", envelope(payloadtype="a\nb"), errors.OutOfBoundsError),
-    Bad("large body", b" " * 10_000_000, errors.TooLargeError),
+    Bad("large body", b" " * 20_000_000, errors.TooLargeError),
     Bad("large payload", sign("A" * 1_500_000, ADA, kind="getcoloniesmsg"), errors.TooLargeError),
     # the signature
     Bad("no signature", envelope(signature=...), errors.SignatureLengthError),
@@ -124,7 +124,7 @@ CASES = [
     Bad("unknown type", signed("{}", kind="nosuchmsg"), errors.UnknownMessageError),
     Bad("empty type", signed("{}", kind=""), errors.UnknownMessageError),
     Bad("old type", signed("{}", kind="deleteprocessmsg"), errors.UnknownMessageError),
-    Bad("not served", signed("{}", kind="addcronmsg"), errors.NotSupportedError),
+    Bad("not served", signed("{}", kind="addfilemsg"), errors.NotSupportedError),
     Bad(
         "another msgtype inside",
         signed('{"msgtype":"addcolonymsg"}'),
