@@ -42,11 +42,12 @@ Flags win over the environment, this over the state folder, and this over defaul
 | `--type NAME` | `COLONIES_EXECUTOR_TYPE` | `executor_type` | |
 
 Most commands sign with a member's key (a user's or an executor's), `executor add`, `approve`,
-`reject`, `remove` and `user add`, `remove` with the colony owner's, `colony` and `stats --all` with
-the server owner's. `--key` stands for whichever the command needs. `colonist up` writes
+`reject`, `remove`, `user add`, `remove` and `colony pause`, `resume`, `history` with the colony
+owner's, `colony add`, `list`, `remove` and `stats --all` with the server owner's. `rotate-key` signs
+with the key that it changes, which must be in a file. `--key` stands for whichever the command needs. `colonist up` writes
 `colonist.toml`. `NO_COLOR` turns colours off.
 
-`-o json` prints what the server sent, in the protocol's own names. Results go to stdout, everything
+`-o json` prints what the server sent, in the protocol's own names; `watch` one JSON a line. Results go to stdout, everything
 else to stderr.
 
 ## Exit codes
@@ -68,7 +69,9 @@ def leaves(command: Any, path: str) -> list[tuple[str, Any]]:
     below = getattr(command, "commands", None)
     if below is None:
         return [(path, command)]
-    return [leaf for name, each in below.items() for leaf in leaves(each, f"{path} {name}")]
+    does_something = command.invoke_without_command and " " in path
+    own = [(path, command)] if does_something else []
+    return own + [leaf for name, each in below.items() for leaf in leaves(each, f"{path} {name}")]
 
 
 def section(name: str, command: Any) -> str:

@@ -85,6 +85,18 @@ def command(
     return add
 
 
+def group_command(
+    app: typer.Typer, *, kind: Kind
+) -> Callable[[Callable[Concatenate[Shell, P], Work]], Callable[Concatenate[Shell, P], Work]]:
+    """Make the decorated function what the app itself does where no command of its is named."""
+
+    def add(function: Callable[Concatenate[Shell, P], Work]) -> Callable[..., Work]:
+        app.callback(invoke_without_command=True)(_runner(function, kind))
+        return function
+
+    return add
+
+
 def guarded(work: Callable[[], Work]) -> Exit:
     """Run to the end; every error becomes one line on stderr and an exit code."""
     try:
@@ -124,6 +136,8 @@ def _runner(function: Callable[..., Work], kind: Kind) -> Callable[..., None]:
     )
 
     def run(context: typer.Context, **given: Any) -> None:
+        if context.invoked_subcommand is not None:  # of a group: that one runs
+            return
         common = {name: given.pop(name) for name, _, _ in _SHARED[kind]}
         environment: Mapping[str, str] = context.obj or {}
         form = common.pop("form", Form.TABLE)

@@ -17,6 +17,7 @@ from colonist_protocol.process import Process
 FIRST_S: Final = 0.02
 LAST_S: Final = 0.5
 GROWTH: Final = 1.3
+EVER_S: Final = 100 * 365 * 86_400.0
 
 
 class Follower:
@@ -60,10 +61,12 @@ async def wait(
     """Until the process has ended; 0: however long it takes. Raises `CliError`."""
     pause_s = FIRST_S
     try:
+        if follower is None:  # the server holds each look until there is something new
+            return await client.wait(process_id, timeout_s=timeout_s or EVER_S)
         async with asyncio.timeout(timeout_s or None):
             while True:
                 found = await _glance(client, process_id)
-                lines = await follower.look() if follower else []
+                lines = await follower.look()
                 for line in lines:
                     show(line)
                 if found is not None and found.is_final:

@@ -13,10 +13,13 @@ import typer
 
 from colonist_cli.commands import (
     agent,
+    colony,
     crons,
+    events,
     generators,
     members,
     records,
+    rotate,
     start,
     work,
     workflows,
@@ -39,9 +42,10 @@ work.add(app)
 app.add_typer(workflows.workflows, name="workflow", rich_help_panel=work.PANEL)
 app.add_typer(generators.generators, name="generator", rich_help_panel=work.PANEL)
 app.add_typer(crons.crons, name="cron", rich_help_panel=work.PANEL)
+events.add(app)
 records.add(app)
-app.add_typer(members.colonies, name="colony", rich_help_panel="Who is who")
-app.add_typer(members.executors, name="executor", rich_help_panel="Who is who")
+app.add_typer(colony.colonies, name="colony", rich_help_panel="Who is who")
+app.add_typer(rotate.executors, name="executor", rich_help_panel="Who is who")
 app.add_typer(members.users, name="user", rich_help_panel="Who is who")
 app.add_typer(members.keys, name="key", rich_help_panel="Who is who")
 

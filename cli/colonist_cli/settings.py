@@ -70,6 +70,7 @@ class Settings:
         from colonist_client.environment import from_environment
 
         self._flags = flags
+        self._environment = environment
         self._variables = from_environment(environment)
         self._place = place
         self._notes = place.read()
@@ -124,3 +125,24 @@ class Settings:
             path = self._place.root / name
             return Signer(keyfile.read(path), str(path))
         return None
+
+    def key_file(self, role: Role) -> Path:
+        """The file that the key is in. Raises `CliError` where it is in none."""
+        source = _SOURCES[role]
+        if self._flags.key is not None:
+            return self._flags.key.expanduser()
+        if self._environment.get(source.variable):
+            raise CliError(
+                Exit.USAGE,
+                f"the key is in {source.variable}, which this cannot change: use --key FILE",
+            )
+        if named := self._environment.get(f"{source.variable}_FILE"):
+            return Path(named)
+        if noted := source.of_notes(self._notes):
+            return self._place.root / noted
+        raise CliError(Exit.USAGE, f"which key of a {role}? --key FILE")
+
+    def key_file_named(self, name: str) -> Path:
+        """The file of the key of this name in the state folder; `--key` wins."""
+        given = self._flags.key
+        return self._place.key(name) if given is None else given.expanduser()

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from colonist_cli.output import Column
-from colonist_protocol.colony import Colony
+from colonist_protocol.colony import Colony, MemberChange
+from colonist_protocol.errors import ColonistError
 from colonist_protocol.executor import Executor, ExecutorState
+from colonist_protocol.identity import recover
 from colonist_protocol.log import Log
 from colonist_protocol.process import Process, State
 from colonist_protocol.server import Statistics
@@ -96,6 +98,19 @@ def wanted(process: Process) -> str:
     return f"type {conditions.executortype}{only}"
 
 
+def checked(change: MemberChange) -> str:
+    """Whether the request of a change was signed by whom the record names."""
+    if not change.by:
+        return ""
+    if not change.payload:
+        return "too long to be kept"
+    try:
+        signer = recover(change.payload.encode(), change.signature)
+    except ColonistError:
+        return "BAD"
+    return "good" if signer == change.by else "BAD"
+
+
 COLONIES: Final = (
     Column[Colony]("NAME", lambda colony: colony.name),
     Column[Colony]("ID", lambda colony: colony.colonyid),
@@ -107,12 +122,38 @@ USERS: Final = (
     Column[User]("ID", lambda user: user.userid),
 )
 
+USER: Final = (
+    Column[User]("user", lambda user: user.name),
+    Column[User]("colony", lambda user: user.colonyname),
+    Column[User]("email", lambda user: user.email),
+    Column[User]("phone", lambda user: user.phone),
+    Column[User]("id", lambda user: user.userid),
+)
+
 EXECUTORS: Final = (
     Column[Executor]("NAME", lambda executor: executor.executorname),
     Column[Executor]("TYPE", lambda executor: executor.executortype),
     Column[Executor]("STATE", lambda executor: executor_state_name(executor.state)),
     Column[Executor]("LAST HEARD", lambda executor: when(executor.lastheardfromtime)),
     Column[Executor]("ID", lambda executor: executor.executorid),
+)
+
+EXECUTOR: Final = (
+    Column[Executor]("executor", lambda executor: executor.executorname),
+    Column[Executor]("type", lambda executor: executor.executortype),
+    Column[Executor]("state", lambda executor: executor_state_name(executor.state)),
+    Column[Executor]("colony", lambda executor: executor.colonyname),
+    Column[Executor]("registered", lambda executor: when(executor.commissiontime)),
+    Column[Executor]("last heard", lambda executor: when(executor.lastheardfromtime)),
+    Column[Executor]("id", lambda executor: executor.executorid),
+)
+
+CHANGES: Final = (
+    Column[MemberChange]("TIME", lambda change: when(to_text(change.timestamp))),
+    Column[MemberChange]("CHANGE", lambda change: change.what.replace("_", " ")),
+    Column[MemberChange]("NAME", lambda change: change.name),
+    Column[MemberChange]("BY", lambda change: change.by or "the server"),
+    Column[MemberChange]("SIGNATURE", checked),
 )
 
 PROCESSES: Final = (

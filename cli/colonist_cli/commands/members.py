@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name.")]
 Id = Annotated[str, typer.Option("--id", help="The id of its key; default: a new key is made.")]
 
-colonies = typer.Typer(
-    help="Colonies of the server; needs the server owner's key.", no_args_is_help=True
-)
+colonies = typer.Typer(help="Colonies of the server.", no_args_is_help=True)
 executors = typer.Typer(help="Who pulls work in a colony.", no_args_is_help=True)
 users = typer.Typer(help="Who submits work to a colony.", no_args_is_help=True)
 keys = typer.Typer(help="Private keys in files of mode 0600.", no_args_is_help=True)
@@ -104,6 +102,16 @@ async def remove_executor(shell: Shell, name: Name) -> None:
         await client.remove_executor(shell.settings.colony, name)
 
 
+@command(executors, "get")
+async def get_executor(shell: Shell, name: Name) -> None:
+    """Show one executor."""
+    from colonist_cli import tables
+
+    async with shell.client() as client:
+        found = await client.executor(shell.settings.colony, name)
+    shell.screen.one(tables.EXECUTOR, found)
+
+
 @command(executors, "list")
 async def list_executors(shell: Shell) -> None:
     """List a colony's executors, removed ones too."""
@@ -143,6 +151,16 @@ async def list_users(shell: Shell) -> None:
     async with shell.client() as client:
         found = await client.users(shell.settings.colony)
     shell.screen.rows(tables.USERS, found, empty="no users yet")
+
+
+@command(users, "get")
+async def get_user(shell: Shell, name: Name) -> None:
+    """Show one user."""
+    from colonist_cli import tables
+
+    async with shell.client() as client:
+        found = await client.user(shell.settings.colony, name)
+    shell.screen.one(tables.USER, found)
 
 
 @command(users, "remove", kind=Kind.CALL)

@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
-from colonist_cli.command import Kind, command
+from colonist_cli.command import Kind, command, group_command
 from colonist_cli.shell import Shell
 
 PANEL = "Start something"
+
+servers = typer.Typer()
 
 
 def add(app: typer.Typer) -> None:
     """Add the commands to the app."""
     command(app, "demo", kind=Kind.LOCAL, panel=PANEL)(demo)
     command(app, "up", kind=Kind.LOCAL, panel=PANEL)(up)
-    command(app, "server", kind=Kind.LOCAL, panel=PANEL)(server)
+    group_command(servers, kind=Kind.LOCAL)(server)
+    app.add_typer(servers, name="server", rich_help_panel=PANEL)
 
 
 def up(

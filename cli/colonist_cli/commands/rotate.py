@@ -1,0 +1,86 @@
+"""`rotate-key` of users, executors, colonies and the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from colonist_cli.command import Kind, command
+from colonist_cli.commands.members import Name, colonies, executors, users
+from colonist_cli.commands.start import servers
+from colonist_cli.output import note
+from colonist_cli.settings import Role
+from colonist_cli.shell import Shell
+
+if TYPE_CHECKING:
+    from colonist_cli.rotation import Call
+
+
+@command(executors, "rotate-key", kind=Kind.CALL)
+async def rotate_executor(shell: Shell, name: Name) -> None:
+    """Give an executor a new key; prints its new id.
+
+    The key is that of --key, else the one of this name. An agent that runs with it must be started
+    again; what it runs stays its own.
+    """
+    colony = shell.settings.colony
+    await _rotate(
+        shell,
+        shell.settings.key_file_named(name),
+        lambda client, new: client.change_executor_id(colony, new.id),
+        lambda client, new: client.executor_by_id(colony, new.id),
+    )
+    note(f"start the agent of {name} again: it knows only its old key")
+
+
+@command(users, "rotate-key", kind=Kind.CALL)
+async def rotate_user(
+    shell: Shell,
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Whose key; default: the one in use.")
+    ] = "",
+) -> None:
+    """Give a user a new key; prints its new id."""
+    colony = shell.settings.colony
+    settings = shell.settings
+    await _rotate(
+        shell,
+        settings.key_file_named(name) if name else settings.key_file(Role.MEMBER),
+        lambda client, new: client.change_user_id(colony, new.id),
+        lambda client, new: client.user_by_id(colony, new.id),
+    )
+
+
+@command(colonies, "rotate-key", kind=Kind.CALL)
+async def rotate_colony(shell: Shell) -> None:
+    """Give the colony's owner a new key; prints its new id."""
+    colony = shell.settings.colony
+    await _rotate(
+        shell,
+        shell.settings.key_file(Role.COLONY),
+        lambda client, new: client.change_colony_id(colony, new.id),
+        lambda client, _new: client.member_history(colony, count=1),
+    )
+
+
+@command(servers, "rotate-key", kind=Kind.CALL)
+async def rotate_server(shell: Shell) -> None:
+    """Give the server's owner a new key; prints its new id.
+
+    Where COLONIES_SERVER_ID names the owner, set it to the new id before the server's next start.
+    """
+    await _rotate(
+        shell,
+        shell.settings.key_file(Role.SERVER),
+        lambda client, new: client.change_server_id(new.id),
+        lambda client, _new: client.cluster(),
+    )
+
+
+async def _rotate(shell: Shell, path: Path, change: Call, probe: Call) -> None:
+    from colonist_cli.rotation import Rotation, rotate
+
+    rotation = Rotation(server=shell.settings.server, path=path, change=change, probe=probe)
+    shell.screen.line((await rotate(rotation)).id)
