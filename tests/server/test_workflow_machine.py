@@ -413,7 +413,7 @@ def _run(data: st.DataObject, *, is_staged: bool) -> None:
         new_workflow.MAX_OPS = most  # pyright: ignore[reportConstantRedefinition]
 
 
-_few = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+_few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 _many = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 
 

@@ -42,7 +42,7 @@ from tests.support.rooms import (
 from tests.support.workflow_audit import audit, check_view, keys_under, wids_of
 
 EXECUTORS = ("e1", "e2", "e3")
-SEEDS = range(4)
+SEEDS = range(12)
 
 
 class SlowStore(MemoryStore):

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 BATCH: Final = 500
 RETRY_S: Final = 1.0
+EARLY_S: Final = 1e-6
+"""Loops fire a timer as early as their clock's resolution: that is in time, not to be set again."""
 
 _SLACK: Final = 1000
 _Entry = tuple[float, int, int, Row]
@@ -91,7 +93,7 @@ class Deadlines:
 
     def _pop_due(self) -> list[tuple[Row, int]]:
         due: list[tuple[Row, int]] = []
-        now = self._clock.monotonic()
+        now = self._clock.monotonic() + EARLY_S
         while self._heap and self._heap[0][0] <= now and len(due) < BATCH:
             entry = heappop(self._heap)
             if self._is_current(entry):
