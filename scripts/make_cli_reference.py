@@ -43,12 +43,12 @@ Flags win over the environment, this over the state folder, and this over defaul
 
 Most commands sign with a member's key (a user's or an executor's), `executor add`, `approve`,
 `reject`, `remove`, `user add`, `remove` and `colony pause`, `resume`, `history` with the colony
-owner's, `colony add`, `list`, `remove` and `stats --all` with the server owner's. `rotate-key` signs
-with the key that it changes, which must be in a file. `--key` stands for whichever the command needs. `colonist up` writes
-`colonist.toml`. `NO_COLOR` turns colours off.
+owner's, `colony add`, `list`, `remove` and `stats --all` with the server owner's. `rotate-key`
+signs with the key that it changes, which must be in a file. `--key` stands for whichever the
+command needs. `colonist up` writes `colonist.toml`. `NO_COLOR` turns colours off.
 
-`-o json` prints what the server sent, in the protocol's own names; `watch` one JSON a line. Results go to stdout, everything
-else to stderr.
+`-o json` prints what the server sent, in the protocol's own names; `watch` one JSON a line. Results
+go to stdout, everything else to stderr.
 
 ## Exit codes
 

@@ -101,8 +101,8 @@ def _head(board: Board, now_ns: int) -> Text:
 def _line(board: Board, line: Line, now_ns: int) -> Text:
     guide = (line.guide, "dim")
     if line.kind is Kind.MORE:
-        state = tables.state_name(line.state)
-        return Text.assemble(guide, (f"… {line.number} more {state}", style_of(line.state)))
+        more = f"… {line.number} more {tables.state_name(line.state)}"
+        return Text.assemble(guide, (more, style_of(line.state)))
     name = clean(board.names[line.node])
     if line.kind is Kind.AGAIN:
         return Text.assemble(guide, (f"{name} ↑ above", "dim"))

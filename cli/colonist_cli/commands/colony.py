@@ -12,6 +12,8 @@ from colonist_cli.output import Form
 from colonist_cli.settings import Role
 from colonist_cli.shell import Shell
 
+__all__ = ["colonies"]
+
 if TYPE_CHECKING:
     from colonist_client.client import Client
     from colonist_protocol.colony import MemberChange

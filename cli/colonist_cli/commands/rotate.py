@@ -14,6 +14,8 @@ from colonist_cli.output import note
 from colonist_cli.settings import Role
 from colonist_cli.shell import Shell
 
+__all__ = ["executors"]
+
 if TYPE_CHECKING:
     from colonist_cli.rotation import Call
 

@@ -170,8 +170,8 @@ async def _ended(
 
     subscriber = shell.subscriber()
     if not is_tree:
-        view = workflow_live.Progress()
-        return await workflow_live.follow(client, subscriber, id, view, timeout_s=timeout_s)
+        progress = workflow_live.Progress()
+        return await workflow_live.follow(client, subscriber, id, progress, timeout_s=timeout_s)
     with workflow_live.tree_view() as view:
         return await workflow_live.follow(client, subscriber, id, view, timeout_s=timeout_s)
 
