@@ -344,7 +344,7 @@ async def _expect_refused(made: World, *, id: str, name: str, code: str) -> None
 
 
 async def test_S14_there_are_limits(home: House) -> None:
-    assert (await home.post(b" " * 3_000_000)).code == "too_large"
+    assert (await home.post(b" " * 20_000_000)).code == "too_large"
     for message in (
         GetProcesses(colonyname=COLONY, count=101),
         GetLogs(colonyname=COLONY, executorname="ada", count=501),

@@ -31,12 +31,12 @@ from colonist_protocol.workflow import (
     WorkflowSpec,
 )
 from colonist_server.config import ServerConfig
-from colonist_server.work import at_work
 from colonist_server.repo.clock import Timer
 from colonist_server.repo.nouns import Colony as ColonyView
 from colonist_server.rpc.dispatch import Answer, Dispatch
 from colonist_server.rpc.rooms import Rooms
 from colonist_server.store.interface import Store
+from colonist_server.work import at_work
 
 EPOCH_NS = 1_800_000_000_000_000_000
 COLONY = "dev"
