@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from typing import Final, assert_never
+from typing import Final
 
 import msgspec
 
@@ -34,6 +35,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
 
 _APPROVED: Final = ExecutorState.APPROVED
+_ADMITTED: Final = (ExecutorState.APPROVED, ExecutorState.PENDING)
 
 
 def check_server_owner(caller: str, owner: str) -> None:
@@ -44,28 +46,24 @@ def check_server_owner(caller: str, owner: str) -> None:
 
 def check_standing(needed: Access, standing: Standing) -> None:
     """Raise `AccessError` unless the caller's standing in the colony is enough."""
-    match needed:
-        case Access.ANYONE | Access.OBJECT:
-            return
-        case Access.COLONY_OWNER:
-            allowed = standing.is_colony_owner
-        case Access.MEMBER:
-            allowed = standing.is_user or standing.executor_state == _APPROVED
-        case Access.NEWCOMER:
-            allowed = standing.is_user or standing.executor_state in (
-                _APPROVED,
-                ExecutorState.PENDING,
-            )
-        case Access.EXECUTOR:
-            allowed = standing.executor_state == _APPROVED
-        case Access.USER:
-            allowed = standing.is_user
-        case Access.SERVER_OWNER:
-            allowed = False
-        case _:
-            assert_never(needed)
-    if not allowed:
+    if not _ALLOWS[needed](standing):
         raise AccessError(_refusal(needed, standing.colony))
+
+
+def _is_approved(standing: Standing) -> bool:
+    return standing.executor_state == _APPROVED
+
+
+_ALLOWS: Final[dict[Access, Callable[[Standing], bool]]] = {
+    Access.ANYONE: lambda _: True,
+    Access.OBJECT: lambda _: True,
+    Access.SERVER_OWNER: lambda _: False,  # judged before any colony is looked at
+    Access.COLONY_OWNER: lambda standing: standing.is_colony_owner,
+    Access.MEMBER: lambda standing: standing.is_user or _is_approved(standing),
+    Access.NEWCOMER: lambda standing: standing.is_user or standing.executor_state in _ADMITTED,
+    Access.EXECUTOR: _is_approved,
+    Access.USER: lambda standing: standing.is_user,
+}
 
 
 def stranger(needed: Access, colony: str) -> AccessError:

@@ -250,7 +250,11 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "add_generator": ("c", "g", WorkflowSpec(colonyname="c")),
     "add_cron": ("c", "k", WorkflowSpec(colonyname="c")),
 }
-KEYWORDS: dict[str, dict[str, Any]] = {"history": {"seconds": 60}, "remove_all": {"state": -1}, "add_generator": {"trigger": 3}}
+KEYWORDS: dict[str, dict[str, Any]] = {
+    "history": {"seconds": 60},
+    "remove_all": {"state": -1},
+    "add_generator": {"trigger": 3},
+}
 
 
 def test_packed_twice_is_the_same_bytes() -> None:
