@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from typing import Any
 
 import msgspec
 import pytest
 
 from colonist_protocol.attribute import AddAttribute, Attribute, AttributeType
+from colonist_protocol.colony import RemoveColony
 from colonist_protocol.process import CloseFailed, Process, ReleaseProcess, State
 from colonist_protocol.workflow import AddChild, CancelProcessGraph, RemoveProcessGraph
 from colonist_server.repo import keys
@@ -27,12 +29,13 @@ from colonist_server.store.interface import (
     Guard,
     Op,
     Put,
+    Range,
     Revision,
     UnavailableError,
 )
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, Bench, Refused, bench, key, settle, spec
+from tests.support.rooms import COLONY, OWNER, Bench, Refused, bench, key, settle, spec
 from tests.support.workflow_audit import audit, check_view, fresh, keys_under, seen, wids_of
 
 STEPS = range(12)
@@ -340,3 +343,38 @@ async def test_a_doubtful_member_of_a_cancelled_workflow_is_not_given_again() ->
             await server.assign("e", timeout=-1)
         row.workflow.graph.is_cancelled = False
         assert COLONY in server.rooms.view.colonies
+
+
+@virtual
+async def test_a_batch_that_comes_while_a_colony_is_swept_leaves_nothing() -> None:
+    """A submit that is being staged guards its head alone: so heads are swept first."""
+
+    class SweptStore(MemoryStore):
+        async def range(self, prefix: bytes, **wanted: Any) -> Range:
+            page = await super().range(prefix, **wanted)
+            if prefix.startswith(keys.BIRTH) and not page.items and held:
+                guards, ops = held.pop()
+                await super().commit(guards, ops)
+            return page
+
+        async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+            if is_held and type(ops[0]) is Put and ops[0].key.startswith(keys.BIRTH):
+                held.append((guards, ops))
+                await asyncio.sleep(1)
+                return None
+            return await super().commit(guards, ops)
+
+    held: list[tuple[Sequence[Guard], Sequence[Op]]] = []
+    is_held = True
+    async with SweptStore() as store, bench(store) as server:
+        await server.found("e")
+        nodes = {f"n{number}": list[str]() for number in range(200)}
+        submit = asyncio.create_task(server.submit_workflow("e", nodes, env={"A": "a"}))
+        await settle(30)
+        assert held
+        await server.call(RemoveColony(colonyname=COLONY), OWNER)
+        with pytest.raises(Refused):
+            await submit
+        await asyncio.sleep(5)
+        for prefix in (*keys.BY_TAG, b"ai/"):
+            assert not keys_under(store, prefix)
