@@ -66,6 +66,14 @@ class SlowStore(MemoryStore):
             mine.set_result(None)
         return revision
 
+    def forget(self) -> None:
+        """Let every watch be too far behind."""
+        self._ring._start = self.revision + 1
+        self._ring._wake()
+
+    def remember(self) -> None:
+        self._ring._start = 0
+
     async def get_many(self, keys: Sequence[bytes]) -> list[Item | None]:
         found = await super().get_many(keys)
         await settle(self.dice.choice([0, 0, 1, 4]))
@@ -229,6 +237,36 @@ async def test_a_storm_leaves_nothing_undone(seed: int, most: int) -> None:
             assert not server.rooms.view.workflows
     finally:
         new_workflow.MAX_OPS = before  # pyright: ignore[reportConstantRedefinition]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@virtual
+async def test_a_view_that_is_loaded_anew_in_a_storm_is_what_the_store_holds(seed: int) -> None:
+    dice = random.Random(3000 + seed)
+    store = SlowStore(dice)
+    async with bench(store, stale_s=0) as server:
+        await server.found(*EXECUTORS)
+        storm = asyncio.create_task(Storm(dice, [server]).blow())
+        loads = 0
+        while not storm.done():
+            await settle(dice.randint(5, 60))
+            await asyncio.sleep(dice.random() / 4)
+            store.forget()
+            await settle(dice.randint(1, 4))
+            store.remember()
+            loads += 1
+        await storm
+        assert loads > 3
+        await settle(300)
+        await asyncio.sleep(5)
+        await settle(300)
+        audit(store)
+        await check_view(server.rooms.view, store)
+        await _finish(server)
+        await asyncio.sleep(5)
+        audit(store)
+        await check_view(server.rooms.view, store)
+        assert not server.rooms.view.workflows
 
 
 async def _finish(server: Bench) -> None:
