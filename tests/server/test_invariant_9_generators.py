@@ -19,61 +19,24 @@ from colonist_protocol.errors import ColonistError
 from colonist_server.repo import firings, keys
 from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.load import load
+from colonist_server.repo.records import WorkflowState, decode_workflow
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Delete, Event, Guard, Op, Revision, UnavailableError
+from colonist_server.store.interface import Delete, Event, Guard, Revision
 from tests.support.clock import virtual
 from tests.support.generators import add, given, node, stored, workflow
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import Bench, bench, settle
+from tests.support.stopping_store import StoppingStore
 
 TRIGGER = 3
 TIMEOUT_S = 30
 ARGUMENTS = [f"arg-{number}" for number in range(10)]
 SPEC = workflow(node("a"), node("b", "a"))
 
-# What a node writes at its start and end.
-HOUSE = (b"n/", b"nh/", b"m/", b"f/")
 # More than any life commits, so the last stops of each sweep disturb nothing.
 AT_ONCE = range(18)
 IN_STEPS = range(50)
-
-
-class StoppingStore(MemoryStore):
-    """Something happens to one commit, counted from `arm` on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stopped = asyncio.Event()
-        self.was_met = False
-        self._left = -1
-        self._how = ""
-
-    def arm(self, at: int, how: str) -> None:
-        """Do `how` to the commit number `at`, from 0 on."""
-        self.stopped.clear()
-        self._left, self._how = at, how
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        if self.stopped.is_set():
-            await asyncio.Event().wait()  # a dead node does nothing
-        self._left -= not ops[0][0].startswith(HOUSE)
-        if self._left != -1 or ops[0][0].startswith(HOUSE):
-            return await super().commit(guards, ops)
-        self.was_met = True
-        if self._how == "late":
-            asyncio.get_running_loop().call_later(1.5, self._apply_late, guards, ops)
-        if self._how in ("after", "lost"):
-            await super().commit(guards, ops)
-        if self._how in ("lost", "late"):
-            raise UnavailableError("no answer in time")
-        self.stopped.set()
-        await asyncio.Event().wait()
-        return None
-
-    def _apply_late(self, guards: Sequence[Guard], ops: Sequence[Op]) -> None:
-        if self._hold(guards):
-            self._apply(ops)
 
 
 class Books:
@@ -183,6 +146,42 @@ async def test_a_node_that_is_stopped_while_it_finishes_what_another_left(
                 store.arm(again, how)
                 await _until_stopped(store, gid, books, ARGUMENTS[4:7])
                 await _finish(store, gid, books, ARGUMENTS[7:])
+
+
+@virtual
+async def test_a_workflow_that_was_made_and_removed_is_not_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(firings, "MAX_OPS", 2)
+    removed = 0
+    for at in range(2, 16):
+        async with StoppingStore() as store:
+            gid = await _prepare(store)
+            store.arm(at, "after")
+            await _until_stopped(store, gid, Books(), ARGUMENTS[:TRIGGER])
+            store.stopped.clear()
+            gone = [item.key[2:] for item in store.under(keys.WORKFLOW) if _is_open(item.value)]
+            for wid in gone:
+                await _remove(store, wid)
+            removed += len(gone)
+            async with bench(store):
+                await asyncio.sleep(TIMEOUT_S + 5)
+                await settle(300)
+            assert not [key for key in stored(store, keys.WORKFLOW) if key[2:] in gone]
+            assert not stored(store, keys.ARGUMENT, keys.FIRING)
+    assert removed > 1
+
+
+def _is_open(head: bytes) -> bool:
+    return decode_workflow(head).state == WorkflowState.OPEN
+
+
+async def _remove(store: StoppingStore, wid: bytes) -> None:
+    """As its owner may between the node's death and its next start."""
+    kinds = (keys.WORKFLOW, keys.SHAPE, keys.REQUEST, keys.BIRTH, keys.LIVE)
+    for kind in kinds:
+        for item in (await store.range(kind + wid)).items:
+            await store.commit([Guard(item.key, item.modified)], [Delete(item.key)])
 
 
 class LaggingStore(StoppingStore):

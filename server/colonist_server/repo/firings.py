@@ -4,8 +4,9 @@ One commit guards and writes the counter `gn`, deletes exactly the argument keys
 the workflow. What does not fit one commit goes in steps, of which each may be repeated:
 
 1. `gf` lists the keys, in the commit that moves `gn`; from then on they do not count;
-2. the workflow is staged, under an id and with a content that follow from `gf`;
-3. exactly those keys are deleted; once one is missing, step 2 is known to be done;
+2. the workflow is staged, under an id and with a content that follow from `gf`; the commit that
+   opens it says so in `gf`;
+3. exactly those keys are deleted;
 4. `gf` is deleted.
 
 Never a delete-range: an argument that comes late may sort between those that are taken.
@@ -20,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from colonist_protocol.errors import ContendedError
+from colonist_protocol.errors import ConflictError, ContendedError
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.definitions import MAX_REASON_CHARS, REFUSED, creator_of, spec_of
@@ -29,7 +30,7 @@ from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import FiringRecord, FiringsRecord, GeneratorRecord, encode
 from colonist_server.repo.workflows import Workflows
-from colonist_server.repo.writes import ATTEMPTS, Writes
+from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import MAX_OPS, Delete, Guard, Item, Op, Put
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ class Firings:
         taken = under_way.record
         found = await self._writes.read_many(_argument_keys(generator, taken))
         items = [item for item in found if item is not None]
-        if len(items) == len(found):
+        if not taken.is_made and len(items) == len(found):
             try:
                 values = [item.value for item in items]
                 new = self._plan(
@@ -148,11 +149,17 @@ class Firings:
             except REFUSED as error:
                 await self._give_up(generator, number, under_way, str(error))
                 return
-            await self._workflows.stage(new)
+            await self._workflows.stage(new, also=lambda: _made(generator, number))
         await self._delete(items)
+        await self._clear(generator, number)
+
+    async def _clear(self, generator: Generator, number: int) -> None:
+        under_way = generator.under_way.get(number)
+        if under_way is None:
+            return  # another node has finished it
         key = keys.firing(generator.gid, number)
         if await self._writes.commit([Guard(key, under_way.revision)], [Delete(key)]) is None:
-            await self._writes.refresh([key])  # another node has finished it
+            await self._writes.refresh([key])
 
     async def _delete(self, items: Sequence[Item]) -> None:
         """Delete exactly these keys. One that is gone already was deleted by whoever was here."""
@@ -217,6 +224,16 @@ class Firings:
 
     def _colony(self, generator: Generator) -> Colony | None:
         return self._writes.view.tags.get(generator.tag)
+
+
+def _made(generator: Generator, number: int) -> Plan:
+    """Note that the workflow of a firing is there, in the commit that opens it."""
+    under_way = generator.under_way.get(number)
+    if under_way is None or under_way.record.is_made:
+        raise ConflictError("another node has finished the firing")
+    key = keys.firing(generator.gid, number)
+    record = msgspec.structs.replace(under_way.record, is_made=True)
+    return Plan([Guard(key, under_way.revision)], [Put(key, encode(record))])
 
 
 def _guards(generator: Generator, colony: Colony, creator: Executor | User) -> list[Guard]:

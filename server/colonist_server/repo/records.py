@@ -229,12 +229,16 @@ class FiringsRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FiringRecord(msgspec.Struct, frozen=True, array_like=True):
-    """`gf/gid/n`: suffixes of the argument keys that it takes, and what its workflow is made of."""
+    """`gf/gid/n`: suffixes of the argument keys that it takes, and what its workflow is made of.
+
+    `is_made`: the workflow was opened in the commit that says so, and is not made again.
+    """
 
     fired_ns: int
     suffixes: tuple[bytes, ...]
     initiator_id: str
     initiator: str
+    is_made: bool = False
 
 
 class PendingRun(msgspec.Struct, frozen=True, array_like=True):

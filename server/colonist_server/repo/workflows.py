@@ -7,6 +7,7 @@ head, so an edit or a cancel binds from its commit on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -52,6 +53,12 @@ from colonist_server.store.interface import MAX_COMMIT_BYTES, Guard, Op, Put, Re
 
 REMEMBERED: Final = 2_000
 """Members of a new workflow that are kept in memory at most."""
+
+
+def _nothing_else() -> Plan:
+    return Plan((), ())
+
+
 _MAX_CHILD_BYTES: Final = MAX_COMMIT_BYTES - 65_536
 """The request that adds a child and the spec in it are stored by one commit."""
 
@@ -135,11 +142,12 @@ class Workflows:
         _check_there(new.colony)
         return Plan(new.guards, new.ops)
 
-    async def stage(self, new: NewWorkflow) -> None:
+    async def stage(self, new: NewWorkflow, also: Callable[[], Plan] = _nothing_else) -> None:
         """Make a workflow in several commits; nobody sees a part of it.
 
-        Repeating it with the same content is safe. Raises `ConflictError` when it is swept away
-        meanwhile, `UnavailableError`.
+        Repeating it with the same content is safe as long as it is there: `also` is what the commit
+        that opens it does besides, so that whoever might repeat it knows. Raises `ConflictError`
+        when it is swept away meanwhile, `UnavailableError`, and what `also` raises.
         """
         self._settling.staging.add(new.wid)
         try:
@@ -148,7 +156,7 @@ class Workflows:
                 return  # it was opened before
             for batch in new.batches():
                 await self._add_batch(new, revision, batch)
-            await self._writes.apply(lambda: self._opening(new))
+            await self._writes.apply(lambda: self._opening(new, also()))
         except ColonistError:
             self._settling.staging.discard(new.wid)
             self._settling.look_at(new.wid)
@@ -187,7 +195,7 @@ class Workflows:
         if head is None or head.modified != revision or there is None:
             raise ConflictError("the workflow was swept away while it was submitted")
 
-    def _opening(self, new: NewWorkflow) -> Plan:
+    def _opening(self, new: NewWorkflow, also: Plan) -> Plan:
         _check_there(new.colony)
         workflow = self._view.workflows.get(new.wid)
         if workflow is None or workflow.record.state != WorkflowState.STAGING:
@@ -196,8 +204,9 @@ class Workflows:
             [
                 Guard(new.key, workflow.revision),
                 Guard(new.colony.key, new.colony.revision),
+                *also.guards,
             ],
-            [Put(new.key, encode(new.record))],
+            [Put(new.key, encode(new.record)), *also.ops],
         )
 
     # -- while it runs
