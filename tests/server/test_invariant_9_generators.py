@@ -159,7 +159,7 @@ async def test_a_workflow_that_was_made_and_removed_is_not_made_again(
             gid = await _prepare(store)
             store.arm(at, "after")
             await _until_stopped(store, gid, Books(), ARGUMENTS[:TRIGGER])
-            store.stopped.clear()
+            store.arm(-1, "")
             gone = [item.key[2:] for item in store.under(keys.WORKFLOW) if _is_open(item.value)]
             for wid in gone:
                 await _remove(store, wid)
