@@ -35,6 +35,8 @@ async def watch(screen: Screen, client: Client, subscriber: Subscriber, wanted: 
     if wanted.id and not await _is_process(client, wanted.id):
         await workflow_live.follow(client, subscriber, wanted.id, _Members(screen))
         return
+    if wanted.colony:
+        await client.colony(wanted.colony)  # refused here rather than after the first words
     teller = _Teller(screen, wanted)
     source = events(lambda: _subscribe(subscriber, wanted), jitter(), is_one=bool(wanted.id))
     async with contextlib.aclosing(source):

@@ -25,7 +25,7 @@ from colonist_client.retry import is_transient
 from colonist_client.subscriptions import Subscriber
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol.errors import ColonistError
-from colonist_protocol.process import Process
+from colonist_protocol.process import Process, State
 
 QUIET_S: Final = 60.0
 """Look at the whole after so long without an event: cheap, and nothing is waited for in vain."""
@@ -132,6 +132,7 @@ class _Following:
     def __init__(self, client: Client, board: Board, view: View) -> None:
         self._client = client
         self._board = board
+        board.states = [State.WAITING] * len(board.states)  # the first look tells what is new
         self._view = view
         self._queue: asyncio.Queue[Event | ColonistError] = asyncio.Queue()
         self._look_after_s = QUIET_S
@@ -149,10 +150,10 @@ class _Following:
     async def run(self) -> None:
         """Show what happens until the workflow has ended."""
         now, board = asyncio.get_running_loop().time, self._board
-        must_look = False
-        while not board.graph.is_final:
+        must_look, batch = True, list[Event | ColonistError]()
+        while True:
             heard: list[Process] = []
-            for event in await self._batch():
+            for event in batch:
                 if isinstance(event, Process):
                     if board.hear(event):
                         heard.append(event)
@@ -166,6 +167,9 @@ class _Following:
                 must_look = found is None
                 heard += found or []
             self._view.show(board, heard)
+            if board.graph.is_final:
+                return
+            batch = await self._batch()
 
     async def _batch(self) -> list[Event | ColonistError]:
         """What came within a moment; nothing where the view wants to be drawn again."""

@@ -226,6 +226,20 @@ async def test_a_node_that_is_added_meanwhile_is_followed_too(lab: House, client
     assert heard[-1] == "lateS"
 
 
+async def test_a_workflow_that_has_ended_is_shown_as_it_is(lab: House, client: Client) -> None:
+    made = await lab.submit_workflow("e", DIAMOND)
+    for _ in range(3):
+        await work(lab, fails="c")
+
+    async def drive(view: Recorder) -> None:
+        await view.until("dF")
+
+    subscriber = Subscriber(lab.url, key("e"))
+    board, heard = await follow(client, subscriber, made.processgraphid, drive)
+    assert heard == ["aS", "bS", "cF", "dF"]
+    assert workflow_text.reasons(board).startswith("c: no")
+
+
 class Cut(Subscriber):
     """A way to the server that can be cut."""
 

@@ -121,8 +121,8 @@ def test_a_workflow_is_cancelled(home: Path) -> None:
     [
         (("workflow", "submit", "none.json"), 2, "none.json: No such file"),
         (("workflow", "get", "abc"), 2, "'abc' is no workflow id"),
-        (("workflow", "get", "0" * 64), 3, "no such workflow"),
-        (("watch", "0" * 64), 3, "no such workflow"),
+        (("workflow", "get", "0" * 64), 4, "refused"),
+        (("watch", "0" * 64), 4, "refused"),
         (("watch", "abc"), 2, "'abc' is no process id"),
         (("watch", "0" * 64, "--state", "failed"), 2, "for a whole colony"),
         (("watch", "--server", "http://127.0.0.1:1"), 5, "Connection refused"),
@@ -213,11 +213,11 @@ def test_a_cron_by_interval_runs(home: Path) -> None:
 
 
 def test_a_process_is_watched_to_its_end(home: Path) -> None:
-    id = run("submit", "sleep", "0.5", home=home).stdout.strip()
+    id = run("submit", "sleep", "1", home=home).stdout.strip()
     done = run("watch", id, "-o", "json", home=home)
     states = [json.loads(line)["state"] for line in done.stdout.splitlines()]
-    assert (done.returncode, states[-1]) == (0, 2)
-    assert states in ([0, 1, 2], [1, 2])
+    assert done.returncode == 0
+    assert states == [0, 1, 2][-len(states) :]  # it may have begun, or ended, before we look
     assert run("watch", id, home=home).stdout.count(id) == 1
 
 

@@ -45,6 +45,11 @@ def test_tour(tmp_path: Path) -> None:
         assert tour.returncode == 0, tour.stdout + tour.stderr
         assert "sample(cpu, duration_s=2" in tour.stdout
         assert "progress 100%" in tour.stderr
+        flow = typed(commands("flow"), tmp_path, folder=tmp_path)
+        assert flow.returncode == 0, flow.stdout + flow.stderr
+        assert "success    load" in flow.stderr
+        assert "success    sum" in flow.stderr
+        assert flow.stderr.count("next run") == 5
         agent = typed(commands("agent"), tmp_path)
         assert agent.returncode == 0, agent.stdout + agent.stderr
         assert "hello from my agent" in agent.stdout
