@@ -8,7 +8,6 @@ as soon as one of its ancestors failed or was cancelled (COLONIES-RPC W7: only d
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -19,6 +18,7 @@ MAX_SHOWN: Final = 20
 MAX_QUOTED: Final = 128
 """Characters of a name that a refusal repeats: names are not checked yet at that point."""
 
+_STATES: Final = len(State)
 _UNSEEN, _OPEN, _DONE = 0, 1, 2
 
 
@@ -124,7 +124,8 @@ class Graph:
                 self._children[parent].append(number)
         self._missing = [len(numbers) for numbers in self._parents]
         self._states = bytearray(len(self._parents))
-        self._counts = Counter({State.WAITING: len(parents)})
+        self._counts = [0] * _STATES
+        self._counts[State.WAITING] = len(parents)
         self._doomed_by: dict[int, int] = {}
         self._pending_doom = 0
         self.ready_ns: dict[int, int] = {}
@@ -207,7 +208,7 @@ class Graph:
 
     @property
     def _final(self) -> int:
-        return sum(self._counts[state] for state in FINAL)
+        return len(self) - self._counts[State.WAITING] - self._counts[State.RUNNING]
 
     @property
     def has_unfinished(self) -> bool:
@@ -243,7 +244,7 @@ class Graph:
     def restore(self, states: bytes) -> None:
         """Take over all members' states at once, as `states` gave them."""
         self._states[1:] = states
-        self._counts = Counter(State(state) for state in states)
+        self._counts = [states.count(state) for state in State]
 
     def moved(self, number: int, state: State) -> None:
         """A member was assigned, or put back into the queue. One that has ended stays so."""
