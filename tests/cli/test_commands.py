@@ -58,5 +58,23 @@ def test_help_loads_nothing_heavy() -> None:
     assert heavy in ("[]", "['asyncio']")
 
 
+def test_a_shell_completes_commands_and_options() -> None:
+    script = CliRunner().invoke(app, ["completion", "bash"], obj={}).output
+    asked = "COMP_WORDS=(colonist workflow submit --f); COMP_CWORD=3; _colonist_completion colonist"
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'{script}\n{asked}; echo "${{COMPREPLY[@]}}"'],
+        env={"PATH": f"{BIN}:/usr/bin:/bin", "LANG": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["--follow"]
+    for shell in ("zsh", "fish"):
+        script = CliRunner().invoke(app, ["completion", shell], obj={}).output
+        assert "_COLONIST_COMPLETE" in script
+    assert CliRunner().invoke(app, ["completion", "dos"], obj={}).exit_code == 2
+
+
 def test_the_script_is_installed() -> None:
     assert (BIN / "colonist").exists()

@@ -1,7 +1,8 @@
-"""`logs`, `stats`, `env` and `version`: what is written down, counted, and known."""
+"""`logs`, `stats`, `env`, `version` and `completion`: what is written down, counted, and known."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -13,6 +14,17 @@ from colonist_cli.output import Form, clean
 from colonist_cli.settings import Role
 from colonist_cli.shell import Shell
 
+COMPLETING = "_COLONIST_COMPLETE"
+"""The variable in which a shell asks."""
+
+
+class Interpreter(StrEnum):
+    """The shells that we know how to complete in."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
 
 def add(app: typer.Typer) -> None:
     """Add the commands to the app."""
@@ -20,6 +32,7 @@ def add(app: typer.Typer) -> None:
     command(app, "stats", panel="Work")(stats)
     command(app, "env", kind=Kind.CALL, panel="Who is who")(env)
     command(app, "version", kind=Kind.SHOW)(version)
+    command(app, "completion", kind=Kind.LOCAL)(completion)
 
 
 async def logs(
@@ -93,6 +106,20 @@ def env(
     is_shown = reveal or not sys.stdout.isatty()
     for line in lines(shell.settings, are_keys_shown=is_shown):
         shell.screen.line(line)
+
+
+def completion(
+    shell: Shell,
+    name: Annotated[Interpreter, typer.Argument(metavar="bash|zsh|fish", help="Which shell.")],
+) -> None:
+    """Print what lets a shell complete commands and options.
+
+    eval "$(colonist completion bash)"
+    """
+    from typer.completion import get_completion_script
+
+    script = get_completion_script(prog_name="colonist", complete_var=COMPLETING, shell=name.value)
+    shell.screen.line(script)
 
 
 async def version(shell: Shell) -> None:

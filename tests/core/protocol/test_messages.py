@@ -165,10 +165,13 @@ def test_a_process_knows_whether_it_has_ended():
         prioritytime=0,
         submissiontime="",
         spec=FunctionSpec(),
+        inputs=msgspec.Raw(b"[2]"),
         out=msgspec.Raw(b"[1]"),
     )
     assert not whole.is_final
     assert whole.output() == [1]
+    assert whole.input() == [2]
+    assert msgspec.structs.replace(whole, inputs=msgspec.Raw(b"null")).input() == []
     for state in process.FINAL:
         assert msgspec.structs.replace(whole, state=state).is_final
 
