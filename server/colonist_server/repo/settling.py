@@ -49,6 +49,7 @@ class Settling:
         "_births",
         "_clock",
         "_locks",
+        "_queued",
         "_removal",
         "_todo",
         "_view",
@@ -66,6 +67,7 @@ class Settling:
         self._removal = removal
         self._clock = clock
         self._todo: dict[bytes, None] = {}
+        self._queued: set[bytes] = set()
         self._wake = asyncio.Event()
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self.staging: set[bytes] = set()
@@ -92,20 +94,25 @@ class Settling:
         """Finish what a stop interrupted, then whatever comes, until cancelled."""
         for workflow in list(self._view.workflows.values()):
             self.workflow_changed(workflow)
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            wids, self._todo = list(self._todo), {}
-            async with asyncio.TaskGroup() as group:
-                for wid in wids:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                wids = [wid for wid in self._todo if wid not in self._queued]
+                self._todo = {}
+                self._queued.update(wids)
+                for wid in wids:  # a large one does not hold up the others
                     group.create_task(self._try_settle(wid))
 
     async def _try_settle(self, wid: bytes) -> None:
         workflow = self._view.workflows.get(wid)
         if workflow is None:
+            self._queued.discard(wid)
             return
         try:
-            await self.settle(workflow)
+            async with self._lock(wid):
+                self._queued.discard(wid)  # what changes from now on is looked at once more
+                await self._settle(workflow)
         except ColonistError as error:
             log.warning("workflow=%s not settled, trying again: %s", workflow.id, error)
             when = self._clock.monotonic() + RETRY_S
@@ -113,8 +120,11 @@ class Settling:
 
     async def settle(self, workflow: Workflow) -> None:
         """Do all that is to be done about a workflow. Raises `UnavailableError`."""
-        async with self._locks.setdefault(workflow.wid, asyncio.Lock()):
+        async with self._lock(workflow.wid):
             await self._settle(workflow)
+
+    def _lock(self, wid: bytes) -> asyncio.Lock:
+        return self._locks.setdefault(wid, asyncio.Lock())
 
     async def _settle(self, workflow: Workflow) -> None:
         wid = workflow.wid
