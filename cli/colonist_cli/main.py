@@ -65,7 +65,7 @@ def root(
 def main() -> None:
     """Run one command; exit codes are those of `colonist_cli.exits`."""
     if records.COMPLETING in os.environ:  # a shell asks what may follow
-        from typer.completion import completion_init
+        from typer._completion_classes import completion_init
 
         completion_init()
     sys.exit(app(obj=dict(os.environ), standalone_mode=True))

@@ -81,6 +81,9 @@ def moment(process: Process) -> str:
 def print_(lines: list[Text]) -> None:
     """To stdout, in colour where that is a terminal."""
     drawn = console()
+    if not drawn.is_terminal:
+        sys.stdout.writelines(f"{line.plain}\n" for line in lines)
+        return
     with drawn.capture() as captured:
         for line in lines:
             drawn.print(line)

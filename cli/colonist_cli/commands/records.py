@@ -116,7 +116,7 @@ def completion(
 
     eval "$(colonist completion bash)"
     """
-    from typer.completion import get_completion_script
+    from typer._completion_shared import get_completion_script
 
     script = get_completion_script(prog_name="colonist", complete_var=COMPLETING, shell=name.value)
     shell.screen.line(script)
