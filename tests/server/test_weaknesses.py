@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,6 @@ from colonist_protocol.user import AddUser, GetUser, GetUserById, GetUsers, Remo
 from colonist_server.loops.deadlines import Deadlines
 from colonist_server.repo import keys
 from colonist_server.repo.records import decode_birth, decode_closed
-from colonist_server.store.interface import Guard, Item, Op, Range, Revision
 from tests.server.house import House
 from tests.server.people import (
     OTHER,
@@ -76,43 +74,16 @@ from tests.server.people import (
     world,
 )
 from tests.support.clock import virtual
-from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, TYPE, key, settle
+from tests.support.stores import CountingStore
 
 ADA, BEN, EVE, UMA = key("ada"), key("ben"), key("eve"), key("uma")
 COMPATIBILITY = Path(__file__).parents[2] / "docs" / "explain" / "compatibility.md"
 
 # By weakness: the messages that have it, none of which is served yet.
 NOT_SERVED = {
-    "W7": ["submitworkflowspecmsg"],
-    "W8": ["submitworkflowspecmsg"],
-    "W9": ["submitworkflowspecmsg"],
-    "W10": ["submitworkflowspecmsg"],
-    "W11": ["cancelprocessgraphmsg"],
-    "G3": ["submitworkflowspecmsg", "getprocessgraphsmsg"],
-    "G5": ["submitworkflowspecmsg"],
     "G7": ["channelappendmsg"],
 }
-
-
-class CountingStore(MemoryStore):
-    """Counts what is asked of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[str] = []
-
-    async def get_many(self, keys: Sequence[bytes]) -> list[Item | None]:
-        self.asked.append("get")
-        return await super().get_many(keys)
-
-    async def range(self, prefix: bytes, **wanted: Any) -> Range:
-        self.asked.append("range")
-        return await super().range(prefix, **wanted)
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        self.asked.append("commit")
-        return await super().commit(guards, ops)
 
 
 async def parked(made: World, name: str, timeout: int = 100) -> asyncio.Task[Process]:

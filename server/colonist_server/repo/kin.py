@@ -7,7 +7,7 @@ A member's input is not stored with it: it is read from its parents' ends (COLON
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 from colonist_core.process import Closed, Live
 from colonist_core.workflow import Parents
@@ -66,7 +66,7 @@ class Family:
             children=[keys.member(wid, each).hex() for each in children],
             deadline_ns=0,
         )
-        if closed is not None or workflow is None:
+        if closed is not None or not _is_known(workflow, number):
             return kin
         graph = workflow.graph
         row = self._view.rows.get(pid)
@@ -89,7 +89,7 @@ class Family:
             workflow, number = self._graphs.of(pid), keys.number_of(pid)
             parents, _ = _relations(workflow, number, closed)
             is_ready = live.attempt > 0 or (
-                workflow is not None and workflow.graph.has_inputs(number)
+                _is_known(workflow, number) and workflow.graph.has_inputs(number)
             )
             if parents and is_ready:
                 wid = pid[: keys.WID_BYTES]
@@ -144,11 +144,16 @@ class Family:
         return found
 
 
+def _is_known(workflow: Workflow | None, number: int) -> TypeGuard[Workflow]:
+    """Whether a member's place is known: not while a view is being loaded."""
+    return workflow is not None and number <= len(workflow.graph)
+
+
 def _relations(
     workflow: Workflow | None, number: int, closed: Closed | None
 ) -> tuple[Parents, Sequence[int]]:
     if closed is not None:
         return closed.parents, closed.children
-    if workflow is None or number > len(workflow.graph):
+    if not _is_known(workflow, number):
         return (), ()
     return workflow.graph.parents(number), workflow.graph.children(number)
