@@ -13,11 +13,12 @@ from colonist_cli.output import Form, Screen, clean
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.failure import ServerError
 from colonist_client.transport import NotSentError
-from colonist_protocol.colony import Colony
+from colonist_protocol.colony import Colony, MemberChange
 from colonist_protocol.envelope import Failure
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.executor import Executor
 from colonist_protocol.function_spec import FunctionSpec
+from colonist_protocol.identity import Identity
 from colonist_protocol.process import Process
 
 COLONY = Colony(colonyid="1" * 64, name="home")
@@ -151,3 +152,39 @@ def test_ctrl_c_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_exit_code_is_explained() -> None:
     assert MEANINGS.keys() == set(Exit)
+
+
+def test_lines_below_each_other_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    parents = [f"{number:064x}" for number in range(25)]
+    process = msgspec.structs.replace(
+        PROCESS, parents=parents, inputs=msgspec.Raw(b'["a", {"b": 1}]'), processgraphid="9" * 64
+    )
+    Screen().one(tables.PROCESS, process)
+    shown = capsys.readouterr().out
+    assert f"parents       {parents[0]}\n              {parents[1]}\n" in shown
+    assert "              and 5 more\n" in shown
+    assert 'in            a\n              {"b": 1}\n' in shown
+    assert f"workflow      {'9' * 64}" in shown
+
+
+def test_an_event_is_one_line_of_json_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(Form.JSON).json_line(PROCESS)
+    Screen(Form.JSON).json_line(PROCESS)
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["processid"] for line in lines] == [PROCESS.processid] * 2
+
+
+def test_the_signature_of_a_change_is_checked() -> None:
+    identity = Identity(b"\1" * 32)
+    change = MemberChange(
+        what="paused",
+        by=identity.id,
+        timestamp=1,
+        payload="cGF1c2U=",
+        signature=identity.sign(b"cGF1c2U="),
+    )
+    assert tables.checked(change) == "good"
+    assert tables.checked(msgspec.structs.replace(change, payload="cmVzdW1l")) == "BAD"
+    assert tables.checked(msgspec.structs.replace(change, signature="no")) == "BAD"
+    assert tables.checked(msgspec.structs.replace(change, payload="")) == "too long to be kept"
+    assert tables.checked(msgspec.structs.replace(change, by="")) == ""

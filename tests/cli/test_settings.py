@@ -159,3 +159,23 @@ def test_keys_stay_off_a_terminal(place: Place) -> None:
     shown = "\n".join(lines(settings(place), are_keys_shown=False))
     assert KEYS[0].reveal() not in shown
     assert "# COLONIES_PRVKEY is left out" in shown
+
+
+def test_the_file_of_a_key_is_known_where_there_is_one(place: Place, tmp_path: Path) -> None:
+    noted = settings(place).key_file(Role.MEMBER)
+    assert keyfile.read(noted) == settings(place).signer(Role.MEMBER).identity
+    named = tmp_path / "named.key"
+    keyfile.write(named, Identity(b"\7" * 32))
+    of_variable = settings(place, environment={"COLONIES_PRVKEY_FILE": str(named)})
+    assert of_variable.key_file(Role.MEMBER) == named
+    flags = Settings(Flags(key=tmp_path / "flag.key"), {}, place)
+    assert flags.key_file(Role.SERVER) == flags.key_file_named("x") == tmp_path / "flag.key"
+    assert settings(place).key_file_named("x") == place.key("x")
+
+
+def test_a_key_that_is_in_no_file_cannot_be_changed(place: Place, tmp_path: Path) -> None:
+    in_variable = settings(place, environment={"COLONIES_PRVKEY": "11" * 32})
+    with pytest.raises(CliError, match="the key is in COLONIES_PRVKEY"):
+        in_variable.key_file(Role.MEMBER)
+    with pytest.raises(CliError, match="which key of a server owner"):
+        settings(Place(tmp_path / "none")).key_file(Role.SERVER)
