@@ -20,7 +20,6 @@ from colonist_protocol.executor import (
 from colonist_protocol.function import AddFunction, Function
 from colonist_protocol.identity import Identity
 from colonist_protocol.log import AddLog
-from colonist_protocol.message import Message
 from colonist_protocol.process import (
     CancelProcess,
     CloseFailed,
@@ -39,7 +38,6 @@ from tests.support.rooms import (
     OWNER,
     TYPE,
     Bench,
-    Refused,
     bench,
     key,
     spec,
@@ -82,14 +80,6 @@ class World(Bench):
     parent: str
     idle: str
     """A workflow that nobody will run."""
-
-    async def refuse(self, message: Message, identity: Identity) -> Refused:
-        """The refusal that a message meets."""
-        try:
-            reply = await self.call(message, identity)
-        except Refused as refused:
-            return refused
-        raise AssertionError(f"{message} was answered with {reply}")
 
     async def add(self, name: str, *, colony: str = COLONY, owner: Identity = COLONY_OWNER) -> None:
         """Add an executor, PENDING."""

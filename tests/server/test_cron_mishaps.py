@@ -38,20 +38,11 @@ from tests.support.rooms import (
     bench,
     key,
     settle,
+    until,
 )
 
 E1 = key("e1")
 HOUR = 3600.0
-
-
-def seconds(store: MemoryStore, id: str) -> list[float]:
-    return run_seconds(store, id, EPOCH_NS)
-
-
-async def until(after_s: float) -> None:
-    """Until so many seconds after the test began, and whatever is due then is done."""
-    await asyncio.sleep(after_s - asyncio.get_running_loop().time())
-    await settle()
 
 
 # -- down time
@@ -68,7 +59,7 @@ async def test_what_was_missed_while_the_server_was_down_is_one_run_at_the_start
         await until(207)
         async with bench(store):
             await until(225)
-        assert seconds(store, id) == [10, 20, 207, 210, 220]
+        assert run_seconds(store, id) == [10, 20, 207, 210, 220]
 
 
 @virtual
@@ -80,7 +71,7 @@ async def test_a_random_cron_makes_up_for_what_it_missed_once() -> None:
         await until(305)
         async with bench(store):
             await until(331)
-        found = [each for each in seconds(store, id) if each < 330]
+        found = [each for each in run_seconds(store, id) if each < 330]
         assert found[0] == 305, "at once, for all windows that were missed"
         assert [int(each // 10) for each in found[1:]] in ([31, 32], [30, 31, 32])
 
@@ -94,7 +85,7 @@ async def test_down_time_shorter_than_the_wait_misses_nothing() -> None:
         await until(55)
         async with bench(store):
             await until(130)
-        assert seconds(store, id) == [60, 120]
+        assert run_seconds(store, id) == [60, 120]
 
 
 @virtual
@@ -106,12 +97,12 @@ async def test_after_down_time_a_run_waits_for_the_one_before_as_ever() -> None:
             await until(35)
         async with bench(store) as server:
             await until(100)
-            assert seconds(store, id) == [10]
+            assert run_seconds(store, id) == [10]
             process = await server.assign("e1")
         async with bench(store) as server:
             await server.close("e1", process.processid)
             await settle()
-            assert seconds(store, id) == [10, 100]
+            assert run_seconds(store, id) == [10, 100]
 
 
 @virtual
@@ -127,7 +118,7 @@ async def test_the_one_before_that_ended_during_down_time_of_the_loop_is_seen_at
         await until(100)
         async with bench(store):
             await until(101)
-            assert seconds(store, id) == [10, 100]
+            assert run_seconds(store, id) == [10, 100]
 
 
 # -- clocks that are set
@@ -160,7 +151,7 @@ async def clocked(store: Store) -> AsyncGenerator[tuple[Bench, SetClock]]:
 
 def real(store: MemoryStore, id: str, clock: SetClock) -> list[float]:
     """When runs were started, on the clock by which this test waits, where it was set once."""
-    return [round(each - clock.set_by_s, 3) for each in seconds(store, id)]
+    return [round(each - clock.set_by_s, 3) for each in run_seconds(store, id)]
 
 
 @virtual
@@ -170,7 +161,7 @@ async def test_a_clock_set_forward_brings_what_it_jumps_over_once_and_soon() -> 
         minutely = await add(server, name="m", cronexpression=MINUTELY)
         daily = await add(server, name="d", cronexpression="0 30 8 * * *")
         await until(90)
-        assert seconds(store, minutely) == [60]
+        assert run_seconds(store, minutely) == [60]
         clock.set_by_s = HOUR
         await until(400)
         found = real(store, minutely, clock)[1:]
@@ -185,12 +176,12 @@ async def test_a_clock_set_back_runs_nothing_twice() -> None:
         await server.found("e1")
         id = await add(server, cronexpression="0 0/10 * * * *")
         await until(1900)
-        assert seconds(store, id) == [600, 1200, 1800]
+        assert run_seconds(store, id) == [600, 1200, 1800]
         clock.set_by_s = -HOUR
         await until(1900 + HOUR)
-        assert seconds(store, id) == [600, 1200, 1800]
+        assert run_seconds(store, id) == [600, 1200, 1800]
         await until(HOUR + 3001)
-        assert seconds(store, id) == [600, 1200, 1800, 2400, 3000]
+        assert run_seconds(store, id) == [600, 1200, 1800, 2400, 3000]
 
 
 @pytest.mark.parametrize("by_s", [HOUR, -HOUR])
@@ -252,7 +243,7 @@ async def test_a_workflow_that_fits_no_commit_appears_whole() -> None:
         assert [run.size for run in runs(store, id)] == [300]
         assert (await server.rooms.processes._writes.read(keys.cron(bytes.fromhex(id)))) is not None
         await until(21)
-        assert seconds(store, id) == [0, 10, 20]
+        assert run_seconds(store, id) == [0, 10, 20]
         assert len({run.submitted_ns for run in runs(store, id)}) == 3
         assert (await read(server, id))["prevprocessgraphid"]
         wids = [key[len(keys.WORKFLOW) :] for key in store._items if key.startswith(keys.WORKFLOW)]
@@ -298,7 +289,7 @@ async def test_while_the_store_is_full_runs_wait_and_then_come_once() -> None:
         await until(45)
         store.is_full = False
         await until(51)
-        found = seconds(store, id)
+        found = run_seconds(store, id)
         assert (found[0], found[-1], len(found)) == (10, 50, 3)
         assert 45 < found[1] <= 46.5
 
@@ -341,7 +332,7 @@ async def test_a_fault_in_what_is_done_together_leaves_each_run_to_itself(
         await server.found("e1")
         ids = [await add(server, name=f"k{each}", cronexpression=MINUTELY) for each in range(30)]
         await until(61)
-        assert all(seconds(store, id) == [60] for id in ids)
+        assert all(run_seconds(store, id) == [60] for id in ids)
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -356,9 +347,9 @@ async def test_a_run_by_hand_while_one_is_held_up_does_not_bring_the_next_too_ea
             await server.close("e1", (await server.assign("e1")).processid)
         await settle()
         await until(32)
-        assert seconds(store, id) == [10, 23]
+        assert run_seconds(store, id) == [10, 23]
         await until(34)
-        assert seconds(store, id) == [10, 23, 33]
+        assert run_seconds(store, id) == [10, 23, 33]
 
 
 @virtual
@@ -396,7 +387,7 @@ async def test_many_crons_of_one_second_share_commits() -> None:
         await server.found("e1")
         ids = [await add(server, name=f"k{each}", cronexpression=MINUTELY) for each in range(300)]
         await until(125)
-        assert all(seconds(store, id) == [60, 120] for id in ids)
+        assert all(run_seconds(store, id) == [60, 120] for id in ids)
         assert sum(store.sizes) == 600
         assert len(store.sizes) < 60
         assert (await read(server, ids[7]))["lastrun"] == to_text(EPOCH_NS + 120 * 10**9)
@@ -446,7 +437,7 @@ async def test_a_bundle_that_is_raced_falls_apart_into_single_runs() -> None:
         store.loses = 2
         await until(65)
         assert store.loses == 0
-        assert all(seconds(store, id) == [60] for id in ids)
+        assert all(run_seconds(store, id) == [60] for id in ids)
 
 
 class LosingStore(MemoryStore):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import pytest
 
@@ -27,35 +26,19 @@ from tests.support.rooms import (
     EPOCH_NS,
     OWNER,
     Bench,
-    Refused,
     bench,
     key,
+    refused,
     settle,
+    until,
 )
 
 E1 = key("e1")
 UMA = key("uma")
 
 
-async def refused(server: Bench, message: Any) -> tuple[int, str, str]:
-    with pytest.raises(Refused) as raised:
-        await server.call(message, E1)
-    failure = raised.value.failure
-    return failure.status, failure.code, failure.message
-
-
-def seconds(store: MemoryStore, id: str) -> list[float]:
-    return run_seconds(store, id, EPOCH_NS)
-
-
 def text(after_s: float) -> str:
     return to_text(EPOCH_NS + round(after_s * 1e9))
-
-
-async def until(after_s: float) -> None:
-    """Until so many seconds after the test began, and whatever is due then is done."""
-    await asyncio.sleep(after_s - asyncio.get_running_loop().time())
-    await settle()
 
 
 # -- what a cron is
@@ -199,7 +182,7 @@ async def test_an_interval_runs_first_after_one_interval_and_then_on_its_grid() 
         first = from_text(made["nextrun"]) - EPOCH_NS
         assert first == pytest.approx(10 * SECOND_NS, abs=SECOND_NS // 1000)
         await until(35)
-        assert seconds(store, made["cronid"]) == [10, 20, 30]
+        assert run_seconds(store, made["cronid"]) == [10, 20, 30]
         shown = await read(server, made["cronid"])
         assert shown["nextrun"][:20] == text(40)[:20]
         assert shown["lastrun"][:20] == text(30)[:20]
@@ -216,9 +199,9 @@ async def test_an_expression_runs_at_the_seconds_that_it_names() -> None:
         minutely = await add(server, name="minutely", cronexpression="30 * * * * ?")
         every = await add(server, name="every", cronexpression="@every 1m")
         await until(125.5)
-        assert seconds(store, each) == list(range(1, 126))
-        assert seconds(store, minutely) == [30, 90]
-        assert seconds(store, every) == [60, 120]
+        assert run_seconds(store, each) == list(range(1, 126))
+        assert run_seconds(store, minutely) == [30, 90]
+        assert run_seconds(store, every) == [60, 120]
 
 
 @virtual
@@ -227,7 +210,7 @@ async def test_a_random_interval_runs_once_in_each_at_its_own_moments() -> None:
         await server.found("e1")
         ids = [await add(server, name=f"k{number}", random=True) for number in range(3)]
         await until(100)
-        moments = [seconds(store, id) for id in ids]
+        moments = [run_seconds(store, id) for id in ids]
         for found in moments:
             assert [int(each // 10) for each in found] == list(range(10))
         offsets = {round(each % 10, 3) for found in moments for each in found}
@@ -254,7 +237,7 @@ async def test_a_paused_colony_has_its_runs() -> None:
         id = await add(server)
         await server.call(PauseAssignments(colonyname=COLONY), COLONY_OWNER)
         await until(25)
-        assert seconds(store, id) == [10, 20]
+        assert run_seconds(store, id) == [10, 20]
 
 
 @virtual
@@ -265,7 +248,7 @@ async def test_a_removed_cron_runs_no_more_and_what_it_started_goes_on() -> None
         await until(11)
         await server.call(RemoveCron(cronid=id), E1)
         await until(60)
-        assert seconds(store, id) == [10]
+        assert run_seconds(store, id) == [10]
         assert (await server.assign("e1")).spec.funcname == "a"
 
 
@@ -293,13 +276,13 @@ async def test_a_run_by_hand_starts_at_once_and_begins_a_new_interval() -> None:
         before = await server.call(RunCron(cronid=id), key("e2"))
         assert (before["lastrun"], before["prevprocessgraphid"]) == (UNSET, "")
         shown = await read(server, id)
-        assert seconds(store, id) == [4]
+        assert run_seconds(store, id) == [4]
         assert shown["lastrun"][:20] == text(4)[:20]
         assert shown["nextrun"][:20] == text(14)[:20]
         graph = await server.call(GetProcessGraph(processgraphid=shown["prevprocessgraphid"]), E1)
         assert graph["initiatorname"] == "e1"
         await until(30)
-        assert seconds(store, id) == [4, 14, 24]
+        assert run_seconds(store, id) == [4, 14, 24]
 
 
 @virtual
@@ -341,13 +324,13 @@ async def test_a_run_waits_for_the_one_before_and_starts_when_that_ends() -> Non
         await server.found("e1")
         id = await add(server, waitforprevprocessgraph=True)
         await until(47)
-        assert seconds(store, id) == [10]
+        assert run_seconds(store, id) == [10]
         assert (await read(server, id))["nextrun"][:20] == text(20)[:20]
         await _finish(server)
-        assert seconds(store, id) == [10, 47], "once for all that was missed, and at once"
+        assert run_seconds(store, id) == [10, 47], "once for all that was missed, and at once"
         await _finish(server)
         await until(61)
-        assert seconds(store, id) == [10, 47, 50]
+        assert run_seconds(store, id) == [10, 47, 50]
 
 
 @pytest.mark.parametrize("end", ["cancel", "fail", "remove"])
@@ -367,7 +350,7 @@ async def test_w12_any_end_of_the_one_before_is_an_end(end: str) -> None:
             await server.call(CloseFailed(processid=process.processid), E1)
         await settle()
         assert len(runs(store, id)) == (1 if end == "remove" else 2)
-        assert seconds(store, id)[-1] == 25
+        assert run_seconds(store, id)[-1] == 25
 
 
 @virtual
@@ -394,7 +377,7 @@ async def test_a_cron_whose_creator_is_removed_is_disabled_with_the_reason() -> 
         await until(11)
         await server.call(RemoveUser(colonyname=COLONY, name="uma"), COLONY_OWNER)
         await until(25)
-        assert seconds(store, id) == [10]
+        assert run_seconds(store, id) == [10]
         shown = await read(server, id)
         assert shown["disabledreason"] == "its creator uma is no member any more"
         listed = await server.call(GetCrons(colonyname=COLONY, count=1), E1)
@@ -404,7 +387,7 @@ async def test_a_cron_whose_creator_is_removed_is_disabled_with_the_reason() -> 
         await server.call(RunCron(cronid=id), E1)
         assert "disabledreason" not in await read(server, id)
         await until(36)
-        assert seconds(store, id) == [10, 25, 35]
+        assert run_seconds(store, id) == [10, 25, 35]
 
 
 @virtual

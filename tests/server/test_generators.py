@@ -35,33 +35,22 @@ from colonist_server.repo.records import decode_generator, encode
 from colonist_server.store.interface import Guard, Op, Put, Revision, UnavailableError
 from tests.server.house import DEADLINE_S, house
 from tests.support.clock import virtual
-from tests.support.generators import add, add_of, given, node, pack, read, stored, workflow
+from tests.support.generators import add, add_of, given, idle, node, pack, read, stored, workflow
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import (
     COLONY,
     COLONY_OWNER,
     EPOCH_NS,
     OWNER,
-    Bench,
     Refused,
     bench,
     key,
+    refused,
     settle,
 )
+from tests.support.stores import CountingStore
 
 E1 = key("e1")
-
-
-async def refused(server: Bench, message: Any) -> tuple[int, str, str]:
-    with pytest.raises(Refused) as raised:
-        await server.call(message, E1)
-    failure = raised.value.failure
-    return failure.status, failure.code, failure.message
-
-
-async def idle() -> None:
-    """Until whatever fires has fired."""
-    await settle(400)
 
 
 # -- what a generator is
@@ -542,36 +531,16 @@ async def test_a_colony_has_so_many_generators_and_no_more(monkeypatch: pytest.M
         assert (await refused(server, add_of(name="i")))[:2] == (429, "busy")
 
 
-class WatchedStore(MemoryStore):
-    """Notes what is read, and the keys that commits write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reads = 0
-        self.commits: list[list[bytes]] = []
-
-    async def get_many(self, keys: Sequence[bytes]) -> list[Any]:
-        self.reads += 1
-        return await super().get_many(keys)
-
-    async def range(self, prefix: bytes, **wanted: Any) -> Any:
-        self.reads += 1
-        return await super().range(prefix, **wanted)
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        self.commits.append([op[0] for op in ops])
-        return await super().commit(guards, ops)
-
-
 @virtual
 async def test_a_pack_writes_one_key_and_reads_nothing_from_the_store() -> None:
-    async with WatchedStore() as store, bench(store) as server:
+    async with CountingStore() as store, bench(store) as server:
         await server.found("e1")
         id = await add(server, trigger=100)
-        store.reads, store.commits = 0, []
+        store.asked.clear()
+        store.commits.clear()
         await pack(server, id, *map(str, range(20)))
-        assert store.reads == 0
-        assert [len(keys) for keys in store.commits] == [1] * 20
+        assert store.asked == ["commit"] * 20
+        assert [len(ops) for _, ops in store.commits] == [1] * 20
 
 
 # -- removing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
@@ -14,26 +13,14 @@ from colonist_protocol.log import AddLog
 from colonist_protocol.process import AssignProcess, Process, State
 from colonist_server.repo import keys
 from colonist_server.repo.records import decode_closed, decode_live
-from colonist_server.store.interface import Guard, Op, Put, Revision
+from colonist_server.store.interface import Put
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, Bench, Refused, bench, key, settle
+from tests.support.stores import GatedStore, LateStore
 
 # More than a request has awaits, so the last step of each sweep disturbs nothing.
 STEPS = range(40)
-
-
-class HeldStore(MemoryStore):
-    """Commits wait at a gate before they are looked at."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        await self.gate.wait()
-        return await super().commit(guards, ops)
 
 
 async def _gone(task: asyncio.Task[Process]) -> bool:
@@ -131,7 +118,7 @@ async def _expect(server: Bench, process_id: str, *, gone: bool) -> None:
 
 @virtual
 async def test_waiter_whose_time_ran_out_while_a_submit_held_it_is_answered() -> None:
-    async with HeldStore() as store, bench(store) as server:
+    async with GatedStore() as store, bench(store) as server:
         await server.found("e1", "e2")
         waiting = asyncio.create_task(server.assign("e1", timeout=3))
         await settle()
@@ -325,12 +312,3 @@ async def test_colony_that_is_removed_during_a_submit_refuses_its_waiters(steps:
                 await waiting
         await settle(200)
         assert not server.rooms.hand_over._rooms
-
-
-class LateStore(MemoryStore):
-    """Answers of commits arrive some turns of the loop after the commit."""
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        revision = await super().commit(guards, ops)
-        await settle(5)
-        return revision

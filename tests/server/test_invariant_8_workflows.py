@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -12,11 +12,11 @@ from colonist_protocol.process import CloseFailed, CloseSuccessful, GetProcesses
 from colonist_protocol.workflow import CancelProcessGraph, RemoveProcessGraph
 from colonist_server.repo import keys
 from colonist_server.repo.records import WorkflowState, decode_workflow
-from colonist_server.store.interface import Guard, Op, Revision
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, Bench, Refused, bench, key, settle
 from tests.support.stopping_store import WAYS, StoppingStore
+from tests.support.stores import CountingStore
 from tests.support.workflow_audit import audit, check_view, keys_under, wids_of
 
 MEMBERS = 200
@@ -28,16 +28,9 @@ def fan(children: int) -> Nodes:
     return {"root": [], **{f"n{number}": ["root"] for number in range(children)}}
 
 
-class CountingStore(MemoryStore):
-    """Notes how large each commit is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[tuple[int, int]] = []
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        self.sizes.append((len(guards), len(ops)))
-        return await super().commit(guards, ops)
+def sizes(store: CountingStore) -> list[tuple[int, int]]:
+    """How many guards and ops each commit had."""
+    return [(len(guards), len(ops)) for guards, ops in store.commits]
 
 
 async def _die_at(store: StoppingStore, at: int, way: str, before: Task, task: Task) -> bool:
@@ -222,11 +215,11 @@ async def test_G3_closing_a_node_of_ten_thousand_children_writes_three_keys() ->
         await server.found("e")
         await server.submit_workflow("e", fan(9_999))
         root = await server.assign("e")
-        store.sizes.clear()
+        store.commits.clear()
         message = CloseSuccessful(processid=root.processid)
         await server.call(message, key("e"))
-        assert store.sizes == [(2, 3)]
-        store.sizes.clear()
+        assert sizes(store) == [(2, 3)]
+        store.commits.clear()
         child = await server.assign("e")
-        assert store.sizes == [(4, 1)]
+        assert sizes(store) == [(4, 1)]
         assert child.parents == [root.processid]

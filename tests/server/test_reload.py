@@ -15,13 +15,13 @@ from colonist_server.repo.view import View
 from colonist_server.store.interface import Range
 from tests.server.people import World, function_of, world
 from tests.support.clock import virtual
-from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, key, settle
+from tests.support.stores import DeafStore
 
 ADA, UMA = key("ada"), key("uma")
 
 
-class HeldStore(MemoryStore):
+class HeldStore(DeafStore):
     """Ranges over what has succeeded wait at a gate, before they look or after."""
 
     def __init__(self, *, is_late: bool) -> None:
@@ -38,14 +38,6 @@ class HeldStore(MemoryStore):
         if is_held and self._is_late:
             await self.gate.wait()
         return page
-
-    def forget(self) -> None:
-        """Let every watch be too far behind."""
-        self._ring._start = self.revision + 1
-        self._ring._wake()
-
-    def remember(self) -> None:
-        self._ring._start = 0
 
 
 async def _work(made: World, *outcomes: str) -> list[str]:

@@ -38,7 +38,6 @@ from colonist_server.store.interface import (
     Guard,
     Op,
     Put,
-    Range,
     Revision,
     Store,
     UnavailableError,
@@ -48,6 +47,7 @@ from tests.server.people import World, attribute_of, world
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, COLONY_OWNER, Refused, bench, key
+from tests.support.stores import CountingStore
 
 ADA, UMA = key("ada"), key("uma")
 HOUR = 3600.0
@@ -62,16 +62,6 @@ OF_PROCESSES = (
     b"ai/",
     keys.EVENTS,
 )
-
-
-class CountingStore(MemoryStore):
-    """Counts how often it is looked through."""
-
-    ranges = 0
-
-    async def range(self, prefix: bytes, **wanted: Any) -> Range:
-        self.ranges += 1
-        return await super().range(prefix, **wanted)
 
 
 class Stopped(Exception):
@@ -183,9 +173,9 @@ async def test_an_idle_server_looks_once_an_hour() -> None:
         await found(made)
         await quick(made, 3)
         await asyncio.sleep(10)
-        before = store.ranges
+        before = store.asked.count("range")
         await asyncio.sleep(24 * HOUR)
-        assert store.ranges - before <= 24 * 10
+        assert store.asked.count("range") - before <= 24 * 10
 
 
 @virtual
@@ -447,10 +437,10 @@ async def test_what_must_stay_does_not_make_it_look_again_and_again() -> None:
             ended = encode(Ended("t", "", "", "", "", 0, 0, 1))
             await writes.commit([Guard(index, 0)], [Put(index, ended)])
         await asyncio.sleep(5)
-        before = store.ranges
+        before = store.asked.count("range")
         ids = await quick(made, 3)
         await asyncio.sleep(5)
-        assert store.ranges == before
+        assert store.asked.count("range") == before
         assert all([await is_there(made, id) for id in ids])
 
 

@@ -34,6 +34,7 @@ from tests.server.test_reload import HeldStore
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, key, settle
+from tests.support.stores import CountingStore
 
 ADA, EVE, UMA = key("ada"), key("eve"), key("uma")
 WAITING, RUNNING, SUCCESS, FAILED, CANCELLED = State
@@ -802,28 +803,18 @@ async def test_who_leaves_does_not_wait_any_more() -> None:
 @virtual
 async def test_a_read_that_waits_asks_nothing_of_the_store() -> None:
     async with (
-        CountingReads() as store,
+        CountingStore() as store,
         world(store, presence_every_s=1e6, tallies_every_s=1e6) as made,
     ):
         await made.populate()
         id = (await made.submit("uma")).processid
         held = [asyncio.create_task(made.call(_held(id, 0, 3000), UMA)) for _ in range(10)]
         await settle()
-        before = store.reads
+        before = store.asked.count("get")
         await asyncio.sleep(2900)
-        assert store.reads == before
+        assert store.asked.count("get") == before
         for task in held:
             task.cancel()
-
-
-class CountingReads(MemoryStore):
-    """Counts reads."""
-
-    reads = 0
-
-    async def get_many(self, keys: Any) -> Any:
-        self.reads += 1
-        return await super().get_many(keys)
 
 
 @virtual

@@ -30,21 +30,9 @@ from tests.server.people import World, crashing, function_of, world
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, TYPE, Refused, key, settle
+from tests.support.stores import GatedStore
 
 ADA, BEN, UMA = key("ada"), key("ben"), key("uma")
-
-
-class HeldStore(MemoryStore):
-    """Commits wait at a gate before they are looked at."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        await self.gate.wait()
-        return await super().commit(guards, ops)
 
 
 def now_s() -> float:
@@ -180,7 +168,7 @@ async def test_hundreds_of_deadlines_at_once_are_all_kept() -> None:
 
 @virtual
 async def test_a_deadline_that_loses_against_an_assignment_does_not_end_it() -> None:
-    async with HeldStore() as store, world(store) as made:
+    async with GatedStore() as store, world(store) as made:
         await made.populate()
         id = (await made.submit("uma", maxwaittime=5, maxexectime=100)).processid
         await asyncio.sleep(4.9)

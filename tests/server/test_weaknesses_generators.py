@@ -17,11 +17,11 @@ from colonist_protocol.generator import (
 from colonist_protocol.message import Message
 from colonist_server.repo import keys
 from tests.server.people import world
-from tests.server.test_weaknesses import CountingStore
 from tests.support.clock import virtual
-from tests.support.generators import add, add_of, given, pack, stored, workflow
+from tests.support.generators import add, add_of, given, idle, pack, stored, workflow
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, OWNER, Refused, bench, key, settle
+from tests.support.rooms import COLONY, OWNER, Refused, bench, key, refused
+from tests.support.stores import CountingStore
 
 E1 = key("e1")
 
@@ -31,13 +31,11 @@ async def test_S7_a_workflow_of_another_colony_is_refused() -> None:
     async with MemoryStore() as store, bench(store) as server:
         await server.found("e1")
         await server.call(AddColony(colony=Colony(colonyid=key("o").id, name="other")), OWNER)
-        with pytest.raises(Refused) as refused:
-            await server.call(add_of(spec=workflow(colony="other")), E1)
-        assert refused.value.failure.code == "invalid_value"
+        assert (await refused(server, add_of(spec=workflow(colony="other"))))[1] == "invalid_value"
         assert not stored(store)
         other = server.rooms.view.colonies["other"]
         await pack(server, await add(server, trigger=1), "1")
-        await settle(400)
+        await idle()
         assert server.colony.waiting == 1
         assert other.waiting == 0
 
@@ -73,7 +71,7 @@ async def test_W14_a_workflow_and_the_removal_of_its_arguments_are_one_commit() 
         await server.found("e1")
         id = await add(server, trigger=3)
         await pack(server, id, "1", "2", "3")
-        await settle(400)
+        await idle()
         (pid,) = server.rooms.view.rows
         made = await store.get(keys.birth(pid))
         counted = await store.get(keys.firings(bytes.fromhex(id)))

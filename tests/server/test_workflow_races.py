@@ -36,20 +36,12 @@ from colonist_server.store.interface import (
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, OWNER, Bench, Refused, bench, key, settle, spec
+from tests.support.stores import LateStore
 from tests.support.workflow_audit import audit, check_view, fresh, keys_under, seen, wids_of
 
 STEPS = range(12)
 TAG = b"tag1"
 DIAMOND = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
-
-
-class LateStore(MemoryStore):
-    """Answers of commits arrive some turns of the loop after the commit, in order."""
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        revision = await super().commit(guards, ops)
-        await settle(5)
-        return revision
 
 
 class MuteStore(MemoryStore):

@@ -27,7 +27,6 @@ from colonist_protocol.workflow import (
 from colonist_server.repo import keys, new_workflow
 from colonist_server.store.interface import Guard, Item, Op, Range, Revision
 from tests.support.clock import virtual
-from tests.support.memory_store import MemoryStore
 from tests.support.rooms import (
     COLONY,
     COLONY_OWNER,
@@ -39,13 +38,14 @@ from tests.support.rooms import (
     settle,
     spec,
 )
+from tests.support.stores import DeafStore
 from tests.support.workflow_audit import audit, check_view, keys_under, wids_of
 
 EXECUTORS = ("e1", "e2", "e3")
 SEEDS = range(12)
 
 
-class SlowStore(MemoryStore):
+class SlowStore(DeafStore):
     """Answers come some turns late: those of commits in their order, those of reads in any."""
 
     def __init__(self, dice: random.Random) -> None:
@@ -65,14 +65,6 @@ class SlowStore(MemoryStore):
         finally:
             mine.set_result(None)
         return revision
-
-    def forget(self) -> None:
-        """Let every watch be too far behind."""
-        self._ring._start = self.revision + 1
-        self._ring._wake()
-
-    def remember(self) -> None:
-        self._ring._start = 0
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Item | None]:
         found = await super().get_many(keys)

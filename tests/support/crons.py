@@ -11,7 +11,7 @@ from colonist_server.repo import keys
 from colonist_server.repo.records import WorkflowRecord, decode_workflow
 from tests.support.generators import workflow
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, Bench, key
+from tests.support.rooms import COLONY, EPOCH_NS, Bench, key
 
 MINUTELY = "0 * * * * *"
 
@@ -44,6 +44,6 @@ def runs(store: MemoryStore, id: str) -> list[WorkflowRecord]:
     return sorted(found, key=lambda record: record.submitted_ns)
 
 
-def run_seconds(store: MemoryStore, id: str, since_ns: int) -> list[float]:
-    """When they were started, in seconds since a moment."""
-    return [round((run.submitted_ns - since_ns) / 1e9, 3) for run in runs(store, id)]
+def run_seconds(store: MemoryStore, id: str) -> list[float]:
+    """When they were started, in seconds since the test began."""
+    return [round((run.submitted_ns - EPOCH_NS) / 1e9, 3) for run in runs(store, id)]

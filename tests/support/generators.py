@@ -13,7 +13,7 @@ from colonist_protocol.identity import Identity
 from colonist_server.repo import keys
 from colonist_server.repo.records import decode_birth
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, TYPE, Bench, key
+from tests.support.rooms import COLONY, TYPE, Bench, key, settle
 
 
 def node(name: str, *parents: str, **more: Any) -> dict[str, Any]:
@@ -47,6 +47,11 @@ async def pack(server: Bench, id: str, *args: str) -> None:
 async def read(server: Bench, id: str) -> dict[str, Any]:
     """A generator as a member sees it."""
     return await server.call(GetGenerator(generatorid=id), key("e1"))
+
+
+async def idle() -> None:
+    """Until whatever fires has fired."""
+    await settle(400)
 
 
 def given(store: MemoryStore, name: str = "a") -> list[list[str]]:

@@ -117,6 +117,14 @@ class Bench:
         """The reply's JSON as plain values. Raises `Refused`."""
         return codec.scan(_payload(await self.answer(message, identity)))
 
+    async def refuse(self, message: Message, identity: Identity) -> Refused:
+        """The refusal that a message meets."""
+        try:
+            reply = await self.call(message, identity)
+        except Refused as refused:
+            return refused
+        raise AssertionError(f"{message} was answered with {reply}")
+
     async def process(self, message: Message, identity: Identity) -> Process:
         """The reply as a process. Raises `Refused`."""
         return codec.decode(_payload(await self.answer(message, identity)), Process, "reply")
@@ -173,6 +181,18 @@ async def settle(rounds: int = 50) -> None:
     """Let everything that is ready run."""
     for _ in range(rounds):
         await asyncio.sleep(0)
+
+
+async def until(after_s: float) -> None:
+    """Until so many seconds after the test began, and whatever is due then is done."""
+    await asyncio.sleep(after_s - asyncio.get_running_loop().time())
+    await settle()
+
+
+async def refused(server: Bench, message: Message) -> tuple[int, str, str]:
+    """Status, code and words of the refusal that the executor `e1` meets."""
+    failure = (await server.refuse(message, key("e1"))).failure
+    return failure.status, failure.code, failure.message
 
 
 def _payload(answer: Answer) -> bytes:

@@ -1,0 +1,68 @@
+"""Stores in memory that count, wait or answer late; for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from colonist_server.store.interface import Guard, Item, Op, Range, Revision
+from tests.support.memory_store import MemoryStore
+from tests.support.rooms import settle
+
+
+class CountingStore(MemoryStore):
+    """Notes what is asked of it: "get", "range" or "commit", and what commits hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.commits: list[tuple[Sequence[Guard], Sequence[Op]]] = []
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[Item | None]:
+        self.asked.append("get")
+        return await super().get_many(keys)
+
+    async def range(self, prefix: bytes, **wanted: Any) -> Range:
+        self.asked.append("range")
+        return await super().range(prefix, **wanted)
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        self.asked.append("commit")
+        self.commits.append((guards, ops))
+        return await super().commit(guards, ops)
+
+
+class GatedStore(MemoryStore):
+    """Commits wait at a gate before they are looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        await self.gate.wait()
+        return await super().commit(guards, ops)
+
+
+class LateStore(MemoryStore):
+    """Answers of commits arrive some turns of the loop after the commit."""
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        revision = await super().commit(guards, ops)
+        await settle(5)
+        return revision
+
+
+class DeafStore(MemoryStore):
+    """Its watches can be made to fall too far behind."""
+
+    def forget(self) -> None:
+        """Let every watch be too far behind."""
+        self._ring._start = self.revision + 1
+        self._ring._wake()
+
+    def remember(self) -> None:
+        """Let watches follow again."""
+        self._ring._start = 0
