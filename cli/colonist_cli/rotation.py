@@ -10,11 +10,14 @@ interrupted: it asks the server which of the two it knows.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import note
@@ -25,6 +28,8 @@ from colonist_client.http import HttpTransport
 from colonist_client.retry import is_transient
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol.identity import Identity
+
+KEY_CHARS: Final = 64
 
 Call = Callable[[Client, Identity], Awaitable[object]]
 
@@ -41,9 +46,14 @@ class Rotation:
 
 async def rotate(rotation: Rotation) -> Identity:
     """Change the key; the new one. Raises `CliError`, `ServerError`, `UnreachableError`."""
+    with _alone(rotation.path):
+        return await _rotate(rotation)
+
+
+async def _rotate(rotation: Rotation) -> Identity:
     path, draft = rotation.path, _beside(rotation.path, ".new")
     old = keyfile.read(path)
-    is_resumed = draft.exists()
+    is_resumed = _is_whole(draft)
     if is_resumed:
         new = keyfile.read(draft)
         note(f"{draft} is there from before: going on with it")
@@ -94,6 +104,33 @@ async def _is_known(rotation: Rotation, identity: Identity) -> bool:
             if is_transient(error):
                 raise
             return False
+    return True
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Generator[None]:
+    """Two runs at once could each take the other's new key for their own. Raises `CliError`."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise CliError(Exit.USAGE, f"key file {path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CliError(Exit.CONFLICT, f"{path} is being changed by another run") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_whole(draft: Path) -> bool:
+    """Whether there is one from before. One that was not written to its end was never sent."""
+    if not draft.exists():
+        return False
+    if draft.stat().st_size < KEY_CHARS:
+        draft.unlink()
+        return False
     return True
 
 

@@ -159,6 +159,29 @@ async def test_without_a_server_the_draft_waits_for_the_next_run(tmp_path: Path)
     assert keyfile.read(wanted.path) == key("ada")
 
 
+async def test_a_draft_that_was_not_written_to_its_end_is_made_anew(
+    lab: House, tmp_path: Path
+) -> None:
+    wanted = of_ada(lab.url, tmp_path / "keys")
+    draft = wanted.path.with_name("ada.key.new")
+    draft.write_text("12ab")
+    assert await is_ada(lab, await rotate(wanted))
+
+
+async def test_two_runs_at_once_do_not_take_each_others_key(lab: House, tmp_path: Path) -> None:
+    plain = of_ada(lab.url, tmp_path / "keys")
+
+    async def change(client: Client, new: Identity) -> None:
+        with pytest.raises(CliError, match="is being changed by another run"):
+            await rotate(plain)
+        await plain.change(client, new)
+
+    wanted = Rotation(server=lab.url, path=plain.path, change=change, probe=plain.probe)
+    new = await rotate(wanted)
+    assert keyfile.read(plain.path) == new
+    assert await is_ada(lab, new)
+
+
 async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     wanted = of_ada("http://127.0.0.1:1", tmp_path / "keys")
     wanted.path.with_name("ada.key.new").symlink_to(tmp_path / "none" / "x")
