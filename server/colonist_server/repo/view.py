@@ -30,6 +30,8 @@ from colonist_server.repo.records import (
 )
 from colonist_server.store.interface import Delete, DeleteRange, Event, Op, Put, Revision
 
+MAX_PLACEMENTS: Final = 10_000
+
 _TAG: Final = slice(2, 2 + keys.TAG_BYTES)
 _NAME: Final = slice(3 + keys.TAG_BYTES, None)
 _PREFIX: Final = slice(0, 2)
@@ -280,6 +282,8 @@ class View:
         if colony is None:
             return None
         live = decode_live(raw)
+        if len(self._placements) > MAX_PLACEMENTS:
+            self._placements.clear()  # those in use stay with their rows
         placement = self._placements.setdefault(live.placement, live.placement)
         row = Row(
             pid, colony, revision, live.state, live.priority_ns, placement, live.deadline_ns, raw
