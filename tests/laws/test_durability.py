@@ -155,7 +155,7 @@ class Faulty(sqlite3.Connection):
     writes = 0
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        is_write = sql.startswith("INSERT INTO op")
+        is_write = sql.startswith("INSERT INTO")
         if is_write and self.fail is not None and not self.fail[1]:
             raise self._error(self.fail[0])
         cursor = super().execute(sql, parameters)

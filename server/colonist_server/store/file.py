@@ -29,15 +29,15 @@ SCHEMA = (
     "CREATE INDEX kv_lease ON kv(lease) WHERE lease <> 0",
 )
 
+UPSERT = " ON CONFLICT(k) DO UPDATE SET seq = excluded.seq, v = excluded.v, lease = excluded.lease"
+
 # What an inserted row of the view does: write a key; delete one; delete from k up to hi; delete
 # the keys of a lease. A row of nothing but NULLs does nothing: padding.
 APPLY = (
     "CREATE TEMP VIEW op AS SELECT NULL AS seq, NULL AS k, NULL AS v, NULL AS lease, NULL AS hi",
-    "CREATE TEMP TRIGGER op_put INSTEAD OF INSERT ON op WHEN NEW.v IS NOT NULL BEGIN"
+    "CREATE TEMP TRIGGER op_put INSTEAD OF INSERT ON op WHEN NEW.v IS NOT NULL BEGIN"  # noqa: S608
     " INSERT INTO kv(seq, k, v, created, lease)"
-    " VALUES (NEW.seq, NEW.k, NEW.v, NEW.seq >> 8, NEW.lease)"
-    " ON CONFLICT(k) DO UPDATE SET seq = excluded.seq, v = excluded.v, lease = excluded.lease;"
-    " END",
+    f" VALUES (NEW.seq, NEW.k, NEW.v, NEW.seq >> 8, NEW.lease){UPSERT}; END",
     "CREATE TEMP TRIGGER op_delete INSTEAD OF INSERT ON op"
     " WHEN NEW.v IS NULL AND NEW.hi IS NULL AND NEW.k IS NOT NULL"
     " BEGIN DELETE FROM kv WHERE k = NEW.k; END",

@@ -15,7 +15,7 @@ import logging
 import sqlite3
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, cast
 
 from colonist_server.store.batch import (
@@ -28,11 +28,14 @@ from colonist_server.store.batch import (
     keys_to_know,
 )
 from colonist_server.store.copier import Copier, checkpoint
+from colonist_server.store.file import UPSERT
 from colonist_server.store.interface import Event, Revision
 from colonist_server.store.laws import prefix_end
 
-MAX_WEIGHT = 1_024
-"""Guards and ops of a batch, at most (SQLite: 2 000 columns, 32 766 parameters a statement)."""
+MAX_WEIGHT = 2_048
+"""Guards and ops of a batch, at most (SQLite: 32 766 parameters a statement)."""
+MAX_LOOKED_UP = 1_024
+"""Keys that are looked up by one statement, at most (SQLite: 2 000 columns)."""
 MAX_BYTES = 8_388_608
 COPIED_ROWS = 4_096
 """So many rows are written before the log is copied into the file."""
@@ -41,13 +44,21 @@ COPIED_ROWS = 4_096
 _UNDONE = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY))
 
 # A statement is compiled once for each of these sizes; what is missing to the next is padding.
-_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024, 1_280)
+_SIZES = (
+    *(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024),
+    *(1_536, 2_048, 2_560),
+)
 _LOOK_UP_ONE = "(SELECT seq FROM kv WHERE k = ?)"
-_LOOK_UP = {size: "SELECT " + ", ".join([_LOOK_UP_ONE] * size) for size in _SIZES}
-_APPLY_ONE = "(?, ?, ?, ?, ?)"
-_APPLY = {
-    size: "INSERT INTO op VALUES " + ", ".join([_APPLY_ONE] * size)  # noqa: S608 - marks only
-    for size in _SIZES
+_LOOK_UP = {
+    size: "SELECT " + ", ".join([_LOOK_UP_ONE] * size) for size in _SIZES if size <= MAX_LOOKED_UP
+}
+_ROWS = {size: "VALUES " + ", ".join(["(?, ?, ?, ?, ?)"] * size) for size in _SIZES}
+_APPLY = {size: "INSERT INTO op " + rows for size, rows in _ROWS.items()}
+_PUT = {
+    size: "INSERT INTO kv(seq, k, v, created, lease)"  # noqa: S608 - marks only
+    " SELECT column1, column2, column3, column1 >> 8, column4"
+    f" FROM ({rows}) WHERE column2 IS NOT NULL{UPSERT}"
+    for size, rows in _ROWS.items()
 }
 
 _LOGGER = logging.getLogger(__name__)
@@ -145,7 +156,7 @@ class Writer:
         try:
             batch = self._plan(works)
             if batch.rows:
-                self._apply(batch.rows)
+                self._apply(batch.rows, _PUT if batch.is_all_puts else _APPLY)
         except sqlite3.Error as error:
             if not self._is_undone(error):
                 self._backlog.extendleft(reversed(works))
@@ -173,14 +184,14 @@ class Writer:
         return batch
 
     def _look_up(self, keys: list[bytes]) -> dict[bytes, Revision]:
-        if not keys:
-            return {}
-        size = _padded(len(keys))
-        found = self._connection.execute(_LOOK_UP[size], keys + [None] * (size - len(keys)))
-        return {
-            key: 0 if seq is None else seq >> 8
-            for key, seq in zip(keys, found.fetchone(), strict=False)
-        }
+        known: dict[bytes, Revision] = {}
+        for start in range(0, len(keys), MAX_LOOKED_UP):
+            part = keys[start : start + MAX_LOOKED_UP]
+            size = _padded(len(part))
+            found = self._connection.execute(_LOOK_UP[size], part + [None] * (size - len(part)))
+            for key, seq in zip(part, found.fetchone(), strict=False):
+                known[key] = 0 if seq is None else seq >> 8
+        return known
 
     def _keys_under(self, prefix: bytes) -> list[bytes]:
         return self._keys("k > x'' AND k >= ? AND k < ?", (prefix, prefix_end(prefix)))
@@ -191,11 +202,11 @@ class Writer:
         found = cast("str | None", self._connection.execute(sql, parameters).fetchone()[0])
         return sorted(map(bytes.fromhex, found.split(","))) if found else []
 
-    def _apply(self, rows: list[object]) -> None:
+    def _apply(self, rows: list[object], statements: Mapping[int, str]) -> None:
         count = len(rows) // COLUMNS
         size = _padded(count)
         rows += [None] * ((size - count) * COLUMNS)
-        self._connection.execute(_APPLY[size], rows)
+        self._connection.execute(statements[size], rows)
         self._uncopied += count
 
     def _is_undone(self, error: sqlite3.Error) -> bool:
