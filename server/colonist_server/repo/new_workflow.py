@@ -38,6 +38,8 @@ MAX_SINGLE: Final = (MAX_OPS - 8) // 2
 """Members of which a single commit may have room; attributes of `env` may make it fewer."""
 
 MAX_SPEC_BYTES: Final = 917_504
+REMEMBERED: Final = 2_000
+"""The births of workflows of so many members are kept in memory, of larger ones none."""
 
 _PART_BYTES: Final = 786_432
 _STEP: Final = 250
@@ -75,6 +77,7 @@ class NewWorkflow:
         self.colony = colony
         self.specs, self._amounts, self.parents = nodes
         self._origin = origin
+        self._births: dict[bytes, Submitted] = {}
         self._request = _cut(origin.payload)
         self.key = keys.workflow(wid)
         self.record = WorkflowRecord(
@@ -142,34 +145,31 @@ class NewWorkflow:
         """The records of one member."""
         origin = self._origin
         pid = keys.member(self.wid, number)
-        birth, live, env = member(
+        shown, birth, live = member(
             pid,
             self.specs[number - 1],
             self._amounts[number - 1],
             origin,
             has_parents=bool(self.parents[number - 1]),
         )
+        if len(self.specs) <= REMEMBERED:
+            self._births[pid] = shown
         return [
             Put(keys.birth(pid), encode(birth)),
-            *(Put(keys.attribute_index(id), pid) for id in env),
+            *(Put(keys.attribute_index(id), pid) for id, _ in shown.env),
             Put(keys.live(pid), encode(live)),
         ]
 
     def remember(self, births: Births) -> None:
         """Keep what its members were submitted with in memory: they will be asked for soon."""
-        for number, spec in enumerate(self.specs, 1):
-            pid = keys.member(self.wid, number)
-            births.remember(pid, self.shown(pid, spec))
-
-    def shown(self, pid: bytes, spec: FunctionSpec) -> Submitted:
-        """A member's birth as replies have it."""
-        return submitted(pid, spec, self._origin.initiator_id, self._origin.initiator)
+        for pid, shown in self._births.items():
+            births.remember(pid, shown)
 
 
 def member(
     pid: bytes, spec: FunctionSpec, amounts: FunctionSpec, origin: Origin, *, has_parents: bool
-) -> tuple[Birth, Live, list[str]]:
-    """A member's records, and the ids of the attributes that its `env` is."""
+) -> tuple[Submitted, Birth, Live]:
+    """A member's birth as replies have it, and its records."""
     shown = submitted(pid, spec, origin.initiator_id, origin.initiator)
     live = newborn(
         pid, amounts, origin.initiator, origin.now_ns, origin.cause, has_parents=has_parents
@@ -177,7 +177,7 @@ def member(
     birth = Birth(
         shown.spec, b"", origin.initiator_id, origin.initiator, live.priority_ns, origin.now_ns
     )
-    return birth, live, [id for id, _ in shown.env]
+    return shown, birth, live
 
 
 def newborn(

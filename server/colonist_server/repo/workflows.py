@@ -51,9 +51,6 @@ from colonist_server.repo.view import View
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import MAX_COMMIT_BYTES, Guard, Op, Put, Revision
 
-REMEMBERED: Final = 2_000
-"""Members of a new workflow that are kept in memory at most."""
-
 
 def _nothing_else() -> Plan:
     return Plan((), ())
@@ -135,8 +132,7 @@ class Workflows:
 
     def committed(self, new: NewWorkflow) -> None:
         """A workflow has been made: keep in memory what will be asked for soon."""
-        if len(new.specs) <= REMEMBERED:
-            new.remember(self._births)
+        new.remember(self._births)
 
     def _single(self, new: NewWorkflow) -> Plan:
         _check_there(new.colony)
@@ -267,7 +263,7 @@ class Workflows:
             initiator = workflow.colony.members[cause.who].name
             origin = Origin(cause.who, initiator, now_ns, cause)
             made = keys.member(workflow.wid, number)
-            birth, live, env = member(made, spec, amounts, origin, has_parents=True)
+            shown, birth, live = member(made, spec, amounts, origin, has_parents=True)
             record = msgspec.structs.replace(
                 workflow.record, size=workflow.record.size + 1, edits=workflow.record.edits + 1
             )
@@ -293,7 +289,7 @@ class Workflows:
                     Put(workflow.key, encode(record)),
                     Put(keys.edit(workflow.wid, workflow.record.edits), encode(edit)),
                     Put(keys.birth(made), encode(birth)),
-                    *(Put(keys.attribute_index(id), made) for id in env),
+                    *(Put(keys.attribute_index(id), made) for id, _ in shown.env),
                     Put(keys.live(made), encode(live)),
                 ],
             )
