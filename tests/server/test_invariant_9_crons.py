@@ -83,13 +83,15 @@ def _planned(store: MemoryStore, crons: dict[str, bytes]) -> set[bytes]:
     first_ns = decode_cron(store._items[keys.cron(crons[INTERVAL])].value).turn.at_ns
     while first_ns > EPOCH_NS + 10.5 * SECOND_NS:
         first_ns -= 10 * SECOND_NS
-    times = [(crons[INTERVAL], first_ns + each * SECOND_NS) for each in range(0, 38, 10)]
+    times = {crons[INTERVAL]: [first_ns + each * SECOND_NS for each in range(0, 38, 10)]}
     for kind in (EXPRESSION, TWIN):
-        times += [(crons[kind], EPOCH_NS + each * SECOND_NS) for each in range(5, 48, 10)]
+        times[crons[kind]] = [EPOCH_NS + each * SECOND_NS for each in range(5, 48, 10)]
     wanted: set[bytes] = set()
-    for cid, at_ns in times:
-        twenty = hashlib.sha3_256(cid + at_ns.to_bytes(8, "big")).digest()
-        wanted.add(keys.workflow_id(cid[: keys.TAG_BYTES], at_ns, twenty))
+    for cid, planned in times.items():
+        for number, at_ns in enumerate(planned, 1):
+            made, mark = cid[4:12], number.to_bytes(8, "big") + at_ns.to_bytes(8, "big")
+            twenty = made + hashlib.sha3_256(cid + mark).digest()
+            wanted.add(keys.workflow_id(cid[: keys.TAG_BYTES], at_ns, twenty))
     return wanted
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
@@ -25,6 +26,8 @@ from colonist_server.repo.view import View
 
 log = logging.getLogger(__name__)
 
+TAKEN: Final = 2_000
+"""Crons that are taken from the heap at once, and put into the order in which they are stored."""
 BATCH: Final = 100
 """Runs that are begun before anybody else has a turn."""
 LEAD_S: Final = 0.5
@@ -113,14 +116,18 @@ class CronLoop:
                 self._wake.clear()
                 self._look_at_clock()
                 while due := self._pop_due():
-                    bundles, others = self._ready.bundle(due)
-                    for bundle in bundles:
-                        group.create_task(self._serve_bundle(bundle))
-                    for cron, at_ns in others:
-                        group.create_task(self._serve(cron, at_ns))
-                    await asyncio.sleep(0)  # requests are served meanwhile
+                    for start in range(0, len(due), BATCH):
+                        self._begin(due[start : start + BATCH], group)
+                        await asyncio.sleep(0)  # requests are served meanwhile
                 await self._make_ready()
                 self._arm()
+
+    def _begin(self, due: Sequence[tuple[Cron, int]], group: asyncio.TaskGroup) -> None:
+        bundles, others = self._ready.bundle(due)
+        for bundle in bundles:
+            group.create_task(self._serve_bundle(bundle))
+        for cron, at_ns in others:
+            group.create_task(self._serve(cron, at_ns))
 
     async def _make_ready(self) -> None:
         """Prepare the runs of the next moment, if they are many."""
@@ -199,10 +206,11 @@ class CronLoop:
             self._arm()
 
     def _pop_due(self) -> list[tuple[Cron, int]]:
+        """What is due, and for which turn; in the order in which it is stored."""
         due: list[tuple[Cron, int]] = []
         now = self._clock.monotonic()
         now_ns = self._clock.now_ns()
-        while self._heap and self._heap[0].due <= now and len(due) < BATCH:
+        while self._heap and self._heap[0].due <= now and len(due) < TAKEN:
             entry = heappop(self._heap)
             if not _is_current(entry):
                 continue
@@ -210,6 +218,7 @@ class CronLoop:
                 self._push(self._due(entry.cron), entry.cron)
             else:
                 due.append((entry.cron, entry.at_ns))
+        due.sort(key=_place)
         return due
 
     def _look_at_clock(self) -> None:
@@ -244,6 +253,10 @@ class CronLoop:
 
 def _is_current(entry: _Entry) -> bool:
     return entry.cron.is_at_work and _turn_of(entry.cron) == entry.at_ns
+
+
+def _place(due: tuple[Cron, int]) -> bytes:
+    return due[0].cid
 
 
 def _turn_of(cron: Cron) -> int:

@@ -1,8 +1,9 @@
 """Runs of crons: each planned time starts its workflow once, whoever tries it and however often.
 
 One commit guards the cron, moves it on to its next turn and makes the workflow, whose id follows
-from the cron and the planned time. What does not fit one commit goes in steps, of which each may
-be repeated: the cron moves on with the run *pending*; the workflow is staged; pending is cleared.
+from the cron, the number of its turn and the planned time. What does not fit one commit goes in
+steps, of which each may be repeated: the cron moves on with the run *pending*; the workflow is
+staged; pending is cleared.
 
 A run that is due stands for all that were missed before it. A cron that cannot start is disabled,
 with the reason, and never tried in a circle (COLONIES-RPC P7); a run by hand that succeeds sets it
@@ -11,7 +12,6 @@ to work again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -40,7 +40,6 @@ IN_TIME_NS: Final = SECOND_NS
 """A run that is later than that was missed: it starts when it starts."""
 
 _OVER: Final = "its calendar has ended"
-_HAND: Final = b"by hand"
 
 
 class MovedError(ConflictError):
@@ -121,7 +120,7 @@ class CronRuns:
         if 0 <= now_ns - at_ns < IN_TIME_NS:
             now_ns = at_ns
         turn = following(cron.schedule, cron.record.turn, now_ns, cron.cid)
-        pending = _pending(cron, creator, now_ns, at_ns, at_ns.to_bytes(8, "big"))
+        pending = _pending(cron, creator, now_ns, at_ns)
         return self._move(cron, creator, pending, turn, at_ns)
 
     async def _start_by_hand(self, cron: Cron, cause: Cause, payload: bytes) -> CronRecord:
@@ -140,9 +139,8 @@ class CronRuns:
                 raise ConflictError(f"its creator {record.initiator} is no member any more")
             now_ns = self._clock.now_ns()
             turn = start(cron.schedule, now_ns, cron.cid, record.turn.number + 1)
-            mark = _HAND + now_ns.to_bytes(8, "big")
             pending = msgspec.structs.replace(
-                _pending(cron, creator, now_ns, now_ns, mark),
+                _pending(cron, creator, now_ns, now_ns),
                 who=cause.who,
                 digest=cause.digest,
                 signature=cause.signature,
@@ -192,8 +190,8 @@ class CronRuns:
         ]
         put = Put(cron.key, encode(record))
         if new.fits(1, len(put.key) + len(put.value)):
-            merged = {guard.key: guard for guard in (*guards, *new.guards)}
-            return Move(Plan(list(merged.values()), [put, *new.ops]), new)
+            # The workflow needs no guard: its id is that of a turn, and a cron leaves each once.
+            return Move(Plan(guards, [put, *new.ops]), new)
         after = msgspec.structs.replace(record, pending=pending)
         return Move(Plan(guards, [Put(cron.key, encode(after))]))
 
@@ -261,12 +259,9 @@ def _disabling(cron: Cron, reason: str) -> Plan:
     return Plan([Guard(cron.key, cron.revision)], [Put(cron.key, encode(after))])
 
 
-def _pending(
-    cron: Cron, creator: Executor | User, now_ns: int, planned_ns: int, mark: bytes
-) -> PendingRun:
-    twenty = hashlib.sha3_256(cron.cid + mark).digest()
+def _pending(cron: Cron, creator: Executor | User, now_ns: int, planned_ns: int) -> PendingRun:
     return PendingRun(
-        wid=keys.workflow_id(cron.colony.tag, planned_ns, twenty),
+        wid=keys.run_id(cron.cid, cron.record.turn.number, planned_ns),
         fired_ns=now_ns,
         initiator_id=creator.record.id,
         initiator=creator.name,
