@@ -9,7 +9,7 @@ from typing import Any
 from colonist_protocol import codec, envelope
 from colonist_protocol.identity import Identity
 from colonist_protocol.message import Message
-from colonist_protocol.process import Process
+from colonist_protocol.process import GetProcess, Process
 from colonist_protocol.subscription import SubscribeProcess, SubscribeProcesses
 from colonist_server.repo.topics import Ending, Subscription
 from colonist_server.rpc.dispatch import Refusal
@@ -103,3 +103,8 @@ def failure_of(refusal: Any) -> envelope.Failure:
     failure = envelope.parse_reply(refusal.body)
     assert isinstance(failure, envelope.Failure)
     return failure
+
+
+def held_read(id: str, waitwhile: int = 0, timeout: int = 100) -> GetProcess:
+    """A read that waits while the process is in that state."""
+    return GetProcess(processid=id, waitwhile=waitwhile, timeout=timeout)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import pytest
 
 from colonist_protocol.attribute import AddAttribute, Attribute, AttributeType
 from colonist_protocol.colony import AddColony, Colony, GetColonyStatistics
@@ -38,8 +40,10 @@ from tests.support.rooms import (
     OWNER,
     TYPE,
     Bench,
+    Refused,
     bench,
     key,
+    settle,
     spec,
 )
 
@@ -180,6 +184,35 @@ def submit_of(**changes: Any) -> SubmitFunctionSpec:
 
 def out_of(process: Process) -> Any:
     return msgspec.json.decode(process.out)
+
+
+async def parked(made: World, name: str, timeout: int = 100) -> asyncio.Task[Process]:
+    """An assign that waits."""
+    before = made.rooms.hand_over.parked()
+    task = asyncio.create_task(made.assign(name, timeout))
+    await settle()
+    assert made.rooms.hand_over.parked() == before + 1
+    return task
+
+
+async def refusal(task: asyncio.Task[Process]) -> tuple[int, str]:
+    """What an assign was refused with."""
+    with pytest.raises(Refused) as refused:
+        await task
+    return refused.value.failure.status, refused.value.failure.code
+
+
+async def run_one(made: World, outcome: str = "success", **changes: Any) -> str:
+    """One process from its submission to its end."""
+    id = (await made.submit("uma", **{"priority": 1, **changes})).processid
+    assert (await made.assign("ada")).processid == id
+    if outcome == "success":
+        await made.close("ada", id)
+    elif outcome == "failed":
+        await made.call(CloseFailed(processid=id, errors=["e"]), key("ada"))
+    elif outcome == "cancelled":
+        await made.call(CancelProcess(processid=id), key("uma"))
+    return id
 
 
 @asynccontextmanager

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 import pytest
 
-from colonist_protocol.colony import RemoveColony
 from colonist_protocol.errors import TooLargeError
-from colonist_protocol.executor import ApproveExecutor, RejectExecutor
 from colonist_protocol.generator import (
     MAX_ARGUMENT_BYTES,
     MAX_FIRING_BYTES,
     MAX_LIST,
     MAX_SPEC_BYTES,
     MAX_TRIGGER,
-    GetGenerator,
     GetGenerators,
     PackGenerator,
     RemoveGenerator,
@@ -28,25 +23,27 @@ from colonist_protocol.generator import (
     packed,
 )
 from colonist_protocol.times import SECOND_NS, UNSET, from_text
-from colonist_protocol.user import AddUser, ChangeUserId, RemoveUser, User
-from colonist_server.loops.generators import GeneratorLoop
 from colonist_server.repo import keys
-from colonist_server.repo.records import decode_generator, encode
-from colonist_server.store.interface import Guard, Op, Put, Revision, UnavailableError
 from tests.server.house import DEADLINE_S, house
 from tests.support.clock import virtual
-from tests.support.generators import add, add_of, given, idle, node, pack, read, stored, workflow
+from tests.support.generators import (
+    add,
+    add_of,
+    given,
+    idle,
+    node,
+    pack,
+    read,
+    stored,
+    workflow,
+)
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import (
     COLONY,
-    COLONY_OWNER,
     EPOCH_NS,
-    OWNER,
-    Refused,
     bench,
     key,
     refused,
-    settle,
 )
 from tests.support.stores import CountingStore
 
@@ -326,171 +323,6 @@ async def test_time_runs_on_over_a_restart() -> None:
             assert given(store) == [["2"], ["1"]]
 
 
-# -- what cannot start
-
-
-@virtual
-async def test_a_generator_whose_creator_may_not_work_is_disabled_and_keeps_its_arguments() -> None:
-    async with MemoryStore() as store:
-        async with bench(store) as server:
-            await server.found("e1", "e2")
-            id = await add(server, key("e2"))
-            await server.call(RejectExecutor(colonyname=COLONY, executorname="e2"), COLONY_OWNER)
-            await pack(server, id, "1", "2", "3")
-            await idle()
-        async with bench(store) as server:
-            await asyncio.sleep(100)
-            made = await read(server, id)
-            assert "e2 is no member" in made["disabledreason"]
-            assert made["queuesize"] == 3
-            assert given(store) == []
-            status, code, text = await refused(server, PackGenerator(generatorid=id, arg="4"))
-            assert (status, code) == (409, "conflict")
-            assert "disabled" in text
-            assert "e2 is no member" in text
-
-
-async def _spoil(store: MemoryStore, id: str) -> None:
-    """As if a later version refused a workflow that this one has accepted."""
-    key = keys.generator(bytes.fromhex(id))
-    item = await store.get(key)
-    assert item is not None
-    record = msgspec.structs.replace(decode_generator(item.value), spec="{}")
-    assert await store.commit([Guard(key, item.modified)], [Put(key, encode(record))])
-
-
-@virtual
-async def test_a_generator_whose_workflow_is_refused_is_disabled_and_keeps_its_arguments() -> None:
-    async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1")
-        id = await add(server)
-        await _spoil(store, id)
-        await settle()
-        await pack(server, id, "1", "2", "3")
-        await idle()
-        made = await read(server, id)
-        assert "no functionspecs" in made["disabledreason"]
-        assert made["queuesize"] == 3
-
-
-class DyingStore(MemoryStore):
-    """The node dies once it has written down which arguments it takes."""
-
-    is_dead = False
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        if self.is_dead:
-            raise UnavailableError("dead")
-        revision = await super().commit(guards, ops)
-        self.is_dead = any(op[0].startswith(keys.FIRING) for op in ops)
-        return revision
-
-
-@virtual
-async def test_a_firing_under_way_that_is_refused_gives_its_arguments_back() -> None:
-    async with DyingStore() as store:
-        async with bench(store) as server:
-            await server.found("e1")
-            id = await add(server, trigger=130)
-            await pack(server, id, *map(str, range(130)))
-            await idle()
-            assert (await read(server, id))["queuesize"] == 0
-        store.is_dead = False
-        await _spoil(store, id)
-        async with bench(store) as server:
-            await idle()
-            made = await read(server, id)
-            assert "no functionspecs" in made["disabledreason"]
-            assert made["queuesize"] == 130
-            assert not stored(store, keys.FIRING)
-            assert given(store) == []
-
-
-@virtual
-async def test_a_creator_that_comes_back_while_it_is_missed_is_not_missed() -> None:
-    async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1", "e2")
-        id = await add(server, key("e2"), trigger=1)
-        await server.call(RejectExecutor(colonyname=COLONY, executorname="e2"), COLONY_OWNER)
-        generator = server.rooms.generators.get(bytes.fromhex(id))
-        executor = server.colony.executors["e2"]
-        approve = ApproveExecutor(colonyname=COLONY, executorname="e2")
-        await asyncio.gather(server.call(approve, COLONY_OWNER), pack(server, id, "1"))
-        await idle()
-        assert executor.is_approved
-        assert generator.definition.disabled or given(store) == [["1"]]
-
-
-@virtual
-async def test_a_user_who_changed_its_key_is_the_creator_still() -> None:
-    async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1")
-        user = User(colonyname=COLONY, userid=key("uma").id, name="uma")
-        await server.call(AddUser(user=user), COLONY_OWNER)
-        id = await add(server, key("uma"), trigger=1)
-        await server.call(ChangeUserId(colonyname=COLONY, userid=key("new").id), key("uma"))
-        await pack(server, id, "1")
-        await idle()
-        process = await server.assign("e1")
-        assert (process.initiatorid, process.initiatorname) == (key("new").id, "uma")
-        await server.call(RemoveUser(colonyname=COLONY, name="uma"), COLONY_OWNER)
-        await pack(server, id, "2")
-        await idle()
-        assert "disabledreason" in await read(server, id)
-
-
-class FullStore(MemoryStore):
-    """Refuses commits that make a workflow while it `is_stuck`."""
-
-    is_stuck = False
-    tries = 0
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        if self.is_stuck and any(each.key.startswith(keys.FIRINGS) for each in guards):
-            self.tries += 1
-            self.is_full = True
-            try:
-                return await super().commit(guards, ops)
-            finally:
-                self.is_full = False
-        return await super().commit(guards, ops)
-
-
-@virtual
-async def test_a_store_that_cannot_write_is_tried_again_each_second() -> None:
-    async with FullStore() as store, bench(store) as server:
-        await server.found("e1")
-        id = await add(server, trigger=2, timeout=5)
-        store.is_stuck = True
-        await pack(server, id, "1")
-        await asyncio.sleep(8.5)
-        assert 3 <= store.tries <= 5
-        await pack(server, id, "2", "3")
-        await asyncio.sleep(10)
-        assert store.tries <= 20
-        store.is_stuck = False
-        await asyncio.sleep(20)
-        assert given(store) == [["1", "2"], ["3"]]
-
-
-@virtual
-async def test_time_counts_from_the_oldest_of_those_that_came_while_a_firing_was_held_up() -> None:
-    async with FullStore() as store, bench(store) as server:
-        await server.found("e1")
-        id = await add(server, trigger=3, timeout=10)
-        store.is_stuck = True
-        await pack(server, id, "1", "2", "3")
-        await asyncio.sleep(1)
-        await pack(server, id, "4")
-        await asyncio.sleep(2)
-        await pack(server, id, "5")
-        store.is_stuck = False
-        await asyncio.sleep(7.9)
-        assert given(store) == [["1", "2", "3"]]
-        await asyncio.sleep(0.2)
-        assert given(store) == [["1", "2", "3"], ["4", "5"]]
-
-
 # -- packing
 
 
@@ -541,119 +373,3 @@ async def test_a_pack_writes_one_key_and_reads_nothing_from_the_store() -> None:
         await pack(server, id, *map(str, range(20)))
         assert store.asked == ["commit"] * 20
         assert [len(ops) for _, ops in store.commits] == [1] * 20
-
-
-# -- removing
-
-
-@virtual
-async def test_entries_of_removed_generators_do_not_pile_up() -> None:
-    async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1")
-        generators = server.rooms.generators
-        ada = server.colony.executors["e1"]
-        for _ in range(1100):
-            wanted = add_of(timeout=10**6).generator
-            made = await generators.add(server.colony, ada, wanted)
-            await generators.pack(made.gid, "1")
-            await generators.remove(made.gid)
-        loop = cast("GeneratorLoop", getattr(generators.view._changed, "__self__"))  # noqa: B009
-        assert len(loop._heap) < 1010
-        assert len(loop._armed) < 1010
-
-
-@virtual
-async def test_two_sweeps_of_the_same_remains_do_no_harm() -> None:
-    async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1")
-        id = await add(server, trigger=400)
-        await pack(server, id, *map(str, range(300)))
-        gid = bytes.fromhex(id)
-        sweeps = [server.rooms.generators.sweep(gid) for _ in range(2)]
-        await asyncio.gather(*sweeps)
-        assert (await read(server, id))["queuesize"] == 300  # it is there
-        await asyncio.gather(
-            server.call(RemoveGenerator(generatorid=id), E1), server.rooms.generators.sweep(gid)
-        )
-        await server.rooms.generators.sweep(gid)
-        assert not stored(store)
-
-
-@virtual
-async def test_remains_that_cannot_be_swept_now_wait_for_the_next_start() -> None:
-    async with DyingStore() as store:
-        async with bench(store) as server:
-            await server.found("e1")
-            id = await add(server)
-            await pack(server, id, "1")
-        for each in stored(store, keys.GENERATOR, keys.GENERATOR_NAME):
-            store._delete([each], [])
-        async with bench(store) as server:
-            store.is_dead = True
-            await idle()
-            store.is_dead = False
-        assert stored(store)
-        async with bench(store) as server:
-            await idle()
-        assert not stored(store)
-
-
-@virtual
-async def test_a_removed_generator_leaves_nothing() -> None:
-    async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1")
-        id = await add(server, trigger=301, timeout=10)
-        await pack(server, id, *map(str, range(300)))
-        await server.call(RemoveGenerator(generatorid=id, all=True), E1)
-        assert not stored(store)
-        assert not server.rooms.generators.view.all
-        assert not server.rooms.generators.view.names
-        for message in (GetGenerator, RemoveGenerator, PackGenerator):
-            assert (await refused(server, message(generatorid=id)))[:2] == (404, "not_found")
-        await asyncio.sleep(100)
-        assert given(store) == []
-
-
-@virtual
-async def test_a_removed_colony_leaves_nothing_of_its_generators() -> None:
-    async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1")
-        id = await add(server, trigger=2, timeout=10)
-        await pack(server, id, "1", "2", "3")
-        await idle()
-        await server.call(RemoveColony(colonyname=COLONY), OWNER)
-        assert not stored(store)
-        assert not server.rooms.generators.view.all
-        await asyncio.sleep(100)
-
-
-@virtual
-async def test_what_a_stop_left_of_a_removal_goes_at_the_next_start() -> None:
-    async with MemoryStore() as store:
-        async with bench(store) as server:
-            await server.found("e1")
-            id = await add(server, trigger=2)
-            await pack(server, id, "1", "2", "3")
-            await idle()
-        for each in stored(store, keys.GENERATOR, keys.GENERATOR_NAME):
-            store._delete([each], [])
-        assert stored(store)
-        async with bench(store) as server:
-            await idle()
-            assert not stored(store)
-            assert not server.rooms.generators.view.all
-
-
-@pytest.mark.parametrize("steps", range(8))
-@virtual
-async def test_packs_during_a_removal_leave_nothing_behind(steps: int) -> None:
-    async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1")
-        id = await add(server)
-        removal = asyncio.create_task(server.call(RemoveGenerator(generatorid=id), E1))
-        await settle(steps)
-        packs = [asyncio.create_task(pack(server, id, str(i))) for i in range(5)]
-        await removal
-        ended = await asyncio.gather(*packs, return_exceptions=True)
-        assert all(each is None or isinstance(each, Refused) for each in ended)
-        assert not stored(store)

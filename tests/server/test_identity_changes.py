@@ -459,7 +459,7 @@ async def test_all_changes_stand_in_sqlite_and_go_over_http(tmp_path: Path) -> N
             await client.change_user_id(COLONY, key("uma 2").id)
         running = made.running
     async with house(tmp_path) as made:
-        await close(made, running, key("ada 2"))
+        await made.close("ada 2", running)
         await made.call(GetUser(colonyname=COLONY, name="uma"), key("uma 2"))
         async with Client(HttpTransport(made.url), key("owner 2")) as client:
             changes = await client.member_history(COLONY, count=3)

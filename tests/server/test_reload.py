@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 import pytest
 
 from colonist_protocol.function import GetFunctions
@@ -12,32 +9,12 @@ from colonist_protocol.process import CloseFailed, RemoveProcess, State
 from colonist_server.repo import keys
 from colonist_server.repo.records import ColonyRecord, encode
 from colonist_server.repo.view import View
-from colonist_server.store.interface import Range
 from tests.server.people import World, function_of, world
 from tests.support.clock import virtual
 from tests.support.rooms import COLONY, key, settle
-from tests.support.stores import DeafStore
+from tests.support.stores import HeldLoadStore
 
 ADA, UMA = key("ada"), key("uma")
-
-
-class HeldStore(DeafStore):
-    """Ranges over what has succeeded wait at a gate, before they look or after."""
-
-    def __init__(self, *, is_late: bool) -> None:
-        super().__init__()
-        self._is_late = is_late
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def range(self, prefix: bytes, **wanted: Any) -> Range:
-        is_held = prefix.startswith(keys.ENDED) and prefix[-1] == State.SUCCESS
-        if is_held and not self._is_late:
-            await self.gate.wait()
-        page = await super().range(prefix, **wanted)
-        if is_held and self._is_late:
-            await self.gate.wait()
-        return page
 
 
 async def _work(made: World, *outcomes: str) -> list[str]:
@@ -58,7 +35,7 @@ async def _work(made: World, *outcomes: str) -> list[str]:
 async def test_what_is_counted_stays_right_when_the_view_is_loaded_anew(
     caplog: pytest.LogCaptureFixture, is_late: bool
 ) -> None:
-    async with HeldStore(is_late=is_late) as store, world(store) as made:
+    async with HeldLoadStore(is_late=is_late) as store, world(store) as made:
         await made.populate()
         await made.call(function_of("ada"), ADA)
         done = await _work(made, *["success"] * 5, "failed")

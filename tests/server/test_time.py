@@ -1,9 +1,8 @@
-"""What time does: limits, pauses, presence, restarts. In virtual time; nothing here waits."""
+"""Limits, pauses and waiting for work. In virtual time; nothing here waits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
@@ -14,22 +13,18 @@ from colonist_protocol.colony import (
     ResumeAssignments,
 )
 from colonist_protocol.executor import (
-    AddExecutor,
     ApproveExecutor,
-    Executor,
     ExecutorState,
     GetExecutor,
     RejectExecutor,
     RemoveExecutor,
 )
-from colonist_protocol.function import GetFunctions
-from colonist_protocol.process import CloseSuccessful, Process, RemoveProcess, State
+from colonist_protocol.process import CloseSuccessful, RemoveProcess, State
 from colonist_protocol.times import SECOND_NS, from_text
-from colonist_server.store.interface import Guard, Op, Revision
-from tests.server.people import World, crashing, function_of, world
+from tests.server.people import parked, refusal, world
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, TYPE, Refused, key, settle
+from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, key, settle
 from tests.support.stores import GatedStore
 
 ADA, BEN, UMA = key("ada"), key("ben"), key("uma")
@@ -37,22 +32,6 @@ ADA, BEN, UMA = key("ada"), key("ben"), key("uma")
 
 def now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def parked(made: World, name: str, timeout: int = 100) -> asyncio.Task[Process]:
-    """An assign that waits."""
-    before = made.rooms.hand_over.parked()
-    task = asyncio.create_task(made.assign(name, timeout))
-    await settle()
-    assert made.rooms.hand_over.parked() == before + 1
-    return task
-
-
-async def refusal(task: asyncio.Task[Process]) -> tuple[int, str]:
-    """What an assign was refused with."""
-    with pytest.raises(Refused) as refused:
-        await task
-    return refused.value.failure.status, refused.value.failure.code
 
 
 # -- limits
@@ -330,224 +309,3 @@ async def test_who_waits_in_a_removed_colony_is_told_at_once() -> None:
         await made.call(RemoveColony(colonyname=COLONY), OWNER)
         assert await refusal(task) == (403, "access_denied")
         assert made.rooms.hand_over.parked() == 0
-
-
-# -- registering anew, presence
-
-
-async def _register(made: World, name: str, as_key: str, type: str = TYPE) -> None:
-    executor = Executor(
-        executorid=key(as_key).id, executortype=type, executorname=name, colonyname=COLONY
-    )
-    await made.call(AddExecutor(executor=executor), COLONY_OWNER)
-
-
-@virtual
-async def test_a_name_is_not_taken_again_unless_the_server_is_set_so() -> None:
-    async with world() as made:
-        await made.populate()
-        for name in ("ada", "una", "rex"):
-            with pytest.raises(Refused) as refused:
-                await _register(made, name, "newcomer")
-            assert refused.value.failure.code == "exists"
-
-
-@virtual
-async def test_who_registers_anew_starts_anew() -> None:
-    async with world(may_reregister=True, stale_s=600.0) as made:
-        await made.populate()
-        await made.call(function_of("ada"), ADA)
-        id = (await made.submit("uma")).processid
-        await made.assign("ada")
-        await asyncio.sleep(500)
-        old = await parked(made, "ada", 1000)
-        await _register(made, "ada", "ada's new key", type="other")
-        assert await refusal(old) == (403, "access_denied")
-        executor = await made.call(GetExecutor(colonyname=COLONY, executorname="ada"), BEN)
-        assert (executor["state"], executor["executortype"]) == (ExecutorState.PENDING, "other")
-        assert from_text(executor["lastheardfromtime"]) == 0
-        assert (await made.get("ben", id)).state == State.WAITING
-        assert await made.call(GetFunctions(colonyname=COLONY), BEN) == []
-        new = key("ada's new key")
-        assert (await made.refuse(GetFunctions(colonyname=COLONY), new)).failure.status == 403
-        assert (await made.refuse(GetFunctions(colonyname=COLONY), ADA)).failure.status == 403
-        await made.call(ApproveExecutor(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
-        await made.call(GetFunctions(colonyname=COLONY), new)
-
-
-@virtual
-async def test_who_is_silent_too_long_is_unregistered() -> None:
-    async with world(stale_s=600.0, presence_every_s=60.0) as made:
-        await made.populate()
-        await made.call(GetFunctions(colonyname=COLONY), ADA)
-        await asyncio.sleep(500)
-        await made.call(GetFunctions(colonyname=COLONY), BEN)
-        await asyncio.sleep(200)
-        states = made.colony.executors
-        assert states["ada"].record.state == ExecutorState.UNREGISTERED
-        assert states["ben"].record.state == ExecutorState.APPROVED
-
-
-@virtual
-async def test_who_waits_for_work_is_not_silent() -> None:
-    async with world(stale_s=600.0, presence_every_s=60.0) as made:
-        await made.populate()
-        task = await parked(made, "ada", 3000)
-        await asyncio.sleep(2999.9)
-        assert made.colony.executors["ada"].is_approved
-        assert await refusal(task) == (404, "no_process")
-        await asyncio.sleep(300)
-        assert made.colony.executors["ada"].is_approved
-
-
-@virtual
-async def test_a_server_that_is_set_so_unregisters_nobody() -> None:
-    async with world(stale_s=0.0, presence_every_s=60.0) as made:
-        await made.populate()
-        await made.call(GetFunctions(colonyname=COLONY), ADA)
-        await asyncio.sleep(10_000)
-        assert made.colony.executors["ada"].is_approved
-
-
-@pytest.mark.parametrize("crash", [False, True])
-@virtual
-async def test_when_executors_were_heard_is_known_after_a_restart(crash: bool) -> None:
-    async with MemoryStore() as store:
-        async with (crashing if crash else world)(store, presence_every_s=60.0) as made:
-            await made.populate()
-            await made.call(GetFunctions(colonyname=COLONY), ADA)
-            heard_ns = made.colony.executors["ada"].heard_ns
-            await asyncio.sleep(61)
-        async with world(store) as made:
-            executors = made.colony.executors
-            assert (executors["ada"].heard_ns, executors["rex"].heard_ns) == (heard_ns, 0)
-            shown = await made.call(GetExecutor(colonyname=COLONY, executorname="ada"), BEN)
-            assert from_text(shown["lastheardfromtime"]) == heard_ns // 1000 * 1000
-
-
-@virtual
-async def test_a_full_disk_does_not_end_the_loops() -> None:
-    async with MemoryStore() as store, world(store, presence_every_s=60.0) as made:
-        await made.populate()
-        store.is_full = True
-        await made.call(GetFunctions(colonyname=COLONY), ADA)
-        await asyncio.sleep(200)
-        store.is_full = False
-        await asyncio.sleep(61)
-        assert any(name.startswith(b"nh/") for name in await made.dump())
-
-
-@virtual
-async def test_a_full_disk_at_the_end_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
-    async with MemoryStore() as store:
-        async with world(store) as made:
-            await made.populate()
-            store.is_full = True
-        assert "internal" not in caplog.text
-        store.is_full = False
-        async with world(store) as made:
-            await made.call(GetFunctions(colonyname=COLONY), ADA)
-
-
-# -- tallies of functions
-
-
-async def _tallies(made: World) -> dict[str, tuple[int, float, float]]:
-    found = await made.call(GetFunctions(colonyname=COLONY), UMA)
-    return {
-        each["funcname"]: (each["counter"], each["avgwaittime"], each["avgexectime"])
-        for each in found
-    }
-
-
-async def _work(made: World, wait_s: float, exec_s: float, funcname: str = "f") -> None:
-    id = (await made.submit("uma", funcname=funcname)).processid
-    await asyncio.sleep(wait_s)
-    await made.assign("ada")
-    await asyncio.sleep(exec_s)
-    await made.close("ada", id)
-
-
-@pytest.mark.parametrize("crash", [False, True])
-@pytest.mark.parametrize("every_s", [0.5, 7.0, 1e6])
-@virtual
-async def test_tallies_are_the_same_over_a_restart(crash: bool, every_s: float) -> None:
-    async with MemoryStore() as store:
-        async with (crashing if crash else world)(store, tallies_every_s=every_s) as made:
-            await made.populate()
-            await _work(made, 50, 50)  # before the function was announced: not counted
-            await made.call(function_of("ada"), ADA)
-            await _work(made, 1, 2)
-            await made.call(function_of("ada"), ADA)  # announced again: goes on counting
-            await _work(made, 3, 6)
-            await _work(made, 99, 99, "unknown")
-            before = await _tallies(made)
-            assert before == {"f": (2, pytest.approx(2), pytest.approx(4))}
-        async with world(store) as made:
-            assert await _tallies(made) == before
-            await _work(made, 2, 1)
-            assert await _tallies(made) == {"f": (3, pytest.approx(2), pytest.approx(3))}
-
-
-@virtual
-async def test_tallies_outlive_the_processes_that_they_count() -> None:
-    async with MemoryStore() as store:
-        async with world(store) as made:
-            await made.populate()
-            await made.call(function_of("ada"), ADA)
-            await _work(made, 1, 2)
-            id = (await made.list(State.SUCCESS))[0]
-            await made.call(RemoveProcess(processid=id), UMA)
-            before = await _tallies(made)
-        async with world(store) as made:
-            assert await _tallies(made) == before == {"f": (1, pytest.approx(1), pytest.approx(2))}
-
-
-class SlowFolds(MemoryStore):
-    """Commits to functions wait at a gate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        if guards[0].key.startswith(b"f/"):
-            await self.gate.wait()
-        return await super().commit(guards, ops)
-
-
-@virtual
-async def test_runs_that_end_while_tallies_are_stored_are_counted_once() -> None:
-    async with SlowFolds() as store:
-        async with crashing(store, tallies_every_s=1e6) as made:
-            await made.populate()
-            for name in ("f", "g"):
-                await made.call(function_of("ada", name), ADA)
-                await _work(made, 1, 1, name)
-            store.gate.clear()
-            fold = asyncio.create_task(made.rooms.functions.fold())
-            await settle()
-            for name in ("f", "g"):
-                await _work(made, 1, 1, name)
-            store.gate.set()
-            await fold
-            before = await _tallies(made)
-            assert [counter for counter, _, _ in before.values()] == [2, 2]
-        async with world(store) as made:
-            assert await _tallies(made) == before
-
-
-@virtual
-async def test_announcing_again_keeps_what_was_stored() -> None:
-    async with MemoryStore() as store:
-        async with crashing(store) as made:
-            await made.populate()
-            await made.call(function_of("ada"), ADA)
-            await _work(made, 1, 2)
-            await made.rooms.functions.fold()
-            await made.call(function_of("ada"), ADA)
-            before = await _tallies(made)
-        async with world(store) as made:
-            assert await _tallies(made) == before
-            assert before["f"][0] == 1

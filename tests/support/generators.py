@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from colonist_protocol.generator import Generator as Wire
 from colonist_protocol.identity import Identity
 from colonist_server.repo import keys
 from colonist_server.repo.records import decode_birth
+from colonist_server.store.interface import Guard, Op, Revision, UnavailableError
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, TYPE, Bench, key, settle
 
@@ -75,3 +77,16 @@ def stored(store: MemoryStore, *prefixes: bytes) -> list[bytes]:
         keys.FIRING,
     )
     return [item.key for prefix in mine for item in store.under(prefix)]
+
+
+class DyingStore(MemoryStore):
+    """The node dies once it has written down which arguments it takes."""
+
+    is_dead = False
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        if self.is_dead:
+            raise UnavailableError("dead")
+        revision = await super().commit(guards, ops)
+        self.is_dead = any(op[0].startswith(keys.FIRING) for op in ops)
+        return revision

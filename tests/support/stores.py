@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from colonist_protocol.process import State
+from colonist_server.repo import keys
 from colonist_server.store.interface import Guard, Item, Op, Range, Revision
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import settle
@@ -66,3 +68,22 @@ class DeafStore(MemoryStore):
     def remember(self) -> None:
         """Let watches follow again."""
         self._ring._start = 0
+
+
+class HeldLoadStore(DeafStore):
+    """Ranges over what has succeeded wait at a gate, before they look or after."""
+
+    def __init__(self, *, is_late: bool) -> None:
+        super().__init__()
+        self._is_late = is_late
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def range(self, prefix: bytes, **wanted: Any) -> Range:
+        is_held = prefix.startswith(keys.ENDED) and prefix[-1] == State.SUCCESS
+        if is_held and not self._is_late:
+            await self.gate.wait()
+        page = await super().range(prefix, **wanted)
+        if is_held and self._is_late:
+            await self.gate.wait()
+        return page
