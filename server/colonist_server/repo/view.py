@@ -3,6 +3,8 @@
 Fed twice: by this node's own commits at once, and by the watch in revision order. Per key the newer
 revision wins, whoever brings it; a deleted key leaves a tombstone until the watch has passed it, so
 that no late put revives it. Closed processes are counted, once each, and not held.
+
+Rows of processes are kept here; `colony_view` keeps colonies and who is in them, `graphs` workflows.
 """
 
 from __future__ import annotations
@@ -17,23 +19,15 @@ from colonist_core.process import Live
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
+from colonist_server.repo.colony_view import Colonies
 from colonist_server.repo.graphs import Graphs
-from colonist_server.repo.nouns import Colony, Executor, Function, Row, User, Workflow
-from colonist_server.repo.records import (
-    ExecutorRecord,
-    decode_colony,
-    decode_ended,
-    decode_executor,
-    decode_function,
-    decode_live,
-    decode_user,
-)
+from colonist_server.repo.nouns import Colony, Executor, Row, Workflow
+from colonist_server.repo.records import ExecutorRecord, decode_ended, decode_live
 from colonist_server.store.interface import Delete, DeleteRange, Event, Op, Put, Revision
 
 MAX_PLACEMENTS: Final = 10_000
 
 _TAG: Final = slice(2, 2 + keys.TAG_BYTES)
-_NAME: Final = slice(3 + keys.TAG_BYTES, None)
 _PREFIX: Final = slice(0, 2)
 
 
@@ -78,8 +72,9 @@ class View:
     )
 
     def __init__(self) -> None:
-        self.colonies: dict[str, Colony] = {}
-        self.tags: dict[bytes, Colony] = {}
+        nouns = Colonies(self)
+        self.colonies: dict[str, Colony] = nouns.by_name
+        self.tags: dict[bytes, Colony] = nouns.by_tag
         self.rows: dict[bytes, Row] = {}
         self.watched_revision: Revision = 0
         self.counted_revision: Revision = 0
@@ -93,10 +88,10 @@ class View:
         self.held: dict[bytes, Callable[[], set[bytes]]] = {}
         self._appliers: dict[bytes, Applier] = {
             keys.LIVE: self._apply_live,
-            keys.COLONY: self._apply_colony,
-            keys.EXECUTOR: self._apply_executor,
-            keys.USER: self._apply_user,
-            keys.FUNCTION: self._apply_function,
+            keys.COLONY: nouns.apply_colony,
+            keys.EXECUTOR: nouns.apply_executor,
+            keys.USER: nouns.apply_user,
+            keys.FUNCTION: nouns.apply_function,
             keys.WORKFLOW: self.graphs.apply_head,
             keys.SHAPE[_PREFIX]: self.graphs.apply_shape,
             keys.EDIT[_PREFIX]: self.graphs.apply_edit,
@@ -339,95 +334,26 @@ class View:
         else:
             row.colony.queue.discard(row)
 
-    # -- cold nouns
+    # -- colonies
 
-    def _apply_colony(self, key: bytes, value: bytes | None, revision: Revision) -> None:
-        colony = self.tags.get(key[_TAG])
-        if colony is not None and colony.revision >= revision:
-            return
-        if value is None:
-            if colony is not None:
-                self._drop_colony(colony)
-            return
-        record = decode_colony(value)
-        if colony is None:
-            colony = self.tags[key[_TAG]] = Colony(key, record, revision)
-            self.colonies[record.name] = colony
-        else:
-            colony.record = record
-            colony.revision = revision
-        self._tell_colony(colony)
-
-    def _drop_colony(self, colony: Colony) -> None:
-        del self.tags[colony.tag]
-        if self.colonies.get(colony.record.name) is colony:
-            del self.colonies[colony.record.name]
-        colony.is_gone = True
+    def empty(self, colony: Colony) -> None:
+        """Forget the processes and workflows of a colony that is gone."""
         for workflow in list(colony.workflows.values()):
             self.graphs.drop(workflow)
         for row in [row for row in self.rows.values() if row.colony is colony]:
             self._end_row(row)
-        self._tell_colony(colony)
 
-    def _tell_colony(self, colony: Colony) -> None:
+    def colony_changed(self, colony: Colony) -> None:
+        """Tell of a colony that was founded, paused, resumed or removed."""
         for listener in self._listeners:
             listener.colony_changed(colony)
 
-    def _apply_executor(self, key: bytes, value: bytes | None, revision: Revision) -> None:
-        colony = self.tags.get(key[_TAG])
-        if colony is None:
-            return
-        name = key[_NAME].decode()
-        executor = colony.executors.get(name)
-        if executor is not None and executor.revision >= revision:
-            return
-        if executor is not None:
-            colony.delist(executor)
-        if value is None:
-            colony.executors.pop(name, None)
-            return
-        record = decode_executor(value)
-        before = executor.record if executor is not None else None
-        if executor is None:
-            executor = colony.executors[name] = Executor(key, name, record, revision)
-        else:
-            executor.record = record
-            executor.revision = revision
-        colony.enlist(executor)
+    def executor_changed(
+        self, colony: Colony, executor: Executor, before: ExecutorRecord | None
+    ) -> None:
+        """Tell of an executor that was added or changed; `before` is None for a new one."""
         for listener in self._listeners:
             listener.executor_changed(colony, executor, before)
-
-    def _apply_user(self, key: bytes, value: bytes | None, revision: Revision) -> None:
-        colony = self.tags.get(key[_TAG])
-        if colony is None:
-            return
-        name = key[_NAME].decode()
-        user = colony.users.get(name)
-        if user is not None and user.revision >= revision:
-            return
-        if user is not None:
-            del colony.users[name]
-            colony.delist(user)
-        if value is not None:
-            user = colony.users[name] = User(key, name, decode_user(value), revision)
-            colony.enlist(user)
-
-    def _apply_function(self, key: bytes, value: bytes | None, revision: Revision) -> None:
-        colony = self.tags.get(key[_TAG])
-        if colony is None:
-            return
-        function = colony.functions.get(key)
-        if function is not None and function.revision >= revision:
-            return
-        if value is None:
-            colony.functions.pop(key, None)
-            return
-        record = decode_function(value)
-        if function is None:
-            colony.functions[key] = Function(key, record, revision, record.tally)
-        else:
-            function.record = record
-            function.revision = revision
 
 
 def note_start(workflow: Workflow, live: Live) -> None:
