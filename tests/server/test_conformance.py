@@ -28,7 +28,8 @@ from tests.support.clock import virtual
 from tests.support.rooms import COLONY, key, spec
 from tests.vectors.cases import load
 
-# As the document lists them.
+# As section 2.0.1 lists them, written down from the document and not from the server's own lists
+# (`colonist_protocol.messages`): that the two agree is what is tested. Nowhere else is such a list.
 CORE = [
     "getstatisticsmsg",
     "versionmsg",
