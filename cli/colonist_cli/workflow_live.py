@@ -31,6 +31,8 @@ QUIET_S: Final = 60.0
 """Look at the whole after so long without an event: cheap, and nothing is waited for in vain."""
 REDRAW_S: Final = 0.2
 FALLBACK_S: Final = 2.0
+BEHIND_S: Final = 0.1
+MAX_TRIES: Final = 20
 
 _RESERVED: Final = 3
 
@@ -137,6 +139,8 @@ class _Following:
         self._queue: asyncio.Queue[Event | ColonistError] = asyncio.Queue()
         self._look_after_s = QUIET_S
         self._looked = 0.0
+        self._untold: set[int] = set()
+        self._tries = 0
 
     async def pump(self, source: AsyncGenerator[Event]) -> None:
         """Bring events, and the error that ends them."""
@@ -167,9 +171,15 @@ class _Following:
                 must_look = found is None
                 heard += found or []
             self._view.show(board, heard)
-            if board.graph.is_final:
+            if not board.graph.is_final:
+                batch = await self._batch()
+                continue
+            # For a moment the members may be behind the graph: their reasons are still to come.
+            self._tries += 1
+            if not self._untold or self._tries > MAX_TRIES:
                 return
-            batch = await self._batch()
+            must_look, batch = True, []
+            await asyncio.sleep(BEHIND_S)
 
     async def _batch(self) -> list[Event | ColonistError]:
         """What came within a moment; nothing where the view wants to be drawn again."""
@@ -198,7 +208,7 @@ class _Following:
                 pass
 
     async def _look(self) -> list[Process] | None:
-        """Read the whole; the members that changed unheard. None where the server is away."""
+        """Read the whole; members that changed unheard. None where the server is away."""
         board = self._board
         before = list(board.states)
         try:
@@ -208,10 +218,16 @@ class _Following:
             if is_transient(error):
                 return None
             raise
-        return [
-            process
+        self._untold |= {
+            number
             for number, state in enumerate(board.states)
-            if before[number : number + 1] != [state]
-            and (process := board.member(number)) is not None
-            and process.state == state
+            if before[number : number + 1] != [state] and board.member(number) is not None
+        }
+        told = [
+            (number, process)
+            for number in sorted(self._untold)
+            if (process := board.member(number)) is not None
+            and process.state == board.states[number]
         ]
+        self._untold -= {number for number, _ in told}
+        return [process for _, process in told]

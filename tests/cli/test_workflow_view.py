@@ -240,6 +240,34 @@ async def test_a_workflow_that_has_ended_is_shown_as_it_is(lab: House, client: C
     assert workflow_text.reasons(board).startswith("c: no")
 
 
+async def test_members_that_are_behind_their_graph_are_looked_at_again(
+    lab: House, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await lab.submit_workflow("e", DIAMOND)
+    for _ in range(3):
+        await work(lab, fails="c")
+    looks: list[int] = []
+    honest = client.workflow_members
+
+    async def late(*arguments: str, **more: int) -> list[Process]:
+        found = await honest(*arguments, **more)
+        looks.append(len(found))
+        if len(looks) > 3:
+            return found
+        return [*found[:3], msgspec.structs.replace(found[3], state=State.WAITING, errors=[])]
+
+    monkeypatch.setattr(client, "workflow_members", late)
+    monkeypatch.setattr(workflow_live, "BEHIND_S", 0)
+
+    async def drive(view: Recorder) -> None:
+        await view.until("dF")
+
+    subscriber = Subscriber(lab.url, key("e"))
+    _, heard = await follow(client, subscriber, made.processgraphid, drive)
+    assert heard == ["aS", "bS", "cF", "dF"]
+    assert len(looks) >= 4
+
+
 class Cut(Subscriber):
     """A way to the server that can be cut."""
 
