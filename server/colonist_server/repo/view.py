@@ -4,7 +4,8 @@ Fed twice: by this node's own commits at once, and by the watch in revision orde
 revision wins, whoever brings it; a deleted key leaves a tombstone until the watch has passed it, so
 that no late put revives it. Closed processes are counted, once each, and not held.
 
-Rows of processes are kept here; `colony_view` keeps colonies and who is in them, `graphs` workflows.
+Rows of processes are kept here; `colony_view` keeps colonies with their members and functions,
+`graphs` workflows.
 """
 
 from __future__ import annotations
