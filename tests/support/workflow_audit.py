@@ -197,6 +197,9 @@ def seen(view: View) -> dict[str, Any]:
 
 
 def _of_colony(colony: Colony) -> dict[str, Any]:
+    shown = [each.state for each in colony.workflows.values() if each.is_shown]
+    counted = list(colony.open_workflows.counts())
+    assert counted == [shown.count(state) for state in State]
     return {
         "queue": [row.pid for row in colony.queue],
         "length": len(colony.queue),
@@ -206,6 +209,7 @@ def _of_colony(colony: Colony) -> dict[str, Any]:
         "closed": colony.closed,
         "closed workflows": colony.closed_workflows,
         "workflows": set(colony.workflows),
+        "open workflows": counted,
     }
 
 

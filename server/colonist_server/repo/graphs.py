@@ -123,6 +123,7 @@ class Graphs:
 
     def drop(self, workflow: Workflow) -> None:
         """Forget a workflow."""
+        workflow.colony.open_workflows.dropped(workflow)
         del self.workflows[workflow.wid]
         del workflow.colony.workflows[workflow.wid]
 
@@ -172,6 +173,7 @@ class Graphs:
             workflow.graph = Graph(workflow.shape)
             workflow.graph.is_cancelled = record.state == WorkflowState.CANCELLING
             workflow.shape = []
+            workflow.colony.open_workflows.changed(workflow)
             if workflow.is_shown:
                 self._show(workflow)
 
@@ -184,6 +186,7 @@ class Graphs:
         if int.from_bytes(key[_WID.stop :], "big") != workflow.edits:
             return
         workflow.edits += 1
+        workflow.colony.open_workflows.changed(workflow)
         edit = decode_edit(value)
         if edit.insert:
             number = workflow.graph.insert(edit.parent)
@@ -206,6 +209,7 @@ class Graphs:
         """
         graph, number = workflow.graph, row.number
         graph.moved(number, State(row.state))
+        workflow.colony.open_workflows.changed(workflow)
         row.blocked = row.state == State.WAITING and not graph.may_run(number)
         if row.blocked:
             row.deadline_ns = 0
@@ -241,5 +245,7 @@ class Graphs:
         self._places.place(row)
 
     def _tell(self, workflow: Workflow) -> None:
+        if self.workflows.get(workflow.wid) is workflow:
+            workflow.colony.open_workflows.changed(workflow)
         for listener in self._listeners:
             listener.workflow_changed(workflow)

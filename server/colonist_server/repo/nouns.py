@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from colonist_core.function import Tally
@@ -114,6 +116,44 @@ class Workflow:
         return self.graph.state
 
 
+class OpenWorkflows:
+    """How many workflows that have not ended stand in which state, of one colony.
+
+    Whoever asks pays for those that have changed since somebody asked, not for all.
+    """
+
+    __slots__ = ("_changed", "_counts", "_states")
+
+    def __init__(self) -> None:
+        self._counts = [0] * len(State)
+        self._states: dict[Workflow, State] = {}
+        self._changed: set[Workflow] = set()
+
+    def changed(self, workflow: Workflow) -> None:
+        """It, or a member of it, is new or in another state."""
+        self._changed.add(workflow)
+
+    def dropped(self, workflow: Workflow) -> None:
+        """It has ended."""
+        self._changed.discard(workflow)
+        self._forget(workflow)
+
+    def counts(self) -> Sequence[int]:
+        """How many may be seen, by state."""
+        while self._changed:
+            workflow = self._changed.pop()
+            self._forget(workflow)
+            if workflow.is_shown:
+                state = self._states[workflow] = workflow.state
+                self._counts[state] += 1
+        return self._counts
+
+    def _forget(self, workflow: Workflow) -> None:
+        state = self._states.pop(workflow, None)
+        if state is not None:
+            self._counts[state] -= 1
+
+
 class Executor(msgspec.Struct, eq=False):
     """An executor as this node knows it.
 
@@ -166,6 +206,7 @@ class Colony:
         "is_gone",
         "key",
         "members",
+        "open_workflows",
         "queue",
         "recent",
         "record",
@@ -192,6 +233,7 @@ class Colony:
         self.queue: Queue[Row] = Queue()
         self.blocked: dict[bytes, Row] = {}
         self.workflows: dict[bytes, Workflow] = {}
+        self.open_workflows = OpenWorkflows()
         self.waiting = 0
         self.running: dict[bytes, Row] = {}
         self.closed = [0] * len(State)

@@ -54,8 +54,8 @@ async def colony_statistics(
 
 def _counted(colony: Colony) -> wire.Statistics:
     states = [executor.record.state for executor in colony.executors.values()]
-    open_workflows = [workflow.state for workflow in colony.workflows.values() if workflow.is_shown]
-    workflows = [open_workflows.count(state) + colony.closed_workflows[state] for state in State]
+    open_workflows = colony.open_workflows.counts()
+    workflows = [open_workflows[state] + colony.closed_workflows[state] for state in State]
     return wire.Statistics(
         colonies=1,
         executors=len(states),
