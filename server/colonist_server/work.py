@@ -1,4 +1,4 @@
-"""A server at work on a store: its rooms are made here, and its loops run; no way leads in yet."""
+"""A server at work on a store: its rooms are made here, and its loops run. `http` leads in."""
 
 from __future__ import annotations
 
