@@ -161,6 +161,7 @@ class _Following:
                 if isinstance(event, Process):
                     if board.hear(event):
                         heard.append(event)
+                        self._untold.discard(board.numbers[event.processid])
                     must_look |= board.is_mine(event) and event.processid not in board.numbers
                 else:
                     self._tell(event)
