@@ -17,7 +17,7 @@ from colonist_protocol.subscription import (
 from tests.server.following import Ear, failure_of, follow, stream, subscribe
 from tests.server.house import House
 from tests.server.people import OTHER, OTHER_OWNER, STRANGER, out_of, world
-from tests.server.test_pubsub import line
+from tests.server.websocket import line
 from tests.support.clock import virtual
 from tests.support.rooms import COLONY, TYPE, key, settle
 
