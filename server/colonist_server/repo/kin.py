@@ -37,23 +37,33 @@ class Family:
         self._graphs: Graphs = writes.view.graphs
         self._outputs = outputs
 
-    async def of_many(self, shown: Iterable[_Member]) -> dict[bytes, Kin]:
-        """The kin of those that are members of a workflow, by process id; few reads for all."""
-        members = [entry for entry in shown if keys.number_of(entry[0])]
+    def of_many(self, shown: Iterable[_Member]) -> dict[bytes, Kin]:
+        """The kin of those that are members of a workflow, by process id, without their inputs.
+
+        To be asked in the moment in which a record is looked at: what is said of an end that is
+        still to be written fits that record.
+        """
+        return {
+            pid: self._kin(pid, live, closed) for pid, live, closed in shown if keys.number_of(pid)
+        }
+
+    async def with_inputs(
+        self, shown: Iterable[_Member], family: dict[bytes, Kin]
+    ) -> dict[bytes, Kin]:
+        """The same with their inputs; few reads for all."""
+        members = [entry for entry in shown if entry[0] in family]
         if not members:
-            return {}
+            return family
         sources = await self._sources(members)
         # Those that have the same parents share one input.
         inputs = {wanted: await self._outputs.joined(wanted) for wanted in {*sources.values()}}
         found: dict[bytes, Kin] = {}
-        for pid, live, closed in members:
-            kin = self._kin(pid, live, closed)
+        for pid, kin in family.items():
             joined = inputs[sources[pid]] if pid in sources else NO_OUTPUT
             if joined is None:
-                kin = kin._replace(reason=kin.reason or TOO_LONG)
+                found[pid] = kin._replace(reason=kin.reason or TOO_LONG)
             else:
-                kin = kin._replace(inputs=joined)
-            found[pid] = kin
+                found[pid] = kin._replace(inputs=joined)
         return found
 
     def _kin(self, pid: bytes, live: Live, closed: Closed | None) -> Kin:

@@ -80,12 +80,14 @@ class Listing:
     async def members(self, colony: Colony, wid: bytes, numbers: Iterable[int]) -> list[Process]:
         """Some members of a workflow, in order; one that was removed is left out."""
         pids = [keys.member(wid, number) for number in numbers]
-        rows = {pid: row for pid in pids if (row := self._view.rows.get(pid)) is not None}
-        ended = {
-            entry[0]: entry
-            for entry in await self._read_closed([pid for pid in pids if pid not in rows])
-        }
-        found = [_of_row(rows[pid]) if pid in rows else ended.get(pid) for pid in pids]
+        ended: dict[bytes, _Shown] = {}
+        missing = [pid for pid in pids if pid not in self._view.rows]
+        while missing:  # those that end while others are read are read too
+            ended.update((entry[0], entry) for entry in await self._read_closed(missing))
+            looked_for = {*ended, *missing}
+            missing = [pid for pid in pids if pid not in self._view.rows and pid not in looked_for]
+        live = {pid: _of_row(row) for pid in pids if (row := self._view.rows.get(pid)) is not None}
+        found = [live.get(pid) or ended.get(pid) for pid in pids]
         return await self._render(colony, [entry for entry in found if entry is not None])
 
     async def birth(self, pid: bytes) -> Submitted:
@@ -177,11 +179,13 @@ class Listing:
 
         Of the past, each is in the state that its record says, whatever has happened since.
         """
-        births = await self._births.of_many([pid for pid, *_ in found])
-        outputs = await self._outputs(found)
-        family = await self._family.of_many(entry[:3] for entry in found)
+        members = [entry[:3] for entry in found]
+        family = self._family.of_many(members)
         if is_past:
             family = {pid: kin.of_record() for pid, kin in family.items()}
+        births = await self._births.of_many([pid for pid, *_ in found])
+        outputs = await self._outputs(found)
+        family = await self._family.with_inputs(members, family)
         shown: list[Process] = []
         for (pid, live, closed, has_attributes, _), birth in zip(found, births, strict=True):
             if birth is None:
