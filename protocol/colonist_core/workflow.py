@@ -118,10 +118,10 @@ class Graph:
 
     def __init__(self, parents: Sequence[Parents]) -> None:
         self._parents: list[Parents] = [(), *parents]
-        self._children: list[list[int]] = [[] for _ in self._parents]
+        self._children: dict[int, list[int]] = {}
         for number, numbers in enumerate(parents, 1):
             for parent in numbers:
-                self._children[parent].append(number)
+                self._children.setdefault(parent, []).append(number)
         self._missing = [len(numbers) for numbers in self._parents]
         self._states = bytearray(len(self._parents))
         self._counts = [0] * _STATES
@@ -148,7 +148,7 @@ class Graph:
 
     def children(self, number: int) -> Sequence[int]:
         """Who waits for a member."""
-        return self._children[number]
+        return self._children.get(number, ())
 
     @property
     def roots(self) -> list[int]:
@@ -158,7 +158,7 @@ class Graph:
     @property
     def leaves(self) -> list[int]:
         """Those for whom nobody waits."""
-        return [number for number in self if not self._children[number]]
+        return [number for number in self if not self._children.get(number)]
 
     def depths(self) -> list[int]:
         """The longest way from a root to each member, from 0; index 0 stands for nothing."""
@@ -166,7 +166,7 @@ class Graph:
         missing = [len(numbers) for numbers in self._parents]
         front = self.roots
         for number in front:  # grows while it is walked
-            for child in self._children[number]:
+            for child in self.children(number):
                 depths[child] = max(depths[child], depths[number] + 1)
                 missing[child] -= 1
                 if not missing[child]:
@@ -271,7 +271,7 @@ class Graph:
 
     def _release(self, number: int, ended_ns: int) -> list[int]:
         released: list[int] = []
-        for child in self._children[number]:
+        for child in self.children(number):
             self._missing[child] -= 1
             self.ready_ns[child] = max(self.ready_ns.get(child, 0), ended_ns)
             if self.may_run(child):
@@ -283,7 +283,7 @@ class Graph:
         doomed: list[int] = []
         front = [number]
         for each in front:  # grows while it is walked
-            for child in self._children[each]:
+            for child in self.children(each):
                 if child not in self._doomed_by and State(self._states[child]) not in FINAL:
                     self._doomed_by[child] = number
                     doomed.append(child)
@@ -313,7 +313,7 @@ class Graph:
         """
         number = self._add(parent)
         if child:
-            self._children[number].append(child)
+            self._children[number] = [child]
             self._parents[child] = (*self._parents[child], number)
             self._missing[child] += 1
         return number
@@ -326,8 +326,7 @@ class Graph:
     def _add(self, parent: int) -> int:
         number = len(self._parents)
         self._parents.append((parent,))
-        self._children.append([])
-        self._children[parent].append(number)
+        self._children.setdefault(parent, []).append(number)
         self._missing.append(1)
         self._states.append(State.WAITING)
         self._counts[State.WAITING] += 1

@@ -130,7 +130,7 @@ class Counted(list[int]):
 
 def counted(parents: Sequence[Parents]) -> Graph:
     graph = Graph(parents)
-    graph._children = [Counted(children) for children in graph._children]
+    graph._children = {number: Counted(each) for number, each in graph._children.items()}
     Counted.steps = 0
     return graph
 
