@@ -44,7 +44,7 @@ OWNER_KEY: Final = "server-owner.key"
 SERVER_KEY: Final = "server.key"
 BACKLOG: Final = 4096
 STALLED_S: Final = 5.0
-COLLECT_AT: Final = (20_000, 20, 50)
+COLLECT_AT: Final = (30_000, 20, 50)
 """Python's defaults cost a lifecycle 5 to 15 % of its time."""
 
 
