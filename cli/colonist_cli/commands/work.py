@@ -196,13 +196,13 @@ async def remove_process(shell: Shell, process: ProcessId) -> None:
         await client.remove(checked(process))
 
 
-def checked(process: str) -> str:
-    """A process id. Raises `CliError` for what cannot be one."""
+def checked(id: str, noun: str = "process") -> str:
+    """The id of a process or another noun. Raises `CliError` for what cannot be one."""
     from colonist_protocol.identity import is_id
 
-    if not is_id(process):
-        raise CliError(Exit.USAGE, f"{process[:80]!r} is no process id: 64 hex characters")
-    return process
+    if not is_id(id):
+        raise CliError(Exit.USAGE, f"{id[:80]!r} is no {noun} id: 64 hex characters")
+    return id
 
 
 async def _submit(shell: Shell, client: Client, wanted: Wanted, spec: str) -> Process:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colonist_cli.command import Kind, command
-from colonist_cli.commands.work import Timeout, Type, Which
+from colonist_cli.commands.work import Timeout, Type, Which, checked
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import Form, clean, note
 from colonist_cli.shell import Shell
@@ -100,7 +100,7 @@ async def get_workflow(
     from colonist_cli import board, workflow_text
     from colonist_cli.tree import Fold
 
-    checked(workflow)
+    checked(workflow, "workflow")
     async with shell.client() as client:
         if shell.screen.form is Form.JSON:
             shell.screen.json(await client.workflow(workflow))
@@ -122,7 +122,7 @@ async def list_members(
     from colonist_protocol.process import State
     from colonist_protocol.workflow import ANY_STATE
 
-    checked(workflow)
+    checked(workflow, "workflow")
     wanted = State[state.name] if state else ANY_STATE
     async with shell.client() as client:
         graph = await client.workflow(workflow)
@@ -136,23 +136,14 @@ async def list_members(
 async def cancel_workflow(shell: Shell, workflow: WorkflowId) -> None:
     """End what has not ended of a workflow."""
     async with shell.client() as client:
-        await client.cancel_workflow(checked(workflow))
+        await client.cancel_workflow(checked(workflow, "workflow"))
 
 
 @command(workflows, "remove", kind=Kind.CALL)
 async def remove_workflow(shell: Shell, workflow: WorkflowId) -> None:
     """Remove a workflow that is not running, with its processes."""
     async with shell.client() as client:
-        await client.remove_workflow(checked(workflow))
-
-
-def checked(workflow: str) -> str:
-    """The id of a workflow. Raises `CliError` for what cannot be one."""
-    from colonist_protocol.identity import is_id
-
-    if not is_id(workflow):
-        raise CliError(Exit.USAGE, f"{workflow[:80]!r} is no workflow id: 64 hex characters")
-    return workflow
+        await client.remove_workflow(checked(workflow, "workflow"))
 
 
 def around(shell: Shell, named: str, type: str = "") -> Around:
