@@ -15,6 +15,7 @@ from colonist_agent.watch import Watch
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
+from colonist_client.processes import raw
 from colonist_client.retry import Backoff
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol import codec
@@ -40,12 +41,8 @@ SUBMIT = "submitfuncspecmsg"
 HOLDS_S = 30
 
 
-def _args(*values: Any) -> msgspec.Raw:
-    return msgspec.Raw(codec.encode(list(values)))
-
-
 def _call(function: str, *values: Any, **changes: Any) -> FunctionSpec:
-    return spec(funcname=function, args=_args(*values), colonyname="", **changes)
+    return spec(funcname=function, args=raw(values), colonyname="", **changes)
 
 
 def _functions(hand: Hand) -> None:
@@ -60,7 +57,7 @@ def _functions(hand: Hand) -> None:
 
 
 async def _result(shop: Workshop, function: str, *values: Any) -> Process:
-    submitted = await shop.bench.submit("boss", funcname=function, args=_args(*values))
+    submitted = await shop.bench.submit("boss", funcname=function, args=raw(values))
     return await shop.ended(submitted.processid)
 
 
@@ -83,7 +80,7 @@ async def test_function_submits_and_waits_for_processes() -> None:
 
         async with ada.running(), ben.running():
             submitted = await shop.bench.submit(
-                "boss", funcname="spread", args=_args(3), executornames=["ada"]
+                "boss", funcname="spread", args=raw([3]), executornames=["ada"]
             )
             assert (await shop.ended(submitted.processid)).output() == [0, 2, 4]
             assert asyncio.get_running_loop().time() < 6

@@ -186,6 +186,11 @@ def out_of(process: Process) -> Any:
     return msgspec.json.decode(process.out)
 
 
+def near(id: str) -> str:
+    """An id of the same colony that was never given."""
+    return id[:24] + "0" * 16 + id[40:]
+
+
 async def parked(made: World, name: str, timeout: int = 100) -> asyncio.Task[Process]:
     """An assign that waits."""
     before = made.rooms.hand_over.parked()

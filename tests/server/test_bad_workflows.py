@@ -12,7 +12,7 @@ from colonist_protocol import errors
 from colonist_protocol.identity import Identity
 from colonist_protocol.workflow import MAX_MEMBERS
 from tests.server.house import Got, House, sign
-from tests.server.people import OTHER, WHO, World
+from tests.server.people import OTHER, WHO, World, near
 from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, TYPE, key
 from tests.vectors.cases import load
 
@@ -314,12 +314,6 @@ CHILDREN = [
     Bad("as a user", child, errors.AccessError, UMA),
     Bad("as a foreign executor", child, errors.AccessError, EVE),
 ]
-
-
-def near(id: str) -> str:
-    """An id of the same colony that was never given."""
-    at = len(id) // 2
-    return id[:at] + ("0" if id[at] != "0" else "1") + id[at + 1 :]
 
 
 def nth(world: World, number: int) -> str:

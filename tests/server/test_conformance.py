@@ -22,7 +22,7 @@ from colonist_server.rpc import contract
 from colonist_server.rpc.table import API, PUBSUB, ROUTES
 from scripts import make_error_reference, make_rpc_reference
 from tests.server import conformance
-from tests.server.people import World, attribute_of, function_of, world
+from tests.server.people import World, attribute_of, function_of, near, world
 from tests.server.test_routes import BY_TYPE, MAY
 from tests.support.clock import virtual
 from tests.support.rooms import COLONY, key, spec
@@ -251,11 +251,6 @@ RARE: list[tuple[Callable[[World], Message], type[ColonistError]]] = [
     (lambda _: GetLogs(colonyname=COLONY, executorname="ada", count=501), errors.InvalidValueError),
     (lambda _: SearchLogs(colonyname=COLONY, days=31, count=1), errors.InvalidValueError),
 ]
-
-
-def near(id: str) -> str:
-    """An id of the same colony that was never given."""
-    return id[:24] + "0" * 16 + id[40:]
 
 
 def workflow_text(mem: str) -> str:
