@@ -102,9 +102,7 @@ async def _chain(place: Place, server: Server) -> Row:
             assigned = await connection.request(poll)
             hops.append(time.perf_counter() - began)
         await connection.request(worker.key.close(process_id(assigned.body)))
-    return Row(
-        name=f"workflows/chain-{CHAIN}", metrics={"hops": len(hops), **latencies("", hops)}
-    )
+    return Row(name=f"workflows/chain-{CHAIN}", metrics={"hops": len(hops), **latencies("", hops)})
 
 
 async def _large(server: Server, size: int) -> Row:
