@@ -15,7 +15,7 @@ import logging
 import sqlite3
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, cast
 
 from colonist_server.store.batch import (
@@ -44,6 +44,8 @@ COPIED_ROWS = 4_096
 _UNDONE = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY))
 
 # A statement is compiled once for each of these sizes; what is missing to the next is padding.
+# `sqlite3` takes numbers and bytearrays as they are. For bytes and None it first looks for an
+# adapter, which costs 0.3 us each: more than half of what it costs to put a small row.
 _SIZES = (
     *(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1_024),
     *(1_536, 2_048, 2_560),
@@ -52,13 +54,16 @@ _LOOK_UP_ONE = "(SELECT seq FROM kv WHERE k = ?)"
 _LOOK_UP = {
     size: "SELECT " + ", ".join([_LOOK_UP_ONE] * size) for size in _SIZES if size <= MAX_LOOKED_UP
 }
-_ROWS = {size: "VALUES " + ", ".join(["(?, ?, ?, ?, ?)"] * size) for size in _SIZES}
-_APPLY = {size: "INSERT INTO op " + rows for size, rows in _ROWS.items()}
+_APPLY = {
+    size: "INSERT INTO op VALUES " + ", ".join(["(?, ?, ?, ?, ?)"] * size)  # noqa: S608
+    for size in _SIZES
+}
 _PUT = {
     size: "INSERT INTO kv(seq, k, v, created, lease)"  # noqa: S608 - marks only
-    " SELECT column1, column2, column3, column1 >> 8, column4"
-    f" FROM ({rows}) WHERE column2 IS NOT NULL{UPSERT}"
-    for size, rows in _ROWS.items()
+    " SELECT column1, column2, column3, column1 >> 8, column4 FROM (VALUES "
+    + ", ".join(["(?, ?, ?, ?)"] * size)
+    + f") WHERE column1 > 0{UPSERT}"
+    for size in _SIZES
 }
 
 _LOGGER = logging.getLogger(__name__)
@@ -156,7 +161,7 @@ class Writer:
         try:
             batch = self._plan(works)
             if batch.rows:
-                self._apply(batch.rows, _PUT if batch.is_all_puts else _APPLY)
+                self._apply(batch)
         except sqlite3.Error as error:
             if not self._is_undone(error):
                 self._backlog.extendleft(reversed(works))
@@ -188,7 +193,8 @@ class Writer:
         for start in range(0, len(keys), MAX_LOOKED_UP):
             part = keys[start : start + MAX_LOOKED_UP]
             size = _padded(len(part))
-            found = self._connection.execute(_LOOK_UP[size], part + [None] * (size - len(part)))
+            marks = [*map(bytearray, part), *[0] * (size - len(part))]
+            found = self._connection.execute(_LOOK_UP[size], marks)
             for key, seq in zip(part, found.fetchone(), strict=False):
                 known[key] = 0 if seq is None else seq >> 8
         return known
@@ -202,11 +208,20 @@ class Writer:
         found = cast("str | None", self._connection.execute(sql, parameters).fetchone()[0])
         return sorted(map(bytes.fromhex, found.split(","))) if found else []
 
-    def _apply(self, rows: list[object], statements: Mapping[int, str]) -> None:
+    def _apply(self, batch: Batch) -> None:
+        rows = batch.rows
         count = len(rows) // COLUMNS
         size = _padded(count)
-        rows += [None] * ((size - count) * COLUMNS)
-        self._connection.execute(statements[size], rows)
+        if batch.is_all_puts:
+            del rows[COLUMNS - 1 :: COLUMNS]
+            columns = COLUMNS - 1
+            for blobs in (slice(1, None, columns), slice(2, None, columns)):
+                rows[blobs] = map(bytearray, cast("list[bytes]", rows[blobs]))
+            rows += [0] * ((size - count) * columns)
+            self._connection.execute(_PUT[size], rows)
+        else:
+            rows += [None] * ((size - count) * COLUMNS)
+            self._connection.execute(_APPLY[size], rows)
         self._uncopied += count
 
     def _is_undone(self, error: sqlite3.Error) -> bool:

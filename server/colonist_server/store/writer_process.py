@@ -13,6 +13,7 @@ had not answered is then durable or absent, whole), the parent when the child di
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 MODULE: Final = "colonist_server.store.writer_process"
 FATAL_EXIT: Final = 70
 RECEIVED_BYTES: Final = 1_048_576
+COLLECT_AT: Final = (50_000, 20, 50)
 FRAMES_AHEAD: Final = 2
 """One is being written, one waits; what comes then goes with the next, in one frame."""
 
@@ -219,6 +221,9 @@ def main() -> None:
     # Whoever stops the parent stops the child by it, in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Works are freed by counting references; looking for cycles took 5 % of the time.
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AT)
     with socket.socket(fileno=int(sys.argv[2])) as end:
         Child(Path(sys.argv[1]), end).run()
 
