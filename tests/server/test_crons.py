@@ -404,19 +404,25 @@ async def test_a_cron_goes_on_when_its_creator_has_another_key() -> None:
 
 
 @virtual
-async def test_a_cron_of_an_executor_that_is_unregistered_goes_on_of_a_rejected_one_not() -> None:
+async def test_a_cron_of_an_executor_that_was_not_heard_goes_on_others_do_not() -> None:
     async with MemoryStore() as store, bench(store) as server:
-        await server.found("e1", "gone", "bad")
-        gone = await add(server, key("gone"), name="gone")
-        bad = await add(server, key("bad"), name="bad")
+        await server.found("e1", "quiet", "quiet and gone", "gone", "bad")
+        ids = {
+            name: await add(server, key(name), name=name)
+            for name in ("quiet", "quiet and gone", "gone", "bad")
+        }
+        for name in ("quiet", "quiet and gone"):  # as who watches presence does
+            await server.rooms.members.remove_executor(server.colony, name)
         for message in (
+            RemoveExecutor(colonyname=COLONY, executorname="quiet and gone"),
             RemoveExecutor(colonyname=COLONY, executorname="gone"),
             RejectExecutor(colonyname=COLONY, executorname="bad"),
         ):
             await server.call(message, COLONY_OWNER)
         await until(15)
-        assert (len(runs(store, gone)), len(runs(store, bad))) == (1, 0)
-        assert "disabledreason" in await read(server, bad)
+        assert [len(runs(store, id)) for id in ids.values()] == [1, 0, 0, 0]
+        for name in ("quiet and gone", "gone", "bad"):
+            assert "disabledreason" in await read(server, ids[name])
 
 
 @virtual

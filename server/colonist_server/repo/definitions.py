@@ -31,9 +31,11 @@ def spec_of(text: str, colony: Colony) -> WorkflowSpec:
 def creator_of(colony: Colony, id: str, name: str) -> Executor | User | None:
     """Whoever made a definition, under whatever key now; None: it may start nothing any more.
 
-    An executor that was not heard of for a while is unregistered, and what it has set up goes on.
+    An executor that was not heard of for a while is unregistered, and what it has set up goes on;
+    what one has set up that the colony's owner removed does not.
     """
     found = colony.holder(id) or colony.users.get(name)
-    if isinstance(found, Executor) and found.record.state not in _AT_WORK:
-        return None
+    if isinstance(found, Executor):
+        is_at_work = found.record.state in _AT_WORK and not found.record.is_removed
+        return found if is_at_work else None
     return found

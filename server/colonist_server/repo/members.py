@@ -127,18 +127,27 @@ class Members:
     async def remove_executor(
         self, colony: Colony, name: str, warrant: Warrant = NO_WARRANT
     ) -> None:
-        """Unregister: the record stays, its functions go, its running work is free again."""
+        """Unregister: the record stays, its functions go, its running work is free again.
+
+        Without a warrant it is done because nothing was heard of the executor.
+        """
+        is_told = bool(warrant.cause.who)
 
         def decide() -> Plan:
             executor = find_executor(colony, name)
-            record = msgspec.structs.replace(executor.record, state=ExecutorState.UNREGISTERED)
+            record = msgspec.structs.replace(
+                executor.record,
+                state=ExecutorState.UNREGISTERED,
+                is_removed=executor.record.is_removed or is_told,
+            )
             plan = _put(executor, record)
             functions = DeleteRange(keys.functions_of(colony.tag, name))
             entry = self._trail.entry(colony.tag, Changed.EXECUTOR_REMOVED, name, warrant)
             return Plan(plan.guards, [*plan.ops, functions, entry])
 
         executor = find_executor(colony, name)
-        if executor.record.state != ExecutorState.UNREGISTERED:
+        is_done = executor.record.state == ExecutorState.UNREGISTERED
+        if not is_done or (is_told and not executor.record.is_removed):
             await self._writes.apply(decide)
         await self._free_work(colony, all_ids(executor.record))
 

@@ -45,6 +45,8 @@ class ExecutorRecord(msgspec.Struct, frozen=True, array_like=True):
     blueprint_generation: int = 0
     former: tuple[str, ...] = ()
     """Earlier ids, oldest first. They stay taken: work may run under them."""
+    is_removed: bool = False
+    """By the colony's owner, not because nothing was heard of it."""
 
 
 def all_ids(record: ExecutorRecord) -> tuple[str, ...]:
