@@ -25,12 +25,16 @@ BUNDLE_BYTES: Final = 262_144
 """Keys and values of runs that share a commit."""
 
 
+Depends = tuple[tuple[Revision, ...], bytes]
+"""Revisions of cron, colony and creator; the workflow whose results are the input."""
+
+
 class Prepared(NamedTuple):
-    """What the turn at `at_ns` will commit, as long as what it depends on has these revisions."""
+    """What the turn at `at_ns` will commit, as long as what it depends on is the same."""
 
     at_ns: int
     following_ns: int
-    depends: tuple[Revision, ...]
+    depends: Depends
     move: Move
     size: int
 
@@ -82,7 +86,7 @@ class ReadyRuns:
         creator = creator_of(cron.colony, record.initiator_id, record.initiator)
         if creator is None or record.pending is not None or not cron.is_at_work:
             return
-        depends = _depends(cron, creator)
+        depends = self._depends(cron, creator)
         ready = self._prepared.get(cron.cid)
         if ready is not None and (ready.at_ns, ready.depends) == (record.turn.at_ns, depends):
             return
@@ -119,9 +123,15 @@ class ReadyRuns:
             return None
         record = cron.record
         creator = creator_of(cron.colony, record.initiator_id, record.initiator)
-        if creator is None or not cron.is_at_work or not _is_valid(ready, cron, creator, now_ns):
+        if creator is None or not cron.is_at_work:
             return None
-        return ready
+        if (ready.at_ns, ready.depends) != (record.turn.at_ns, self._depends(cron, creator)):
+            return None
+        return ready if _is_in_time(ready, now_ns) else None
+
+    def _depends(self, cron: Cron, creator: Executor | User) -> Depends:
+        revisions = (cron.revision, cron.colony.revision, creator.revision)
+        return revisions, self._runs.input_of(cron)
 
     async def start(self, bundle: Bundle) -> bool:
         """Start all runs of a bundle; False where one of them was raced, and none was started.
@@ -142,11 +152,5 @@ class ReadyRuns:
             del self._prepared[cid]
 
 
-def _depends(cron: Cron, creator: Executor | User) -> tuple[Revision, ...]:
-    return cron.revision, cron.colony.revision, creator.revision
-
-
-def _is_valid(ready: Prepared, cron: Cron, creator: Executor | User, now_ns: int) -> bool:
-    if (ready.at_ns, ready.depends) != (cron.record.turn.at_ns, _depends(cron, creator)):
-        return False
+def _is_in_time(ready: Prepared, now_ns: int) -> bool:
     return 0 <= now_ns - ready.at_ns < IN_TIME_NS and now_ns < ready.following_ns

@@ -63,6 +63,14 @@ class CronRuns:
         self._workflows = workflows
         self._clock = clock
 
+    def input_of(self, cron: Cron) -> bytes:
+        """The workflow whose results are the next run's input: the one before, if it has ended.
+
+        Else the run has none: what it was given must not change while it runs.
+        """
+        previous = cron.record.previous
+        return b"" if previous in self._writes.view.workflows else previous
+
     def is_held_up(self, cron: Cron) -> bool:
         """Whether its next run waits for a workflow that has not ended (W12)."""
         record = cron.record
@@ -120,7 +128,7 @@ class CronRuns:
         if 0 <= now_ns - at_ns < IN_TIME_NS:
             now_ns = at_ns
         turn = following(cron.schedule, cron.record.turn, now_ns, cron.cid)
-        pending = _pending(cron, creator, now_ns, at_ns)
+        pending = self._pending(cron, creator, now_ns, at_ns)
         return self._move(cron, creator, pending, turn, at_ns)
 
     async def _start_by_hand(self, cron: Cron, cause: Cause, payload: bytes) -> CronRecord:
@@ -140,7 +148,7 @@ class CronRuns:
             now_ns = self._clock.now_ns()
             turn = start(cron.schedule, now_ns, cron.cid, record.turn.number + 1)
             pending = msgspec.structs.replace(
-                _pending(cron, creator, now_ns, now_ns),
+                self._pending(cron, creator, now_ns, now_ns),
                 who=cause.who,
                 digest=cause.digest,
                 signature=cause.signature,
@@ -194,6 +202,17 @@ class CronRuns:
             return Move(Plan(guards, [put, *new.ops]), new)
         after = msgspec.structs.replace(record, pending=pending)
         return Move(Plan(guards, [Put(cron.key, encode(after))]))
+
+    def _pending(
+        self, cron: Cron, creator: Executor | User, now_ns: int, planned_ns: int
+    ) -> PendingRun:
+        return PendingRun(
+            wid=keys.run_id(cron.cid, cron.record.turn.number, planned_ns),
+            fired_ns=now_ns,
+            initiator_id=creator.record.id,
+            initiator=creator.name,
+            previous=self.input_of(cron),
+        )
 
     def _workflow(self, cron: Cron, pending: PendingRun) -> NewWorkflow:
         """The workflow of a run: the same, whoever makes it and however often."""
@@ -257,13 +276,3 @@ def _disabling(cron: Cron, reason: str) -> Plan:
     log.warning("disabling cron=%s: %s", cron.id, reason)
     after = msgspec.structs.replace(cron.record, disabled=reason[:MAX_REASON_CHARS])
     return Plan([Guard(cron.key, cron.revision)], [Put(cron.key, encode(after))])
-
-
-def _pending(cron: Cron, creator: Executor | User, now_ns: int, planned_ns: int) -> PendingRun:
-    return PendingRun(
-        wid=keys.run_id(cron.cid, cron.record.turn.number, planned_ns),
-        fired_ns=now_ns,
-        initiator_id=creator.record.id,
-        initiator=creator.name,
-        previous=cron.record.previous,
-    )
