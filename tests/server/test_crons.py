@@ -14,7 +14,12 @@ from colonist_protocol.executor import RejectExecutor, RemoveExecutor
 from colonist_protocol.process import CloseFailed
 from colonist_protocol.times import SECOND_NS, UNSET, from_text, to_text
 from colonist_protocol.user import AddUser, ChangeUserId, RemoveUser, User
-from colonist_protocol.workflow import CancelProcessGraph, GetProcessGraph, RemoveProcessGraph
+from colonist_protocol.workflow import (
+    CancelProcessGraph,
+    GetProcessGraph,
+    RemoveAllProcessGraphs,
+    RemoveProcessGraph,
+)
 from colonist_server.repo import cron_view, keys
 from tests.support.clock import virtual
 from tests.support.crons import MINUTELY, add, add_of, read, run_seconds, runs
@@ -362,6 +367,30 @@ async def test_the_output_of_the_leaves_before_is_the_input_of_the_roots() -> No
         await server.close("e1", (await server.assign("e1")).processid, b'[1, "two"]')
         await until(21)
         assert json.loads(bytes((await server.assign("e1")).inputs)) == [1, "two"]
+
+
+@virtual
+async def test_what_a_run_was_given_does_not_change() -> None:
+    async with MemoryStore() as store, bench(store) as server:
+        await server.found("e1")
+        await add(server)
+        await until(11)
+        first = await server.assign("e1")
+        await until(21)
+        second = await server.assign("e1")
+        assert bytes(second.inputs) == b"[]", "the run before goes on"
+        await server.close("e1", first.processid, b'["late"]')
+        await server.close("e1", second.processid, b'["second"]')
+        assert bytes((await server.get("e1", second.processid)).inputs) == b"[]"
+        await until(31)
+        needed = RemoveProcessGraph(processgraphid=second.processgraphid)
+        assert (await refused(server, needed))[:2] == (409, "conflict")
+        await server.call(RemoveAllProcessGraphs(colonyname=COLONY, state=2), COLONY_OWNER)
+        third = await server.assign("e1")
+        assert bytes(third.inputs) == b'["second"]'
+        await server.close("e1", third.processid)
+        await settle()
+        await server.call(needed, E1)
 
 
 # -- what cannot start

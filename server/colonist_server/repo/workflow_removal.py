@@ -68,12 +68,22 @@ class WorkflowRemoval:
 
     async def _hide_ended(self, wid: bytes) -> None:
         item, record = await find_ended(self._writes, wid)
+        self._check_not_needed(wid)
         index = keys.ended_workflow(wid[: keys.TAG_BYTES], record.state, record.submitted_ns, wid)
         # A lost race is somebody else's removal: it is gone either way.
         await self._writes.commit(
             [Guard(item.key, item.modified)],
             [Put(item.key, _as(record, WorkflowState.REMOVING)), Delete(index)],
         )
+
+    def _check_not_needed(self, wid: bytes) -> None:
+        """The input of a cron's run is read from the run before, as long as it goes on."""
+        colony = self._view.tags.get(wid[: keys.TAG_BYTES])
+        for other in colony.workflows.values() if colony is not None else ():
+            if other.record.previous == wid and other.is_shown:
+                raise ConflictError(
+                    f"its results are the input of workflow {other.id}, which has not ended"
+                )
 
     async def remove_all(self, colony: Colony, states: Sequence[State]) -> None:
         """Remove all workflows in some states; never a running one."""
