@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import tracemalloc
 
 import pytest
 
@@ -15,7 +16,7 @@ from colonist_server.store.interface import (
     Put,
     Store,
 )
-from colonist_server.store.ring import EVENTS, EventRing
+from colonist_server.store.ring import EVENTS, OVERHEAD_BYTES, EventRing
 from tests.laws.harness import DEADLINE_S, Kind, events
 
 A, B = b"a", b"b"
@@ -99,12 +100,31 @@ async def test_watcher_that_fell_behind_is_told_and_held_up_nobody(store: Store)
 
 
 async def test_ring_of_large_values_remembers_fewer_events() -> None:
-    ring = EventRing(0, events=100, event_bytes=1_000)
+    ring = EventRing(0, events=100, event_bytes=10 * (100 + 2 * OVERHEAD_BYTES))
     for revision in range(1, 51):
         ring.extend([Event(revision, (Change(A, bytes(99)),))])
     assert [event.revision for event in ring.since(40)] == list(range(41, 51))
     with pytest.raises(CompactedError):
         ring.since(39)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "count"), [(1_000_000, 1, 300), (0, 128, 2_000), (40, 1, 30_000)]
+)
+async def test_ring_takes_no_more_memory_than_it_may(size: int, changes: int, count: int) -> None:
+    allowed = 4_194_304
+    tracemalloc.start()
+    try:
+        ring = EventRing(0, event_bytes=allowed)
+        for revision in range(1, count + 1):
+            texts = [(b"%050d" % (revision * 128 + n), bytes(size)) for n in range(changes)]
+            ring.extend([Event(revision, tuple(Change(*text) for text in texts))])
+        texts.clear()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert allowed / 4 < taken < allowed * 1.1
+    assert ring.since(count - 1)[0].revision == count
 
 
 async def test_lease_not_kept_alive_takes_its_keys_away(store: Store, kind: Kind) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Sequence
 from operator import attrgetter
+from typing import Final
 
 from colonist_server.store.interface import CompactedError, Event, Revision, UnavailableError
 
@@ -17,11 +18,17 @@ EVENTS = 10_000
 EVENT_BYTES = 67_108_864
 SLICE = 256
 
+OVERHEAD_BYTES: Final = 256
+"""What an event, or a change, takes besides its texts: tuples, their heads, those of two texts."""
+
+_GONE: Final = Event(0, ())
+"""In the place of an event that is forgotten, so that its values are let go at once."""
+
 _revision = attrgetter("revision")
 
 
 class EventRing:
-    """Remembers the last `events` events, fewer when their values exceed `event_bytes`."""
+    """Remembers the last `events` events, fewer when they take more memory than `event_bytes`."""
 
     def __init__(
         self, start: Revision, *, events: int = EVENTS, event_bytes: int = EVENT_BYTES
@@ -71,10 +78,11 @@ class EventRing:
         events = self._events
         while len(events) - self._forgotten > self._max_events or self._bytes > self._max_bytes:
             gone = events[self._forgotten]
+            events[self._forgotten] = _GONE
             self._start = gone.revision
             self._bytes -= self._sizes[self._forgotten]
             self._forgotten += 1
-        # One move for many events; what has gone is kept for a moment, a sixteenth of the ring.
+        # One move for many events; until then the places of those that have gone stay, empty.
         if self._forgotten > self._max_events // 16:
             del events[: self._forgotten]
             del self._sizes[: self._forgotten]
@@ -98,7 +106,8 @@ class EventRing:
 
 
 def _size(event: Event) -> int:
-    size = 0
+    """What it takes in memory, rather more than less: changes of a few bytes are mostly frame."""
+    size = OVERHEAD_BYTES * (1 + len(event.changes))
     for key, value in event.changes:
-        size += len(key) if value is None else len(value)
+        size += len(key) + (0 if value is None else len(value))
     return size
