@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from colonist_server.store import file
 from colonist_server.store.interface import (
     Delete,
     Guard,
@@ -309,7 +310,10 @@ async def test_slow_disk_lets_waiting_commits_share_a_sync(path: Path) -> None:
         assert disk.write.writes <= 12
 
 
-async def test_second_server_on_a_file_is_refused(path: Path) -> None:
+async def test_second_server_on_a_file_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "LOCK_S", 0.1)
     async with await SqliteStore.open(path) as store:
         with pytest.raises(StoreError, match="another server has this store open"):
             await SqliteStore.open(path)

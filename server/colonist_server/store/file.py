@@ -8,12 +8,14 @@ revision have gone.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from colonist_server.store.interface import Revision, StoreError
 
@@ -22,6 +24,12 @@ SCHEMA_VERSION = 1
 CACHED_STATEMENTS = 256
 CHECKED_BYTES = 268_435_456
 """A larger file is not checked page by page at start: 256 MiB take about a second."""
+LOCK_S: Final = 5.0
+"""How long a lock is waited for: the writer of a killed server has it until it has finished."""
+LOCK_QUIET_S: Final = 1.0
+LOCK_EVERY_S: Final = 0.05
+
+log = logging.getLogger(__name__)
 
 SCHEMA = (
     "CREATE TABLE kv(seq INTEGER PRIMARY KEY, k BLOB NOT NULL UNIQUE, v BLOB NOT NULL,"
@@ -90,18 +98,48 @@ def open_file(path: Path, connect_: Connect) -> Opened:
         return Opened(lock, writes, reads, copies, revision, path)
 
 
-def _lock(path: Path) -> int:
+class Watch(Protocol):
+    """What time it is, and waiting: the module `time`."""
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+        ...
+
+
+def _lock(path: Path, watch: Watch = time) -> int:
+    """The lock of a store. Blocks for `LOCK_S` at most, then raises `StoreError`."""
     beside = path.with_name(path.name + ".lock")
     try:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(f"{beside}: cannot open the lock: {error.strerror}") from error
+    started = watch.monotonic()
+    is_told = False
+    while not _has_locked(descriptor):
+        waited_s = watch.monotonic() - started
+        if waited_s >= LOCK_S:
+            os.close(descriptor)
+            raise StoreError(
+                f"{path}: another server has this store open"
+                " (or the writer process of one that was killed is still finishing)"
+            )
+        if waited_s >= LOCK_QUIET_S and not is_told:
+            log.warning("%s: locked by another process, waiting for %.0f s", path, LOCK_S)
+            is_told = True
+        watch.sleep(LOCK_EVERY_S)
+    return descriptor
+
+
+def _has_locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise StoreError(f"{path}: another server has this store open") from error
-    return descriptor
+    except OSError:
+        return False
+    return True
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
