@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -200,6 +201,35 @@ async def test_a_silent_client_is_told_to_go(home: House, monkeypatch: pytest.Mo
     monkeypatch.setattr(pubsub, "FIRST_FRAME_S", 0.05)
     async with line(home) as ear:
         assert await ear.closed() == (1008, "no order came in time")
+
+
+async def test_who_is_refused_again_and_again_wins_no_time(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pubsub, "LINGER_S", 0.3)
+    order = pack_request(all(), EVE).decode()
+    async with line(home) as ear, asyncio.timeout(DEADLINE_S):
+
+        async def insist() -> None:
+            while not ear.socket.closed:
+                await ear.socket.send_str(order)
+                await asyncio.sleep(0.02)
+
+        insisting = asyncio.create_task(insist())
+        refusals = 0
+        while (message := await ear.socket.receive()).type is WSMsgType.TEXT:
+            refusals += 1
+        insisting.cancel()
+        assert (message.type, message.data) == (WSMsgType.CLOSE, 1008)
+        assert 1 < refusals < 30
+
+
+async def test_a_hundred_waiting_calls_may_share_a_key(home: House) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        ears = [await stack.enter_async_context(line(home)) for _ in range(100)]
+        for ear in ears:
+            await ear.order(one(home.running))
+        assert home.rooms.subscriptions.count == 100
 
 
 async def test_connections_and_subscriptions_are_bounded(

@@ -4,16 +4,13 @@ Each text frame of a client is the signed envelope of `POST /api`; each frame of
 reply, an event or an error. Any origin may connect: what counts is the signature, and there are no
 cookies that a browser could add to it. A connection ends by a close frame that says why.
 
-Every subscriber has a bounded outbox, and nobody waits for it: while the socket takes what it is
-given, an event goes straight to the transport; when it does not, frames (the same objects for all)
-queue up here, and who lets too many queue up is dropped.
+Every connection has a bounded outbox (`outbox.py`), and nobody waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from aiohttp import WSMsgType, web
@@ -22,14 +19,14 @@ from colonist_protocol.envelope import pack_failure
 from colonist_protocol.errors import BusyError, InvalidMessageError
 from colonist_protocol.subscription import MAX_FRAME_BYTES
 from colonist_server.http.farewells import FAREWELLS, NO_ORDER, REFUSED, TOO_SLOW, Farewell
+from colonist_server.http.outbox import Outbox, Shelf
 from colonist_server.repo.topics import Ending, Subscription
 from colonist_server.rpc.dispatch import Dispatch, Refusal
 
 MAX_CONNECTIONS: Final = 20_000
-MAX_CONNECTIONS_OF_CALLER: Final = 64
+MAX_CONNECTIONS_OF_CALLER: Final = 4_096
+"""As many as subscriptions: all waiting SDK calls of a machine may share one key."""
 MAX_SUBSCRIPTIONS: Final = 64
-MAX_QUEUED: Final = 1_000
-MAX_QUEUED_BYTES: Final = 4_194_304
 FIRST_FRAME_S: Final = 30.0
 HEARTBEAT_S: Final = 30.0
 LINGER_S: Final = 1.0
@@ -37,20 +34,17 @@ LINGER_S: Final = 1.0
 GRACE_S: Final = 5.0
 """How long whoever is told goodbye may take to read it."""
 
-_TEXT: Final = 0x81
-_SHORT, _MEDIUM = 126, 65_536
-
 
 class PubSub:
     """All WebSocket connections."""
 
-    __slots__ = ("_connections", "_dispatch", "_last", "_of_caller")
+    __slots__ = ("_connections", "_dispatch", "_of_caller", "shelf")
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
         self._connections: set[Connection] = set()
         self._of_caller: dict[str, int] = {}
-        self._last: tuple[bytes, bytes] = (b"", b"")
+        self.shelf = Shelf()
         dispatch.rooms.subscriptions.at_close(self.close)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -98,12 +92,6 @@ class PubSub:
         if not self._of_caller[who]:
             del self._of_caller[who]
 
-    def wire(self, frame: bytes) -> bytes:
-        """A text frame as it travels, made once for all who get it one after another."""
-        if self._last[0] is not frame:
-            self._last = (frame, _header(len(frame)) + frame)
-        return self._last[1]
-
     def close(self) -> None:
         """The server stops."""
         for connection in list(self._connections):
@@ -111,17 +99,15 @@ class PubSub:
 
 
 class Connection:
-    """One client: its subscriptions, and what it has not taken yet."""
+    """One client and its subscriptions."""
 
     __slots__ = (
         "_callers",
         "_closer",
         "_dispatch",
-        "_drainer",
         "_lingering",
         "_outbox",
         "_pubsub",
-        "_queued_bytes",
         "_socket",
         "_subscriptions",
         "_transport",
@@ -140,9 +126,7 @@ class Connection:
         self._transport = transport
         self._subscriptions: set[Subscription] = set()
         self._callers: set[str] = set()
-        self._outbox: deque[bytes] = deque()
-        self._queued_bytes = 0
-        self._drainer: asyncio.Task[None] | None = None
+        self._outbox = Outbox(pubsub.shelf, transport, self._send, partial(self.finish, TOO_SLOW))
         self._closer: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
 
@@ -185,6 +169,7 @@ class Connection:
         self._subscriptions.add(opened)
         if self._lingering is not None:
             self._lingering.cancel()
+            self._lingering = None
 
     def _admit(self, who: str) -> None:
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
@@ -198,28 +183,14 @@ class Connection:
         if refusal.is_fatal:
             self.finish(REFUSED)
         elif not self._subscriptions:
-            self._linger(REFUSED)
+            self._linger(REFUSED, is_anew=False)
 
     # -- what goes out
 
     def deliver(self, frame: bytes) -> None:
         """Send a reply; never waits. Too many unread ones, and the connection is dropped."""
-        if self._closer is not None:
-            return
-        transport = self._transport
-        if not self._outbox and self._drainer is None and not transport.get_write_buffer_size():
-            if not transport.is_closing():
-                transport.write(self._pubsub.wire(frame))
-            return
-        self._outbox.append(frame)
-        self._queued_bytes += len(frame)
-        if len(self._outbox) > 1 and (
-            len(self._outbox) > MAX_QUEUED or self._queued_bytes > MAX_QUEUED_BYTES
-        ):
-            self._outbox.clear()
-            self.finish(TOO_SLOW)
-        elif self._drainer is None:
-            self._drainer = asyncio.create_task(self._drain())
+        if self._closer is None:
+            self._outbox.put(frame)
 
     def over(self, subscription: Subscription, ending: Ending) -> None:
         """A subscription has ended; with the last one the connection ends."""
@@ -229,7 +200,7 @@ class Connection:
             if farewell.error is not None:
                 self.deliver(pack_failure(farewell.error))
         elif ending is Ending.DONE:
-            self._linger(farewell)
+            self._linger(farewell, is_anew=True)
         else:
             self.finish(farewell)
 
@@ -242,9 +213,9 @@ class Connection:
     def leave(self) -> None:
         """The connection is gone."""
         self._forget()
-        for task in (self._drainer, self._closer):
-            if task is not None:
-                task.cancel()
+        self._outbox.stop()
+        if self._closer is not None:
+            self._closer.cancel()
         for who in self._callers:
             self._pubsub.dismiss(who)
         self._callers.clear()
@@ -256,36 +227,25 @@ class Connection:
             self._dispatch.rooms.subscriptions.cancel(subscription)
         self._subscriptions.clear()
 
-    def _linger(self, farewell: Farewell) -> None:
+    def _linger(self, farewell: Farewell, *, is_anew: bool) -> None:
+        """Stay open for another order. One that is refused wins no time: strangers send many."""
         loop = asyncio.get_running_loop()
+        until = loop.time() + LINGER_S
         if self._lingering is not None:
+            until = until if is_anew else self._lingering.when()
             self._lingering.cancel()
-        self._lingering = loop.call_later(LINGER_S, self.finish, farewell)
+        self._lingering = loop.call_at(until, self.finish, farewell)
 
-    async def _drain(self) -> None:
-        with suppress(ConnectionError):
-            while self._outbox:
-                frame = self._outbox.popleft()
-                self._queued_bytes -= len(frame)
-                await self._socket.send_frame(frame, WSMsgType.TEXT)
-        self._drainer = None
+    async def _send(self, frame: bytes) -> None:
+        await self._socket.send_frame(frame, WSMsgType.TEXT)
 
     async def _close(self, farewell: Farewell) -> None:
         try:
             async with asyncio.timeout(GRACE_S):
-                if self._drainer is not None and farewell is not TOO_SLOW:
-                    await self._drainer
+                if farewell is not TOO_SLOW:
+                    await self._outbox.drained()
                 if farewell.error is not None:
-                    await self._socket.send_frame(pack_failure(farewell.error), WSMsgType.TEXT)
+                    await self._send(pack_failure(farewell.error))
                 await self._socket.close(code=farewell.code, message=farewell.reason.encode())
         except (ConnectionError, TimeoutError):
             self._transport.abort()
-
-
-def _header(length: int) -> bytes:
-    """RFC 6455 section 5.2, of a whole text frame of a server."""
-    if length < _SHORT:
-        return bytes((_TEXT, length))
-    if length < _MEDIUM:
-        return bytes((_TEXT, 126)) + length.to_bytes(2, "big")
-    return bytes((_TEXT, 127)) + length.to_bytes(8, "big")
