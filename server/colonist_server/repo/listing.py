@@ -15,7 +15,7 @@ from colonist_server.repo.births import Births, Submitted
 from colonist_server.repo.kin import Family
 from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony, Row
-from colonist_server.repo.outputs import Outputs
+from colonist_server.repo.outputs import MAX_JOINED_BYTES, Outputs
 from colonist_server.repo.records import (
     AttributeRecord,
     Ended,
@@ -27,8 +27,11 @@ from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 
 MAX_HISTORY: Final = 1000
+MAX_EVENT_INPUT_BYTES: Final = 262_144
 
 _PAGE: Final = 200
+_AHEAD: Final = 8
+"""Births that are read together for events: each may be large."""
 _Shown = tuple[bytes, Live, Closed | None, bool, bool]
 
 
@@ -55,24 +58,33 @@ class Listing:
             raise NotFoundError("Failed to get process, process not found")
         return found[0]
 
+    async def expect(self, pids: Sequence[bytes]) -> None:
+        """Have the births of processes that are shown soon in memory; few reads for all."""
+        for start in range(0, len(pids), _AHEAD):
+            await self._births.of_many(list(dict.fromkeys(pids[start : start + _AHEAD])))
+
     async def of_moments(self, moments: Sequence[Moment]) -> list[Process | None]:
         """Processes as they were at some moments; None for one that was removed since.
 
-        One read for all births that are not in memory.
+        What is longer than `MAX_EVENT_INPUT_BYTES` is left to whoever reads the process.
         """
-        await self._births.of_many(list({moment.pid for moment in moments}))
         found: list[Process | None] = []
         for colony, pid, live, closed, has_attributes, has_output in moments:
             shown = [(pid, live, closed, has_attributes, has_output)]
-            found.extend(await self._render(colony, shown, is_past=True) or [None])
+            rendered = await self._render(
+                colony, shown, is_past=True, max_input_bytes=MAX_EVENT_INPUT_BYTES
+            )
+            found.extend(rendered or [None])
         return found
 
-    async def granted(self, colony: Colony, pid: bytes, live: Live) -> Process:
+    async def granted(self, colony: Colony, pid: bytes, live: Live, row: Row | None) -> Process:
         """A process as it was just assigned, with what it was given before.
 
         Raises `NotFoundError`.
         """
-        found = await self._render(colony, [(pid, live, None, True, True)])
+        has_attributes = row is None or row.has_attributes
+        has_output = row is None or row.has_output
+        found = await self._render(colony, [(pid, live, None, has_attributes, has_output)])
         if not found:
             raise NotFoundError("Failed to get process, process not found")
         return found[0]
@@ -173,7 +185,12 @@ class Listing:
         ]
 
     async def _render(
-        self, colony: Colony, found: Sequence[_Shown], *, is_past: bool = False
+        self,
+        colony: Colony,
+        found: Sequence[_Shown],
+        *,
+        is_past: bool = False,
+        max_input_bytes: int = MAX_JOINED_BYTES,
     ) -> list[Process]:
         """One read for all births, one for all outputs, one per process that has attributes.
 
@@ -185,7 +202,7 @@ class Listing:
             family = {pid: kin.of_record() for pid, kin in family.items()}
         births = await self._births.of_many([pid for pid, *_ in found])
         outputs = await self._outputs(found)
-        family = await self._family.with_inputs(members, family)
+        family = await self._family.with_inputs(members, family, max_input_bytes)
         shown: list[Process] = []
         for (pid, live, closed, has_attributes, _), birth in zip(found, births, strict=True):
             if birth is None:

@@ -72,7 +72,7 @@ async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply
 async def _granted(rooms: Rooms, colony: Colony, grant: Grant) -> Reply:
     row = rooms.view.rows.get(grant.pid)
     if row is None or row.has_attributes or row.has_output or row.workflow is not None:
-        shown = await rooms.listing.granted(colony, grant.pid, grant.live)
+        shown = await rooms.listing.granted(colony, grant.pid, grant.live, row)
     else:
         birth = await rooms.listing.birth(grant.pid)
         shown = render.process(grant.pid.hex(), colony.record.name, birth, grant.live)
