@@ -77,5 +77,5 @@ def _refusal(needed: Access, colony: str) -> str:
     if needed is Access.SERVER_OWNER:
         return "Access denied, not server owner"
     if not colony:
-        return "Access denied, not a member of any colony with such a process"
+        return "Access denied, not a member of any colony with such an object"
     return f"Access denied, not a member of Colony with name <{colony}>"

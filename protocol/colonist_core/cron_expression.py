@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from colonist_core.cron_calendar import Calendar
+from colonist_protocol.cron import MAX_INTERVAL_S
 from colonist_protocol.errors import InvalidValueError
 
 MAX_CHARS: Final = 256
@@ -103,6 +104,8 @@ def _every(text: str) -> Every:
         raise InvalidValueError(
             f"cron expression: {text[:40]!a} is no time of a second or more, such as 1h30m"
         )
+    if total > MAX_INTERVAL_S:
+        raise InvalidValueError(f"cron expression: @every is at most {MAX_INTERVAL_S} seconds")
     return Every(total)
 
 

@@ -56,9 +56,9 @@ def test_refusals_are_in_the_words_that_sdk_users_know():
     )
 
 
-def test_a_refusal_about_a_process_names_no_colony():
+def test_a_refusal_about_an_object_names_no_colony():
     assert str(stranger(Access.EXECUTOR, "")) == (
-        "Access denied, not a member of any colony with such a process"
+        "Access denied, not a member of any colony with such an object"
     )
 
 

@@ -99,7 +99,13 @@ def test_a_zone_may_stand_before(text, zone):
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("@every 1h30m", 5400), ("@every 10s", 10), ("@every 2m1s", 121), ("TZ=UTC @every 1h", 3600)],
+    [
+        ("@every 1h30m", 5400),
+        ("@every 876000h", 3_153_600_000),
+        ("@every 10s", 10),
+        ("@every 2m1s", 121),
+        ("TZ=UTC @every 1h", 3600),
+    ],
 )
 def test_every_is_an_interval(text, seconds):
     assert parse(text) == Every(seconds)
@@ -138,6 +144,9 @@ def test_every_is_an_interval(text, seconds):
         ("@daily x", "unrecognized cron descriptor"),
         ("@every", "no time of a second"),
         ("@every 0s", "no time of a second"),
+        ("@every 876001h", "at most 3153600000 seconds"),
+        ("@every 3000000h", "at most 3153600000 seconds"),
+        ("@every 999999999h", "at most 3153600000 seconds"),
         ("@every 1m1h", "no time of a second"),
         ("@every -1h", "no time of a second"),
         ("*" * 257, "longer than 256"),

@@ -22,7 +22,8 @@ from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.cron_ready import Bundle, ReadyRuns
 from colonist_server.repo.cron_runs import CronRuns
 from colonist_server.repo.cron_view import Cron, CronView
-from colonist_server.repo.nouns import Row, Workflow
+from colonist_server.repo.definitions import HeldError, creator_of
+from colonist_server.repo.nouns import Colony, Row, Workflow
 from colonist_server.repo.view import View
 
 log = logging.getLogger(__name__)
@@ -89,13 +90,22 @@ class CronLoop:
         self._wake = asyncio.Event()
         crons.listen(self.changed)
         view.graphs.listen(self)
+        view.listen_to_members(self.member_changed)
 
     # -- what the view learns
 
     def changed(self, cron: Cron) -> None:
         """See to it that it runs in time."""
+        cron.is_resting = False
         if cron.is_at_work:
             self._push(self._due(cron), cron)
+
+    def member_changed(self, colony: Colony, name: str) -> None:
+        """A creator may work again, maybe: its crons run for all that they missed, once."""
+        if name in colony.missed:
+            for cron in self._crons.of(colony.tag):
+                if cron.is_resting and cron.record.initiator == name:
+                    self.changed(cron)
 
     def workflow_changed(self, workflow: Workflow) -> None:
         """A run may have waited for the end of a workflow."""
@@ -170,6 +180,9 @@ class CronLoop:
     async def _serve(self, cron: Cron, at_ns: int) -> None:
         try:
             await self._runs.serve(cron, at_ns)
+        except HeldError as error:
+            log.info("cron=%s rests: %s", cron.id, error)
+            self._rest(cron)
         except ColonistError as error:
             log.warning("cron=%s not run, trying again: %s", cron.id, error)
             self._retry(cron, RETRY_S)
@@ -177,6 +190,14 @@ class CronLoop:
             log.exception("cron=%s not run", cron.id)
             self._retry(cron, FAULT_RETRY_S)
         self._note_held_up(cron)
+
+    def _rest(self, cron: Cron) -> None:
+        """Until its creator may work, unless it may by now."""
+        if creator_of(cron.colony, cron.record) is not None:
+            self.changed(cron)
+            return
+        cron.is_resting = True
+        cron.colony.missed.add(cron.record.initiator)
 
     def _note_held_up(self, cron: Cron) -> None:
         if self._runs.is_held_up(cron):

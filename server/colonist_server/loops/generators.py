@@ -16,14 +16,17 @@ from colonist_protocol.errors import ColonistError
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock, Timer
+from colonist_server.repo.definitions import HeldError, creator_of
 from colonist_server.repo.firings import Firings
 from colonist_server.repo.generator import Generator
 from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.generators import Generators
+from colonist_server.repo.nouns import Colony
 
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
+FAULT_RETRY_S: Final = 60.0
 AT_ONCE: Final = 32
 """Generators that fire at the same time; the others are next."""
 
@@ -73,6 +76,7 @@ class GeneratorLoop:
         self._timer: Timer | None = None
         self._wake = asyncio.Event()
         self._view.listen(self.changed)
+        self._view.view.listen_to_members(self.member_changed)
 
     def changed(self, generator: Generator) -> None:
         """Fire it, or see to it that it is fired in time."""
@@ -81,11 +85,26 @@ class GeneratorLoop:
             return  # whoever is at it looks again at the end
         if not generator.is_at_work or generator.tag not in self._view.view.tags:
             return
+        if self._is_held(generator) and not generator.under_way:
+            return  # what waits goes on waiting, until the creator may work
         if generator.under_way or generator.ready():
             self._ready.setdefault(gid, (generator, None))
             self._wake.set()
         elif generator.waiting and gid not in self._armed:
             self._arm(generator)
+
+    def member_changed(self, colony: Colony, name: str) -> None:
+        """A creator may work again, maybe: its generators fire for what came meanwhile."""
+        if name in colony.missed:
+            for generator in self._view.of(colony.tag):
+                if generator.definition.initiator == name:
+                    self.changed(generator)
+
+    def _is_held(self, generator: Generator) -> bool:
+        """Whether it was found without a creator that may work, and is so still."""
+        colony = self._view.view.tags[generator.tag]
+        record = generator.definition
+        return record.initiator in colony.missed and creator_of(colony, record) is None
 
     async def run(self) -> None:
         """Fire until cancelled."""
@@ -106,19 +125,30 @@ class GeneratorLoop:
             await self._generators.sweep_remains()
         except ColonistError as error:
             log.warning("remains of removed generators stay until the next start: %s", error)
+        except Exception:  # what is stored must not end the server at each start (P1)
+            log.exception("remains of removed generators stay until the next start")
 
     async def _serve(self, generator: Generator, due: bytes | None) -> None:
         gid = generator.gid
         try:
             async with self._limit:
                 await self._firings.serve(generator, due)
+        except HeldError as error:
+            log.info("generator=%s rests: %s", generator.id, error)
+            self._view.view.tags[generator.tag].missed.add(generator.definition.initiator)
         except ColonistError as error:
             log.warning("generator=%s not fired, trying again: %s", generator.id, error)
-            self._resting.add(gid)
-            self._push(self._clock.monotonic() + RETRY_S, generator, due or b"")
+            self._retry(generator, due, RETRY_S)
+        except Exception:  # one must not end the others, nor the server at each start (P1)
+            log.exception("generator=%s not fired", generator.id)
+            self._retry(generator, due, FAULT_RETRY_S)
         finally:
             self._busy.discard(gid)
         self.changed(generator)
+
+    def _retry(self, generator: Generator, due: bytes | None, after_s: float) -> None:
+        self._resting.add(generator.gid)
+        self._push(self._clock.monotonic() + after_s, generator, due or b"")
 
     # -- the timer
 

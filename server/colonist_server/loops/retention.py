@@ -108,8 +108,10 @@ class Retention:
             return await work()
         except ColonistError as error:
             log.warning("history is not removed, trying again: %s", error)
-            await asyncio.sleep(RETRY_S)
-            return 0.0
+        except Exception:  # what is stored must not end the server at each start (P1)
+            log.exception("history is not removed")
+        await asyncio.sleep(RETRY_S)
+        return 0.0
 
     async def _look(self) -> float:
         """Everything, once; the seconds until it is to be done again."""
@@ -138,7 +140,7 @@ class Retention:
             colony = self._crowded.pop()
             try:
                 await self._trim(colony)
-            except ColonistError:
+            except Exception:
                 self._crowded.add(colony)
                 self._woken.set()
                 raise

@@ -169,7 +169,7 @@ def _elsewhere(tag: bytes) -> dict[bytes, Elsewhere]:
         keys.EXECUTOR: lambda item: [
             keys.identity(id, tag) for id in all_ids(decode_executor(item.value))
         ],
-        keys.USER: lambda item: [keys.identity(decode_user(item.value).id, tag)],
+        keys.USER: lambda item: [keys.identity(id, tag) for id in all_ids(decode_user(item.value))],
         keys.ATTRIBUTE: lambda item: [
             keys.attribute_index(item.key[-keys.ATTRIBUTE_BYTES :].hex())
         ],

@@ -36,6 +36,10 @@ class Holder(Protocol):
         """An executor was added or changed; `before` is None for a new one."""
         ...
 
+    def user_changed(self, colony: Colony, user: User) -> None:
+        """A user was added, or changed its id."""
+        ...
+
     def empty(self, colony: Colony) -> None:
         """Forget the processes and workflows of a colony that is gone."""
         ...
@@ -116,6 +120,7 @@ class Colonies:
         if value is not None:
             user = colony.users[name] = User(key, name, decode_user(value), revision)
             colony.enlist(user)
+            self._holder.user_changed(colony, user)
 
     def apply_function(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """A function was written; without a value it is gone."""

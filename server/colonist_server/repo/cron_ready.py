@@ -83,7 +83,7 @@ class ReadyRuns:
     def prepare(self, cron: Cron) -> None:
         """Make ready what the next turn will commit, so that many can be started at one moment."""
         record = cron.record
-        creator = creator_of(cron.colony, record.initiator_id, record.initiator)
+        creator = creator_of(cron.colony, record)
         if creator is None or record.pending is not None or not cron.is_at_work:
             return
         depends = self._depends(cron, creator)
@@ -122,7 +122,7 @@ class ReadyRuns:
         if ready is None or at_ns != ready.at_ns or self._runs.is_held_up(cron):
             return None
         record = cron.record
-        creator = creator_of(cron.colony, record.initiator_id, record.initiator)
+        creator = creator_of(cron.colony, record)
         if creator is None or not cron.is_at_work:
             return None
         if (ready.at_ns, ready.depends) != (record.turn.at_ns, self._depends(cron, creator)):

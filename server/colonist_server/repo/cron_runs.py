@@ -5,7 +5,8 @@ from the cron, the number of its turn and the planned time. What does not fit on
 steps, of which each may be repeated: the cron moves on with the run *pending*; the workflow is
 staged; pending is cleared.
 
-A run that is due stands for all that were missed before it. A cron that cannot start is disabled,
+A run that is due stands for all that were missed before it. While its creator may not work a cron
+is held: nothing is written, and its turn waits. A cron that cannot start is disabled,
 with the reason, and never tried in a circle (COLONIES-RPC P7); a run by hand that succeeds sets it
 to work again.
 """
@@ -26,7 +27,13 @@ from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import check_there
 from colonist_server.repo.cron_view import Cron
-from colonist_server.repo.definitions import MAX_REASON_CHARS, REFUSED, creator_of
+from colonist_server.repo.definitions import (
+    MAX_REASON_CHARS,
+    REFUSED,
+    HeldError,
+    creator_of,
+    why_held,
+)
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.nouns import Executor, User
 from colonist_server.repo.records import CronRecord, PendingRun, encode
@@ -79,8 +86,8 @@ class CronRuns:
     async def serve(self, cron: Cron, at_ns: int) -> None:
         """Finish the run that is pending, or else start the one that was planned for `at_ns`.
 
-        Raises `UnavailableError`, `ContendedError`, and `ConflictError` while what an earlier try
-        has staged is being swept away.
+        Raises `UnavailableError`, `ContendedError`, `HeldError` while its creator may not work, and
+        `ConflictError` while what an earlier try has staged is being swept away.
         """
         try:
             async with cron.lock:
@@ -105,16 +112,15 @@ class CronRuns:
     # -- starting
 
     async def _start(self, cron: Cron, at_ns: int) -> None:
-        """The planned run, unless it was started. Raises `MovedError`."""
+        """The planned run, unless it was started. Raises `MovedError`, `HeldError`."""
 
         def decide() -> Move:
             record = cron.record
             if not cron.is_at_work or record.turn.at_ns != at_ns or record.pending is not None:
                 raise MovedError("the cron has moved on")
-            creator = creator_of(cron.colony, record.initiator_id, record.initiator)
+            creator = creator_of(cron.colony, record)
             if creator is None:
-                reason = f"its creator {record.initiator} is no member any more"
-                return Move(_disabling(cron, reason))
+                raise HeldError(why_held(cron.colony, record))
             return self.planned(cron, creator, self._clock.now_ns())
 
         await self._carry_out(cron, decide)
@@ -142,9 +148,9 @@ class CronRuns:
             before = record = cron.record
             if record.pending is not None:
                 raise ConflictError("a run of the cron is being started")
-            creator = creator_of(cron.colony, record.initiator_id, record.initiator)
+            creator = creator_of(cron.colony, record)
             if creator is None:
-                raise ConflictError(f"its creator {record.initiator} is no member any more")
+                raise HeldError(why_held(cron.colony, record))
             now_ns = self._clock.now_ns()
             turn = start(cron.schedule, now_ns, cron.cid, record.turn.number + 1)
             pending = msgspec.structs.replace(

@@ -22,9 +22,22 @@ from colonist_server.store.interface import Revision
 
 
 class Cron:
-    """One cron. What its texts say is read once. `lock`: one run is started at a time here."""
+    """One cron. What its texts say is read once. `lock`: one run is started at a time here.
 
-    __slots__ = ("_schedule", "_spec", "cid", "colony", "is_gone", "lock", "record", "revision")
+    `is_resting`: its turn came while its creator may not work, and it is looked at when that may.
+    """
+
+    __slots__ = (
+        "_schedule",
+        "_spec",
+        "cid",
+        "colony",
+        "is_gone",
+        "is_resting",
+        "lock",
+        "record",
+        "revision",
+    )
 
     def __init__(self, cid: bytes, colony: Colony, record: CronRecord, revision: Revision) -> None:
         self.cid = cid
@@ -32,6 +45,7 @@ class Cron:
         self.record = record
         self.revision = revision
         self.is_gone = False
+        self.is_resting = False
         self.lock = asyncio.Lock()
         self._schedule: Schedule | None = None
         self._spec: WorkflowSpec | None = None

@@ -6,10 +6,11 @@ from colonist_core.cron import NEVER, start
 from colonist_protocol import cron as wire
 from colonist_protocol.errors import BusyError, ExistsError, InvalidValueError, NotFoundError
 from colonist_server.repo import keys
+from colonist_server.repo.budget import check_specs
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.colonies import check_there
 from colonist_server.repo.cron_view import Cron, CronView, schedule_of
-from colonist_server.repo.definitions import spec_of
+from colonist_server.repo.definitions import kind_of, spec_of
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import CronRecord, encode
 from colonist_server.repo.workflows import Workflows
@@ -54,8 +55,10 @@ class Crons:
                     "already exists"
                 )
             # Not guarded: of many that are added at once, a few may come in above the limit.
-            if len(self.view.by_tag.get(colony.tag, ())) >= wire.MAX_CRONS:
+            others = self.view.by_tag.get(colony.tag, {}).values()
+            if len(others) >= wire.MAX_CRONS:
                 raise BusyError(f"the colony has {wire.MAX_CRONS} crons already")
+            check_specs((each.record.spec for each in others), record.spec, "crons")
             return Plan(
                 [
                     Guard(key, 0),
@@ -109,4 +112,5 @@ def _record(wanted: wire.Cron, member: Executor | User, now_ns: int, cid: bytes)
         initiator_id=member.record.id,
         initiator=member.name,
         turn=turn,
+        creator_kind=kind_of(member),
     )

@@ -24,7 +24,14 @@ import msgspec
 from colonist_protocol.errors import ConflictError, ContendedError
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
-from colonist_server.repo.definitions import MAX_REASON_CHARS, REFUSED, creator_of, spec_of
+from colonist_server.repo.definitions import (
+    MAX_REASON_CHARS,
+    REFUSED,
+    HeldError,
+    creator_of,
+    spec_of,
+    why_held,
+)
 from colonist_server.repo.generator import Generator, UnderWay
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.nouns import Colony, Executor, User
@@ -51,8 +58,9 @@ class Firings:
     async def serve(self, generator: Generator, due: bytes | None = None) -> None:
         """Finish what is under way, then fire as often as there are arguments for.
 
-        `due`: an argument whose time is over. Raises `UnavailableError`, `ContendedError`, and
-        `ConflictError` while what an earlier try has staged is being swept away.
+        `due`: an argument whose time is over. Raises `UnavailableError`, `ContendedError`,
+        `HeldError` while its creator may not work, and `ConflictError` while what an earlier try
+        has staged is being swept away.
         """
         for number in sorted(generator.under_way):
             await self._finish(generator, number)
@@ -71,10 +79,9 @@ class Firings:
     async def _fire(self, generator: Generator, colony: Colony, due: bytes | None) -> bool:
         """One firing, or none where it cannot start any more; False when it was raced."""
         record = generator.definition
-        creator = creator_of(colony, record.initiator_id, record.initiator)
+        creator = creator_of(colony, record)
         if creator is None:
-            reason = f"its creator {record.initiator} is no member any more"
-            return await self._disable(generator, reason, _absence(colony, record))
+            raise HeldError(why_held(colony, record))
         guards = _guards(generator, colony, creator)
         taken = FiringRecord(
             fired_ns=self._clock.now_ns(),
@@ -243,14 +250,6 @@ def _guards(generator: Generator, colony: Colony, creator: Executor | User) -> l
         Guard(colony.key, colony.revision),
         Guard(creator.key, creator.revision),
     ]
-
-
-def _absence(colony: Colony, record: GeneratorRecord) -> list[Guard]:
-    """What says that a creator may not work: its record, or that there is no such user."""
-    found = colony.holder(record.initiator_id)
-    if found is not None:
-        return [Guard(found.key, found.revision)]
-    return [Guard(keys.user(colony.tag, record.initiator), 0)]
 
 
 def _argument_keys(generator: Generator, taken: FiringRecord) -> list[bytes]:

@@ -17,9 +17,10 @@ from colonist_protocol.errors import (
 )
 from colonist_protocol.workflow import WorkflowSpec
 from colonist_server.repo import keys
+from colonist_server.repo.budget import check_specs
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.colonies import check_there
-from colonist_server.repo.definitions import spec_of
+from colonist_server.repo.definitions import kind_of, spec_of
 from colonist_server.repo.generator import Generator
 from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.nouns import Colony, Executor, User
@@ -69,6 +70,7 @@ class Generators:
             largest=wire.largest_argument(wanted.trigger, _roots(spec)),
             initiator_id=member.record.id,
             initiator=member.name,
+            creator_kind=kind_of(member),
         )
 
         def decide() -> Plan:
@@ -79,8 +81,10 @@ class Generators:
                     "already exists"
                 )
             # Not guarded: of many that are added at once, a few may come in above the limit.
-            if len(self.view.by_tag.get(colony.tag, ())) >= wire.MAX_GENERATORS:
+            others = self.view.of(colony.tag)
+            if len(others) >= wire.MAX_GENERATORS:
                 raise BusyError(f"the colony has {wire.MAX_GENERATORS} generators already")
+            check_specs((each.definition.spec for each in others), record.spec, "generators")
             return Plan(
                 [
                     Guard(keys.generator(gid), 0),

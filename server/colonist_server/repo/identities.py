@@ -1,8 +1,8 @@
 """Changes of identity: the same member, or colony owner, under another key (COLONIES-RPC 4.12).
 
-Signed with the old key, effective with the commit: only the new id works after it. An executor's
-former ids stay in its record and stay taken in its colony, so what it runs under them is its own
-and nobody else's (W15).
+Signed with the old key, effective with the commit: only the new id works after it. A member's
+former ids stay in its record and stay taken in its colony, so what it runs, or has set up, under
+them is its own and nobody else's (W15).
 """
 
 from __future__ import annotations
@@ -70,18 +70,22 @@ class Identities:
 
         def decide() -> Plan:
             _check_still(colony, user, warrant)
-            check_id_free(colony, new)
-            identity = keys.identity(new, colony.tag)
-            after = msgspec.structs.replace(user.record, id=new)
-            return Plan(
-                [Guard(user.key, user.revision), Guard(identity, 0)],
-                [
-                    Put(user.key, encode(after)),
-                    Put(identity, b""),
-                    Delete(keys.identity(user.record.id, colony.tag)),
-                    self._trail.entry(colony.tag, Changed.USER_ID, user.name, warrant),
-                ],
-            )
+            record = user.record
+            former = tuple(id for id in (*record.former, record.id) if id != new)
+            kept, fallen = former[-MAX_FORMER:], former[:-MAX_FORMER]
+            after = msgspec.structs.replace(record, id=new, former=kept)
+            guards = [Guard(user.key, user.revision)]
+            ops: list[Op] = [
+                Put(user.key, encode(after)),
+                *(Delete(keys.identity(id, colony.tag)) for id in fallen),
+                self._trail.entry(colony.tag, Changed.USER_ID, user.name, warrant),
+            ]
+            if new not in record.former:  # one of its own is taken by it already
+                check_id_free(colony, new)
+                identity = keys.identity(new, colony.tag)
+                guards.append(Guard(identity, 0))
+                ops.append(Put(identity, b""))
+            return Plan(guards, ops)
 
         if new != warrant.cause.who:  # else it has that id
             await self._writes.apply(decide)

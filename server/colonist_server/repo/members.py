@@ -199,7 +199,7 @@ class Members:
                 [Guard(user.key, user.revision)],
                 [
                     Delete(user.key),
-                    Delete(keys.identity(user.record.id, colony.tag)),
+                    *(Delete(keys.identity(id, colony.tag)) for id in all_ids(user.record)),
                     self._trail.entry(colony.tag, Changed.USER_REMOVED, name, warrant),
                 ],
             )

@@ -206,6 +206,7 @@ class Colony:
         "is_gone",
         "key",
         "members",
+        "missed",
         "open_workflows",
         "queue",
         "recent",
@@ -228,8 +229,10 @@ class Colony:
         self.users: dict[str, User] = {}
         self.functions: dict[bytes, Function] = {}
         self.members: dict[str, Executor | User] = {}
-        self.former: dict[str, Executor] = {}
-        """Executors by ids that they have given up: these still own work, and may do nothing."""
+        self.former: dict[str, Executor | User] = {}
+        """Members by ids that they have given up: these still own work, and may do nothing."""
+        self.missed: set[str] = set()
+        """Names of creators for whom crons or generators have waited: look again when they come."""
         self.queue: Queue[Row] = Queue()
         self.blocked: dict[bytes, Row] = {}
         self.workflows: dict[bytes, Workflow] = {}
@@ -249,18 +252,16 @@ class Colony:
         holder = self.members.get(member.record.id)
         if holder is None or holder.revision <= member.revision:
             self.members[member.record.id] = member
-        if isinstance(member, Executor):
-            for id in member.record.former:
-                self.former[id] = member
+        for id in member.record.former:
+            self.former[id] = member
 
     def delist(self, member: Executor | User) -> None:
         """A member has left, or changes its id."""
         if self.members.get(member.record.id) is member:
             del self.members[member.record.id]
-        if isinstance(member, Executor):
-            for id in member.record.former:
-                if self.former.get(id) is member:
-                    del self.former[id]
+        for id in member.record.former:
+            if self.former.get(id) is member:
+                del self.former[id]
 
     def holder(self, id: str) -> Executor | User | None:
         """The member whose id this is, or was before it changed it."""

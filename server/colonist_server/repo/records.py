@@ -49,17 +49,27 @@ class ExecutorRecord(msgspec.Struct, frozen=True, array_like=True):
     """By the colony's owner, not because nothing was heard of it."""
 
 
-def all_ids(record: ExecutorRecord) -> tuple[str, ...]:
-    """The id of now and the former ones: all that are taken by it."""
-    return (record.id, *record.former)
-
-
 class UserRecord(msgspec.Struct, frozen=True, array_like=True):
     """`u/tag/name`."""
 
     id: str
     email: str = ""
     phone: str = ""
+    former: tuple[str, ...] = ()
+    """Earlier ids, oldest first. They stay taken: crons and generators may be known by them."""
+
+
+class Kind(IntEnum):
+    """What somebody is who made a definition; unknown in records that do not say so."""
+
+    UNKNOWN = 0
+    EXECUTOR = 1
+    USER = 2
+
+
+def all_ids(record: ExecutorRecord | UserRecord) -> tuple[str, ...]:
+    """The id of now and the former ones: all that are taken by it."""
+    return (record.id, *record.former)
 
 
 class FunctionRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -220,6 +230,7 @@ class GeneratorRecord(msgspec.Struct, frozen=True, array_like=True):
     initiator_id: str
     initiator: str
     disabled: str = ""
+    creator_kind: int = Kind.UNKNOWN
 
 
 class FiringsRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -277,6 +288,7 @@ class CronRecord(msgspec.Struct, frozen=True, array_like=True):
     previous: bytes = b""
     pending: PendingRun | None = None
     disabled: str = ""
+    creator_kind: int = Kind.UNKNOWN
 
 
 encode: Final = msgspec.msgpack.Encoder().encode

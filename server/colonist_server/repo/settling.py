@@ -37,6 +37,7 @@ ENDED_AT_ONCE: Final = 40
 _ENOUGH_BYTES: Final = MAX_COMMIT_BYTES // 4
 """A commit that holds so much ends no further member; a single one is smaller than the rest."""
 RETRY_S: Final = 1.0
+FAULT_RETRY_S: Final = 60.0
 
 
 class Settling:
@@ -115,8 +116,13 @@ class Settling:
                 await self._settle(workflow)
         except ColonistError as error:
             log.warning("workflow=%s not settled, trying again: %s", workflow.id, error)
-            when = self._clock.monotonic() + RETRY_S
-            self._clock.call_at(when, lambda: self.look_at(wid))
+            self._retry(wid, RETRY_S)
+        except Exception:  # one must not end the others, nor the server at each start (P1)
+            log.exception("workflow=%s not settled", workflow.id)
+            self._retry(wid, FAULT_RETRY_S)
+
+    def _retry(self, wid: bytes, after_s: float) -> None:
+        self._clock.call_at(self._clock.monotonic() + after_s, lambda: self.look_at(wid))
 
     async def settle(self, workflow: Workflow) -> None:
         """Do all that is to be done about a workflow. Raises `UnavailableError`."""

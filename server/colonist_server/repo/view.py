@@ -22,7 +22,7 @@ from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.colony_view import Colonies
 from colonist_server.repo.graphs import Graphs
-from colonist_server.repo.nouns import Colony, Executor, Row, Workflow
+from colonist_server.repo.nouns import Colony, Executor, Row, User, Workflow
 from colonist_server.repo.records import ExecutorRecord, decode_ended, decode_live
 from colonist_server.store.interface import Delete, DeleteRange, Event, Op, Put, Revision
 
@@ -60,6 +60,7 @@ class View:
         "_appliers",
         "_graves",
         "_listeners",
+        "_member_changed",
         "_own",
         "_placements",
         "colonies",
@@ -83,6 +84,7 @@ class View:
         self._own: set[Revision] = set()
         self._placements: dict[Placement, Placement] = {}
         self._listeners: list[Listener] = []
+        self._member_changed: list[Callable[[Colony, str], None]] = []
         self.graphs = Graphs(self)
         self.on_closed: Callable[[Colony], None] | None = None
         """Told of each process that ended, after it was counted: no awaits."""
@@ -115,6 +117,10 @@ class View:
     def listen(self, listener: Listener) -> None:
         """Tell a listener of every change from now on."""
         self._listeners.append(listener)
+
+    def listen_to_members(self, changed: Callable[[Colony, str], None]) -> None:
+        """Tell somebody of executors and users, by name, that were added or changed: no awaits."""
+        self._member_changed.append(changed)
 
     def committed(self, revision: Revision, ops: Iterable[Op]) -> None:
         """Apply this node's own commit; the watch then passes over it.
@@ -355,6 +361,15 @@ class View:
         """Tell of an executor that was added or changed; `before` is None for a new one."""
         for listener in self._listeners:
             listener.executor_changed(colony, executor, before)
+        self._tell_of_member(colony, executor.name)
+
+    def user_changed(self, colony: Colony, user: User) -> None:
+        """Tell of a user that was added or changed."""
+        self._tell_of_member(colony, user.name)
+
+    def _tell_of_member(self, colony: Colony, name: str) -> None:
+        for changed in self._member_changed:
+            changed(colony, name)
 
 
 def note_start(workflow: Workflow, live: Live) -> None:

@@ -8,7 +8,9 @@ from colonist_protocol import cron as wire
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.times import to_text
 from colonist_server.repo import keys
+from colonist_server.repo.budget import Budget
 from colonist_server.repo.cron_view import Cron
+from colonist_server.repo.definitions import why_held
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.records import CronRecord
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
@@ -29,11 +31,11 @@ async def get(rooms: Rooms, call: Call, message: wire.GetCron) -> Reply:
 
 
 async def list_some(rooms: Rooms, call: Call, message: wire.GetCrons) -> Reply:
-    """List crons, oldest first."""
+    """List crons, oldest first; fewer than `count` over `REPLY_BYTES`."""
     if not 0 <= message.count <= wire.MAX_LIST:
         raise InvalidValueError(f"Count is not within 0 and MaxCount limit <{wire.MAX_LIST}>")
     found = rooms.crons.view.of(call.colony.tag)[: message.count]
-    return Reply([_shown(call.colony, each, each.record) for each in found])
+    return Reply(Budget().first([_shown(call.colony, each, each.record) for each in found]))
 
 
 async def run(rooms: Rooms, call: Call, message: wire.RunCron) -> Reply:
@@ -65,5 +67,5 @@ def _shown(colony: Colony, cron: Cron, record: CronRecord) -> wire.Cron:
         workflowspec=record.spec,
         prevprocessgraphid=keys.graph_id(record.previous).hex() if record.previous else "",
         waitforprevprocessgraph=record.waits,
-        disabledreason=record.disabled or msgspec.UNSET,
+        disabledreason=record.disabled or why_held(colony, record) or msgspec.UNSET,
     )

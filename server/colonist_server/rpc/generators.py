@@ -8,6 +8,8 @@ from colonist_protocol import generator as wire
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.times import to_text
 from colonist_server.repo import keys
+from colonist_server.repo.budget import Budget
+from colonist_server.repo.definitions import why_held
 from colonist_server.repo.generator import Generator
 from colonist_server.repo.nouns import Colony
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
@@ -32,11 +34,11 @@ async def resolve(rooms: Rooms, call: Call, message: wire.ResolveGenerator) -> R
 
 
 async def list_some(rooms: Rooms, call: Call, message: wire.GetGenerators) -> Reply:
-    """List generators, oldest first."""
+    """List generators, oldest first; fewer than `count` over `REPLY_BYTES`."""
     if not 0 <= message.count <= wire.MAX_LIST:
         raise InvalidValueError(f"Count is not within 0 and MaxCount limit <{wire.MAX_LIST}>")
     found = rooms.generators.view.of(call.colony.tag)
-    return Reply([_shown(call.colony, each) for each in found[: message.count]])
+    return Reply(Budget().first([_shown(call.colony, each) for each in found[: message.count]]))
 
 
 async def pack(rooms: Rooms, call: Call, message: wire.PackGenerator) -> Reply:
@@ -68,5 +70,5 @@ def _shown(colony: Colony, generator: Generator) -> wire.Generator:
         lastrun=to_text(generator.firings.last_ns),
         queuesize=len(generator.waiting),
         checkerperiod=wire.CHECKER_PERIOD_MS,
-        disabledreason=record.disabled or msgspec.UNSET,
+        disabledreason=record.disabled or why_held(colony, record) or msgspec.UNSET,
     )
