@@ -18,7 +18,7 @@ from colonist_protocol.executor import RejectExecutor
 from colonist_protocol.process import CancelProcess, GetProcess, State
 from colonist_protocol.server import Version
 from colonist_protocol.subscription import SubscribeProcess, SubscribeProcesses
-from colonist_server.http import pubsub
+from colonist_server.http import outbox, pubsub
 from tests.server.house import DEADLINE_S, House, house, sign
 from tests.server.websocket import line
 from tests.support.rooms import COLONY, COLONY_OWNER, key
@@ -288,8 +288,8 @@ async def test_a_slow_reader_is_dropped_with_a_reason_and_harms_nobody(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stops reading: first the kernel's buffers fill, then its outbox, then it goes."""
-    monkeypatch.setattr(pubsub, "MAX_QUEUED_BYTES", 1_000_000)
-    monkeypatch.setattr(pubsub, "MAX_QUEUED", 50)
+    monkeypatch.setattr(outbox, "ROOM_BYTES", 1_000_000)
+    monkeypatch.setattr(outbox, "STALL_S", 0.1)
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.setblocking(False)
@@ -327,7 +327,7 @@ async def test_a_slow_reader_is_dropped_with_a_reason_and_harms_nobody(
 async def test_what_is_on_its_way_comes_before_the_goodbye(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pubsub, "MAX_QUEUED_BYTES", 100_000_000)
+    monkeypatch.setattr(outbox, "ROOM_BYTES", 100_000_000)
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.setblocking(False)

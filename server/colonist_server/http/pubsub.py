@@ -10,7 +10,6 @@ Every connection has a bounded outbox (`outbox.py`), and nobody waits for it.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Final
 
 from aiohttp import WSMsgType, web
@@ -126,7 +125,7 @@ class Connection:
         self._transport = transport
         self._subscriptions: set[Subscription] = set()
         self._callers: set[str] = set()
-        self._outbox = Outbox(pubsub.shelf, transport, self._send, partial(self.finish, TOO_SLOW))
+        self._outbox = Outbox(pubsub.shelf, transport, self._send, self._lose)
         self._closer: asyncio.Task[None] | None = None
         self._lingering: asyncio.TimerHandle | None = None
 
@@ -235,6 +234,13 @@ class Connection:
             until = until if is_anew else self._lingering.when()
             self._lingering.cancel()
         self._lingering = loop.call_at(until, self.finish, farewell)
+
+    def _lose(self) -> None:
+        """Events are lost to a client that is too slow: no other goodbye may hide that."""
+        if self._closer is None:
+            self.finish(TOO_SLOW)
+        else:
+            self._transport.abort()
 
     async def _send(self, frame: bytes) -> None:
         await self._socket.send_frame(frame, WSMsgType.TEXT)

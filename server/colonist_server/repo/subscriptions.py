@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final
 
 from colonist_protocol.errors import BusyError, UnavailableError
+from colonist_protocol.process import State
 from colonist_protocol.subscription import MAX_TIMEOUT_S
 from colonist_server.repo import keys, moments
 from colonist_server.repo.clock import Clock
@@ -72,7 +73,7 @@ class Subscriptions:
         if row is not None:
             subscription.seen = row.revision
             self._enter(subscription)
-            if subscription.wants(row.state):
+            if subscription.wants(row.state) and (order.state != State.WAITING or _may_run(row)):
                 self._delivery.put(Show(moments.of_row(row), NOW, (subscription,)))
         elif order.pid is not None:
             ended = await self._delivery.ended(order.colony, order.pid)
@@ -303,6 +304,15 @@ def may_follow(colony: Colony, who: str) -> bool:
     if member is None or colony.is_gone:
         return False
     return member.is_approved if isinstance(member, Executor) else True
+
+
+def _may_run(row: Row) -> bool:
+    """Whether something that waits waits for an executor, neither for parents nor for its end."""
+    if row.workflow is None:
+        return True
+    graph = row.workflow.graph
+    is_doomed = graph.state_of(row.number) != State.WAITING
+    return not is_doomed and not graph.waits_for_parents(row.number)
 
 
 def _is_put(event: Event, key: bytes) -> bool:
