@@ -10,11 +10,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from colonist_protocol import codec, envelope
 from colonist_protocol.errors import ColonistError, NotFoundError
-from colonist_protocol.process import Process
 from colonist_protocol.subscription import SubscribeProcess
 from colonist_server.repo import keys, moments
 from colonist_server.repo.listing import Listing
@@ -29,8 +29,12 @@ log = logging.getLogger(__name__)
 MAX_PENDING: Final = 10_000
 MAX_PENDING_BYTES: Final = 67_108_864
 BATCH: Final = 64
-AT_ONCE: Final = 64
-"""Sinks served before others on the loop have a turn: about half a millisecond."""
+LARGE_BYTES: Final = 65_536
+"""A frame after whose making others on the loop have a turn."""
+TURN_BYTES: Final = 262_144
+"""What is handed to sinks before others have a turn: about half a millisecond. No frame counts less
+than `SINK_BYTES`: serving a sink costs more than copying that."""
+SINK_BYTES: Final = 4_096
 
 NOW: Final[Revision] = 2**63
 """Later than whatever a subscription has seen."""
@@ -69,7 +73,7 @@ Drop = Callable[[Subscription, Ending], None]
 class Delivery:
     """What is on its way to subscribers."""
 
-    __slots__ = ("_bytes", "_drop", "_jobs", "_listing", "_ready", "_shows", "_writes")
+    __slots__ = ("_bytes", "_drop", "_jobs", "_listing", "_ready", "_shows", "_turn", "_writes")
 
     def __init__(self, writes: Writes, listing: Listing, drop: Drop) -> None:
         self._writes = writes
@@ -78,6 +82,7 @@ class Delivery:
         self._jobs: deque[Job] = deque()
         self._shows = 0
         self._bytes = 0
+        self._turn = 0
         self._ready = asyncio.Event()
 
     @property
@@ -107,11 +112,16 @@ class Delivery:
             await self._ready.wait()
             self._ready.clear()
             while self._jobs:
-                jobs = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
-                shows = [job for job in jobs if isinstance(job, Show)]
-                self._shows -= len(shows)
-                self._bytes -= sum(job.size for job in shows)
-                await self._hand_out(jobs, await self._render(shows))
+                await self._hand_out(self._take())
+
+    def _take(self) -> list[Job]:
+        """The next few jobs; their births are read together, the rest one by one."""
+        jobs = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
+        for job in jobs:
+            if isinstance(job, Show):
+                self._shows -= 1
+                self._bytes -= job.size
+        return jobs
 
     async def ended(self, colony: Colony, pid: bytes) -> Moment:
         """A process that has ended. Raises `NotFoundError`, `UnavailableError`."""
@@ -125,44 +135,54 @@ class Delivery:
         self.put(Show(moment, NOW, (subscription,)))
         self.put(End(subscription, Ending.DONE))
 
-    async def _render(self, shows: Sequence[Show]) -> list[Process | None] | None:
-        """What is to be shown, None for what was removed meanwhile; None when it cannot be read."""
-        if not shows:
-            return []
-        try:
-            return await self._listing.of_moments([job.moment for job in shows])
-        except ColonistError as error:
-            log.warning("subscribers cannot be served: %s", error)
-        except Exception:
-            log.exception("subscribers cannot be served")
-        return None
-
-    async def _hand_out(
-        self, jobs: Sequence[Job], rendered: Sequence[Process | None] | None
-    ) -> None:
-        following = iter(rendered or ())
+    async def _hand_out(self, jobs: Sequence[Job]) -> None:
+        with suppress(Exception):  # told when it is met again
+            await self._listing.expect([job.moment.pid for job in jobs if isinstance(job, Show)])
         for job in jobs:
             if isinstance(job, Show):
-                await self._show(job, next(following, None), is_readable=rendered is not None)
+                await self._show(job)
             elif isinstance(job, LookUp):
                 await self._look_up(job.subscription)
             elif not job.subscription.is_over:
                 job.subscription.is_over = True
                 job.subscription.sink.over(job.subscription, job.ending)
 
-    async def _show(self, job: Show, process: Process | None, *, is_readable: bool) -> None:
-        if process is None and is_readable:
-            return
-        frame = envelope.pack_reply(_EVENT, codec.encode(process))
+    async def _show(self, job: Show) -> None:
+        """One at a time is rendered, encoded and handed out: each may be large."""
         crowds = [each for crowd in job.crowds for each in crowd if each.seen < job.revision]
-        for number, subscription in enumerate([*job.followers, *crowds], 1):
+        audience = [each for each in (*job.followers, *crowds) if not each.is_over]
+        if not audience:
+            return
+        frame = await self._frame(job.moment)
+        if frame is None:
+            for subscription in audience:
+                self._drop(subscription, Ending.UNREADABLE)
+        elif frame:
+            await self._deliver(frame, audience)
+
+    async def _frame(self, moment: Moment) -> bytes | None:
+        """An event; empty for what was removed meanwhile; None when it cannot be read."""
+        try:
+            [process] = await self._listing.of_moments([moment])
+            if process is None:
+                return b""
+            return envelope.pack_reply(_EVENT, codec.encode(process))
+        except ColonistError as error:
+            log.warning("subscribers cannot be served: %s", error)
+        except Exception:
+            log.exception("subscribers cannot be served")
+        return None
+
+    async def _deliver(self, frame: bytes, audience: Sequence[Subscription]) -> None:
+        if len(frame) > LARGE_BYTES:
+            await asyncio.sleep(0)
+        for subscription in audience:
             if subscription.is_over:
                 continue
-            if is_readable:
-                subscription.sink.deliver(frame)
-            else:
-                self._drop(subscription, Ending.UNREADABLE)
-            if number % AT_ONCE == 0:
+            subscription.sink.deliver(frame)
+            self._turn += max(len(frame), SINK_BYTES)
+            if self._turn >= TURN_BYTES:
+                self._turn = 0
                 await asyncio.sleep(0)
 
     async def _look_up(self, subscription: Subscription) -> None:

@@ -13,15 +13,21 @@ from colonist_core.process import Closed, Live
 from colonist_core.workflow import Parents
 from colonist_protocol.process import FINAL, State
 from colonist_server.repo import keys
+from colonist_server.repo.budget import Budget
 from colonist_server.repo.graphs import Graphs
 from colonist_server.repo.nouns import Workflow
-from colonist_server.repo.outputs import MAX_JOINED_BYTES, Outputs
+from colonist_server.repo.outputs import Outputs
 from colonist_server.repo.records import decode_workflow
 from colonist_server.repo.render import NO_OUTPUT, Kin
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 
-TOO_LONG: Final = f"the input is over {MAX_JOINED_BYTES} bytes: read the parents' outputs"
+TOO_LONG: Final = (
+    "the input is over {} bytes (in a list: with those before it): read the parents' outputs"
+)
+
+_ID_BYTES: Final = 67
+"""An id in a list, as JSON."""
 
 _Member = tuple[bytes, Live, Closed | None]
 
@@ -41,27 +47,37 @@ class Family:
         """The kin of those that are members of a workflow, by process id, without their inputs.
 
         To be asked in the moment in which a record is looked at: what is said of an end that is
-        still to be written fits that record.
+        still to be written fits that record. No more of them than a reply may hold.
         """
-        return {
-            pid: self._kin(pid, live, closed) for pid, live, closed in shown if keys.number_of(pid)
-        }
+        found: dict[bytes, Kin] = {}
+        room = Budget()
+        for pid, live, closed in shown:
+            if keys.number_of(pid) and not room.is_spent:
+                found[pid] = kin = self._kin(pid, live, closed)
+                room.takes((len(kin.parents) + len(kin.children)) * _ID_BYTES)
+        return found
 
     async def with_inputs(
-        self, shown: Iterable[_Member], family: dict[bytes, Kin]
+        self, shown: Iterable[_Member], family: dict[bytes, Kin], room: Budget
     ) -> dict[bytes, Kin]:
-        """The same with their inputs; few reads for all."""
+        """The same with their inputs, as far as there is room for them; few reads for all."""
         members = [entry for entry in shown if entry[0] in family]
         if not members:
             return family
         sources = await self._sources(members)
-        # Those that have the same parents share one input.
-        inputs = {wanted: await self._outputs.joined(wanted) for wanted in {*sources.values()}}
+        # Those that have the same parents share what is read; it is shown at each of them.
+        inputs: dict[tuple[bytes, ...], bytes] = {}
         found: dict[bytes, Kin] = {}
-        for pid, kin in family.items():
-            joined = inputs[sources[pid]] if pid in sources else NO_OUTPUT
+        for pid, _, _ in members:
+            kin, wanted = family[pid], sources.get(pid)
+            joined: bytes | None = NO_OUTPUT
+            if wanted is not None and wanted in inputs:
+                joined = inputs[wanted] if room.takes(len(inputs[wanted])) else None
+            elif wanted is not None:
+                joined = await self._outputs.joined(wanted, room)
+                inputs.update({wanted: joined} if joined is not None else {})
             if joined is None:
-                found[pid] = kin._replace(reason=kin.reason or TOO_LONG)
+                found[pid] = kin._replace(reason=kin.reason or TOO_LONG.format(room.size))
             else:
                 found[pid] = kin._replace(inputs=joined)
         return found

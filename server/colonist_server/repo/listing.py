@@ -12,6 +12,7 @@ from colonist_protocol.errors import NotFoundError
 from colonist_protocol.process import FINAL, GetProcesses, Process, State
 from colonist_server.repo import keys, render
 from colonist_server.repo.births import Births, Submitted
+from colonist_server.repo.budget import Budget
 from colonist_server.repo.kin import Family
 from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony, Row
@@ -23,6 +24,7 @@ from colonist_server.repo.records import (
     decode_closed,
     decode_ended,
 )
+from colonist_server.repo.render import Kin
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 
@@ -33,6 +35,16 @@ _PAGE: Final = 200
 _AHEAD: Final = 8
 """Births that are read together for events: each may be large."""
 _Shown = tuple[bytes, Live, Closed | None, bool, bool]
+
+
+class _Room:
+    """What a reply has left for processes, and for the inputs among them."""
+
+    __slots__ = ("inputs", "reply")
+
+    def __init__(self, max_input_bytes: int = 0) -> None:
+        self.reply = Budget()
+        self.inputs = Budget(max_input_bytes or MAX_JOINED_BYTES)
 
 
 class Listing:
@@ -91,7 +103,14 @@ class Listing:
 
     async def members(self, colony: Colony, wid: bytes, numbers: Iterable[int]) -> list[Process]:
         """Some members of a workflow, in order; one that was removed is left out."""
-        pids = [keys.member(wid, number) for number in numbers]
+        room = _Room()
+        shown: list[Process] = []
+        for part in room.reply.portions([keys.member(wid, number) for number in numbers]):
+            found = await self._members(part)
+            shown += await self._show(colony, found, self._kin(found), room)
+        return shown
+
+    async def _members(self, pids: Sequence[bytes]) -> list[_Shown]:
         ended: dict[bytes, _Shown] = {}
         missing = [pid for pid in pids if pid not in self._view.rows]
         while missing:  # those that end while others are read are read too
@@ -100,7 +119,7 @@ class Listing:
             missing = [pid for pid in pids if pid not in self._view.rows and pid not in looked_for]
         live = {pid: _of_row(row) for pid in pids if (row := self._view.rows.get(pid)) is not None}
         found = [live.get(pid) or ended.get(pid) for pid in pids]
-        return await self._render(colony, [entry for entry in found if entry is not None])
+        return [entry for entry in found if entry is not None]
 
     async def birth(self, pid: bytes) -> Submitted:
         """What a process was submitted with. Raises `NotFoundError`."""
@@ -110,7 +129,10 @@ class Listing:
         return birth
 
     async def by_state(self, colony: Colony, wanted: GetProcesses) -> list[Process]:
-        """Up to `count` processes in a state, in the order of COLONIES-RPC section 2.6."""
+        """Up to `count` processes in a state, in the order of COLONIES-RPC section 2.6.
+
+        Fewer where those would be over `REPLY_BYTES`.
+        """
         state = State(wanted.state)
         if state in FINAL:
             return await self._closed(colony, wanted, state)
@@ -124,32 +146,36 @@ class Listing:
     async def history(
         self, colony: Colony, *, state: State, since_ns: int, executor: str
     ) -> list[Process]:
-        """Up to `MAX_HISTORY` processes submitted since then, oldest first."""
-        if state not in FINAL:
-            rows = _waiting(colony) if state == State.WAITING else _running(colony)
-            shown = [
-                _of_row(row)
-                for row in rows
-                if (live := row.live()).submitted_ns >= since_ns
-                and (not executor or live.executor == executor)
-            ]
-        else:
-            shown = await self._ended_since(colony, state, since_ns, executor)
+        """The newest `MAX_HISTORY` processes submitted since then, oldest first.
+
+        Where those would be over `REPLY_BYTES`, the oldest of them: the rest is younger.
+        """
+        if state in FINAL:
+            ended = await self._ended_since(colony, state, since_ns, executor)
+            return await self._render_closed(colony, ended)
+        rows = _waiting(colony) if state == State.WAITING else _running(colony)
+        shown = [
+            _of_row(row)
+            for row in rows
+            if (live := row.live()).submitted_ns >= since_ns
+            and (not executor or live.executor == executor)
+        ]
         shown.sort(key=lambda entry: entry[1].submitted_ns)
         return await self._render(colony, shown[-MAX_HISTORY:])
 
     async def _ended_since(
         self, colony: Colony, state: State, since_ns: int, executor: str
-    ) -> list[_Shown]:
-        pids: list[bytes] = []
+    ) -> list[bytes]:
+        """Those that ended last, in the order of their submission."""
+        found: list[tuple[int, bytes]] = []
         after = b""
-        while len(pids) < MAX_HISTORY:
+        while len(found) < MAX_HISTORY:
             page = await self._writes.range(
                 keys.ended_in(colony.tag, state), after=after, limit=_PAGE
             )
             listed = [(item.key, decode_ended(item.value)) for item in page.items]
-            pids.extend(
-                key[-keys.PID_BYTES :]
+            found.extend(
+                (ended.submitted_ns, key[-keys.PID_BYTES :])
                 for key, ended in listed
                 if ended.submitted_ns >= since_ns and (not executor or ended.executor == executor)
             )
@@ -157,7 +183,7 @@ class Listing:
             if not page.more or listed[-1][1].ended_ns < since_ns:
                 break
             after = listed[-1][0]
-        return await self._read_closed(pids[:MAX_HISTORY])
+        return [pid for _, pid in sorted(found[:MAX_HISTORY], key=lambda entry: entry[0])]
 
     async def _closed(self, colony: Colony, wanted: GetProcesses, state: State) -> list[Process]:
         pids: list[bytes] = []
@@ -174,7 +200,15 @@ class Listing:
             if not page.more:
                 break
             after = page.items[-1].key
-        return await self._render(colony, await self._read_closed(pids[: wanted.count]))
+        return await self._render_closed(colony, pids[: wanted.count])
+
+    async def _render_closed(self, colony: Colony, pids: Sequence[bytes]) -> list[Process]:
+        room = _Room()
+        shown: list[Process] = []
+        for part in room.reply.portions(pids):
+            found = await self._read_closed(part)
+            shown += await self._show(colony, found, self._kin(found), room)
+        return shown
 
     async def _read_closed(self, pids: Sequence[bytes]) -> list[_Shown]:
         items = await self._writes.read_many([keys.closed(pid) for pid in pids])
@@ -190,36 +224,54 @@ class Listing:
         found: Sequence[_Shown],
         *,
         is_past: bool = False,
-        max_input_bytes: int = MAX_JOINED_BYTES,
+        max_input_bytes: int = 0,
     ) -> list[Process]:
-        """One read for all births, one for all outputs, one per process that has attributes.
+        """As many as a reply may hold.
 
         Of the past, each is in the state that its record says, whatever has happened since.
         """
-        members = [entry[:3] for entry in found]
-        family = self._family.of_many(members)
+        family = self._kin(found)
         if is_past:
             family = {pid: kin.of_record() for pid, kin in family.items()}
+        room = _Room(max_input_bytes)
+        shown: list[Process] = []
+        for part in room.reply.portions(found):
+            shown += await self._show(colony, part, family, room)
+        return shown
+
+    def _kin(self, found: Iterable[_Shown]) -> dict[bytes, Kin]:
+        return self._family.of_many(entry[:3] for entry in found)
+
+    async def _show(
+        self, colony: Colony, found: Sequence[_Shown], family: dict[bytes, Kin], room: _Room
+    ) -> list[Process]:
+        """One read for all births, one for all outputs, one per process that has attributes."""
         births = await self._births.of_many([pid for pid, *_ in found])
         outputs = await self._outputs(found)
-        family = await self._family.with_inputs(members, family, max_input_bytes)
+        members = [entry[:3] for entry in found]
+        family = await self._family.with_inputs(members, family, room.inputs)
         shown: list[Process] = []
         for (pid, live, closed, has_attributes, _), birth in zip(found, births, strict=True):
             if birth is None:
                 continue  # removed meanwhile
+            kin = family.get(pid, None if keys.number_of(pid) else render.ALONE)
+            if kin is None:
+                room.reply.spend()  # on the relations of those before it
+                break
             out = render.result(closed) if closed else render.NO_OUTPUT
-            shown.append(
-                render.process(
-                    pid.hex(),
-                    colony.record.name,
-                    birth,
-                    live,
-                    out=outputs.get(pid, out) if render.is_empty(out) else out,
-                    errors=render.reasons(closed) if closed else (),
-                    attributes=await self.attributes(pid) if has_attributes else (),
-                    kin=family.get(pid, render.ALONE),
-                )
+            process = render.process(
+                pid.hex(),
+                colony.record.name,
+                birth,
+                live,
+                out=outputs.get(pid, out) if render.is_empty(out) else out,
+                errors=render.reasons(closed) if closed else (),
+                attributes=await self.attributes(pid) if has_attributes else (),
+                kin=kin,
             )
+            if not room.reply.holds(process):
+                break
+            shown.append(process)
         return shown
 
     async def _outputs(self, found: Sequence[_Shown]) -> dict[bytes, bytes]:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from colonist_server.repo import keys, render
+from colonist_server.repo.budget import Budget
 from colonist_server.repo.records import decode_closed
 from colonist_server.repo.writes import Writes
 
 LIMIT_BYTES: Final = 32 * 1_048_576
 MAX_JOINED_BYTES: Final = 8 * 1_048_576
-"""What the outputs of all parents may be, taken together, to be shown as an input."""
+"""What all inputs of one reply may be, taken together: outputs of the parents of what it shows."""
 
 _OVERHEAD_BYTES: Final = 200
 _AT_ONCE: Final = 64
@@ -39,18 +40,19 @@ class Outputs:
             _, oldest = self._cache.popitem(last=False)
             self._bytes -= len(oldest) + _OVERHEAD_BYTES
 
-    async def joined(self, pids: Sequence[bytes]) -> bytes | None:
+    async def joined(self, pids: Sequence[bytes], room: Budget) -> bytes | None:
         """The outputs of several ended processes as one array, in order (section 4.7).
 
-        `[]` stands for one that left none, or was removed. None when they are more than
-        `MAX_JOINED_BYTES`: no more than that is read.
+        `[]` stands for one that left none, or was removed. None when there is no room for
+        them: little more than that is read, and nothing if it is known already.
         """
+        if not room.has(sum(len(self._cache.get(pid, b"")) for pid in pids)):
+            room.spend()
+            return None
         found: list[bytes] = []
-        left = MAX_JOINED_BYTES
         for start in range(0, len(pids), _AT_ONCE):
             part = await self._some(pids[start : start + _AT_ONCE])
-            left -= sum(map(len, part))
-            if left < 0:
+            if not room.takes(sum(map(len, part))):
                 return None
             found += part
         return _join(found)
