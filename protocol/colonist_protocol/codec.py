@@ -75,6 +75,26 @@ def convert(data: bytes, tree: Any, kind: type[T], name: str) -> T:
     return value
 
 
+def glance(data: bytes, kind: type[T], name: str) -> T:
+    """Read what `kind` names, make nothing of the rest, and check next to nothing.
+
+    For what decides whether a large message is worth `decode`, whose errors it does not find.
+    Raises `NotJsonError`, `TooDeepError`, `InvalidMessageError`.
+    """
+    decoder = _DECODERS[kind]
+    try:
+        value: T = decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise _invalid(name, error) from None
+    except msgspec.DecodeError as error:
+        raise NotJsonError(f"invalid JSON: {error}") from None
+    except UnicodeDecodeError:
+        raise NotUtf8Error("invalid JSON: not UTF-8") from None
+    except RecursionError:
+        raise TooDeepError(f"invalid JSON: nested deeper than {MAX_DEPTH}") from None
+    return value
+
+
 def encode(value: object) -> bytes:
     """Compact UTF-8 JSON."""
     return _encode(value)

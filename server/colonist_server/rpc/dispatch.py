@@ -122,6 +122,8 @@ class Dispatch:
             return await route.handler(self.rooms, Call(Cause(), b""), message)
         if kind == _ASSIGN:
             cause, message, payload = self._open_poll(request)
+        elif kind == envelope.LARGE and len(request.payload) > envelope.MAX_PAYLOAD_CHARS:
+            cause, message, payload = self._open_large(request)
         else:
             cause, message, payload = _open(request)
         route = ROUTES[kind]
@@ -162,6 +164,18 @@ class Dispatch:
                 self._polls[key] = opened
         return opened
 
+    def _open_large(self, request: Envelope) -> tuple[Cause, Message, bytes]:
+        """Check access before the message is read: strict reading of 9 MB takes 0.3 s.
+
+        So whoever has no access to the colony is told that, where a smaller message would first be
+        found to be malformed (COLONIES-RPC section 1.5 has that order; it has no such sizes).
+        """
+        cause = _cause(request)
+        route = ROUTES[request.payloadtype]
+        outline, payload = envelope.outline(request)
+        self._admit(route, cause, payload, outline)
+        return cause, envelope.open_payload(request, route.kind, payload)[0], payload
+
     def _admit(self, route: Route[Any], cause: Cause, payload: bytes, message: Message) -> Call:
         """Check the caller's access, once."""
         access = route.access
@@ -189,14 +203,19 @@ def _check_door(route: Route[Any], door: str) -> None:
 
 
 def _open(request: Envelope) -> tuple[Cause, Message, bytes]:
-    signed = envelope.authenticate(request)
+    cause = _cause(request)
     route = ROUTES.get(request.payloadtype)
     if route is None:
         if request.payloadtype in messages.UNSUPPORTED:
             raise NotSupportedError(f"{request.payloadtype} is not supported by this server")
         raise UnknownMessageError(f"invalid rpcMsg.PayloadType: {request.payloadtype[:64]}")
     message, payload = envelope.open_payload(request, route.kind)
-    return Cause(signed.caller, signed.digest, signed.signature), message, payload
+    return cause, message, payload
+
+
+def _cause(request: Envelope) -> Cause:
+    signed = envelope.authenticate(request)
+    return Cause(signed.caller, signed.digest, signed.signature)
 
 
 def _standing(

@@ -12,14 +12,19 @@ from colonist_protocol.errors import (
     BusyError,
     ColonistError,
     MessageTypeError,
+    MissingMemberError,
+    NotJsonError,
+    NotUtf8Error,
     OutOfBoundsError,
     SignatureLengthError,
+    TooDeepError,
     TooLargeError,
     WrongTypeError,
 )
 from colonist_protocol.identity import Identity
 from colonist_protocol.process import AssignProcess, GetProcess
 from colonist_protocol.server import GetServerInfo, Version
+from colonist_protocol.workflow import SubmitWorkflowSpec
 from tests.core.protocol.mutations import mutated
 
 KEY = Identity.from_entropy(bytes(32))
@@ -131,6 +136,53 @@ def test_only_a_workflow_may_be_large():
     for kind, count in ((envelope.LARGE, chars + 1), (envelope.LARGE, 2 * chars), ("a", 2**22)):
         with pytest.raises(TooLargeError):
             envelope.parse_request(body(kind, count))
+
+
+def _large(text):
+    return Envelope(envelope.LARGE, codec.to_base64(text), "00")
+
+
+def test_a_large_body_is_read_only_as_all_sdks_write_it():
+    body = codec.encode(Envelope(envelope.LARGE, "A" * envelope.MAX_BODY_BYTES, "00"))
+    assert envelope.parse_request(body).payloadtype == envelope.LARGE
+    for other in (body[:-1] + b',"x":1}', body[:-1], b"[" * len(body)):
+        with pytest.raises(TooLargeError):
+            envelope.parse_request(other)
+
+
+@pytest.mark.parametrize("more", ["", ',"functionspecs":[{"nodename":1}],"x":{"a":1,"a":1}'])
+def test_an_outline_tells_the_colony_and_reads_nothing_else(more):
+    text = f'{{"msgtype":"{envelope.LARGE}","spec":{{"colonyname":"c"{more}}}}}'.encode()
+    outline, payload = envelope.outline(_large(text))
+    assert (outline.spec.colonyname, outline.spec.functionspecs, payload) == ("c", [], text)
+    if not more:
+        again = envelope.open_payload(_large(b""), SubmitWorkflowSpec, payload)
+        assert again == (outline, text)
+
+
+def test_an_outline_without_a_colony_is_nobodys():
+    for spec in ("{}", '{"colonyname":null}'):
+        text = f'{{"msgtype":"{envelope.LARGE}","spec":{spec}}}'.encode()
+        assert envelope.outline(_large(text))[0].spec.colonyname == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (b'{"msgtype":"a","spec":{}}', MessageTypeError),
+        (b'{"spec":{}}', MessageTypeError),
+        (b'{"msgtype":"submitworkflowspecmsg"}', MissingMemberError),
+        (b'{"msgtype":"submitworkflowspecmsg","spec":null}', MissingMemberError),
+        (b'{"msgtype":"submitworkflowspecmsg","spec":{"colonyname":1}}', WrongTypeError),
+        (b"[]", WrongTypeError),
+        (b"{", NotJsonError),
+        (b'{"msgtype":"\xff"}', NotUtf8Error),
+        (b'{"x":' + b"[" * 100_000, TooDeepError),
+    ],
+)
+def test_what_has_no_outline_is_refused(text, error):
+    with pytest.raises(error):
+        envelope.outline(_large(text))
 
 
 @pytest.mark.parametrize("kind", ["m" * 65, "a\nb", "\u2028", "\u202e"])
