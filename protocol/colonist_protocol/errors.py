@@ -274,6 +274,11 @@ class BusyError(ColonistError):
     status = 429
     code = "busy"
 
+    def __init__(self, text: str, *, retry_after_s: float = 0.0) -> None:
+        """The advice travels with it, in seconds; 0 is none."""
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
 
 class UnavailableError(ColonistError):
     """The server cannot do this now; whether it took effect may be unknown."""

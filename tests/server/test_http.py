@@ -22,7 +22,7 @@ from colonist_protocol.envelope import (
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.process import AssignProcess, State
 from colonist_protocol.server import Version
-from colonist_server.http import app
+from colonist_server.http import bodies
 from colonist_server.main import configure, serve
 from colonist_server.repo import keys
 from colonist_server.store.interface import Guard, Put, StoreError
@@ -136,7 +136,7 @@ async def test_slow_and_half_open_connections_hurt_nobody_else(home: House) -> N
 async def test_a_body_that_does_not_come_is_told_so(
     home: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "BODY_S", 0.01)
+    monkeypatch.setattr(bodies, "BODY_S", 0.01)
     reader, writer = await _open(home)
     writer.write(_head(100) + b"{")
     head = await reader.readuntil(b"\r\n\r\n")

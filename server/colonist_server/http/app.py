@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -16,15 +16,15 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
-from colonist_protocol.envelope import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, pack_failure
-from colonist_protocol.errors import ColonistError, MalformedError, SlowError, TooLargeError
+from colonist_protocol.envelope import pack_failure
+from colonist_protocol.errors import ColonistError, MalformedError, TooLargeError
+from colonist_server.http import bodies
 from colonist_server.http.pubsub import PubSub
 from colonist_server.rpc.dispatch import Answer, Dispatch
 from colonist_server.rpc.table import API, PUBSUB
 
-BODY_S: Final = 30.0
 LARGE_AT_ONCE: Final = 4
-"""Large bodies that are held in memory; whoever comes next waits until one is answered."""
+"""Large requests that are answered at once; what was read of others waits for its turn."""
 
 # What is no HTTP gets its 400 from aiohttp; a traceback for each would let strangers fill the log.
 _MALFORMED: Final = logging.getLogger("colonist_server.malformed")
@@ -98,12 +98,13 @@ class Packed(web.StreamResponse):
 class Ways:
     """The routes: each a method and a path, with what answers there."""
 
-    __slots__ = ("_check", "_dispatch", "_large", "_paths", "_routes")
+    __slots__ = ("_check", "_dispatch", "_large", "_paths", "_routes", "_turns")
 
     def __init__(self, dispatch: Dispatch, check: Check) -> None:
         self._dispatch = dispatch
         self._check = check
-        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large = bodies.LargeBodies()
+        self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
         self._routes: dict[tuple[str, str], Way] = {
             ("POST", API): self._api,
             ("OPTIONS", API): self._preflight,
@@ -132,22 +133,18 @@ class Ways:
 
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         """COLONIES-RPC section 1.1. An assignment that nobody can receive is handed back."""
-        if _is_large(request.headers):
-            async with self._large:
-                return await self._exchange(request)
-        return await self._exchange(request)
-
-    async def _exchange(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            body = await _body(request)
-        except TimeoutError:
-            return _refusal(request, SlowError(f"the body did not come within {BODY_S:.0f} s"))
+            if bodies.is_large(request.headers):
+                answer = await self._answer_large(request)
+            else:
+                answer = await self._dispatch.answer(await bodies.read(request))
+        except ColonistError as error:
+            return _refusal(request, error)
         except web.HTTPRequestEntityTooLarge:
-            limit = _limit(request.headers)
+            limit = bodies.limit(request.headers)
             return _refusal(request, TooLargeError(f"body is over {limit} bytes"))
         except web.RequestPayloadError:
             return _refusal(request, MalformedError("the body is not encoded as its headers say"))
-        answer = await self._dispatch.answer(body)
         response = _response(request, answer)
         if answer.lost is None:
             return response
@@ -161,6 +158,11 @@ class Ways:
             answer.lost()
         return response
 
+    async def _answer_large(self, request: web.BaseRequest) -> Answer:
+        """Read it first: whoever only announces a large body takes no turn from others."""
+        async with self._large.read(request) as body, self._turns:
+            return await self._dispatch.answer(body)
+
     async def _alive(self, request: web.BaseRequest) -> web.Response:
         del request
         return web.Response(text="")
@@ -173,25 +175,6 @@ class Ways:
     async def _preflight(self, request: web.BaseRequest) -> web.Response:
         del request
         return web.Response(status=204, headers=_CORS)
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    if request.content.is_eof():  # nearly always: it came with the headers
-        return await request.read()
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    async with asyncio.timeout(BODY_S):
-        return await request.read()
-
-
-def _is_large(headers: Mapping[str, str]) -> bool:
-    """Whether a body says that it is larger than most may be; one that says nothing may not."""
-    length = headers.get("Content-Length", "")
-    return length.isdecimal() and int(length) > MAX_BODY_BYTES
-
-
-def _limit(headers: Mapping[str, str]) -> int:
-    return MAX_LARGE_BODY_BYTES if _is_large(headers) else MAX_BODY_BYTES
 
 
 def build(dispatch: Dispatch, check: Check) -> web.Server:
@@ -220,7 +203,7 @@ def _request(
         writer,
         task,
         loop,
-        client_max_size=_limit(message.headers),
+        client_max_size=bodies.limit(message.headers),
     )
 
 

@@ -192,7 +192,7 @@ _writes(process.SetOutput, None, *_PROCESS)
 _writes(process.CancelProcess, None, *_PROCESS)
 _writes(process.ReleaseProcess, None, *_PROCESS)
 
-_writes(workflow.SubmitWorkflowSpec, workflow.ProcessGraph, *_SPEC, ConflictError)
+_writes(workflow.SubmitWorkflowSpec, workflow.ProcessGraph, *_SPEC, ConflictError, BusyError)
 _reads(workflow.GetProcessGraph, workflow.ProcessGraph, NotFoundError)
 _reads(workflow.GetProcessGraphs, list[workflow.ProcessGraph], InvalidValueError)
 _writes(workflow.RemoveProcessGraph, None, *_PROCESS)
