@@ -15,6 +15,8 @@ from colonist_protocol.errors import ConflictError, InvalidValueError
 from colonist_protocol.process import FINAL, State
 
 MAX_SHOWN: Final = 20
+MAX_EDGES: Final = 200_000
+"""Dependencies of one workflow: each is an edge of the drawing that one reply holds."""
 MAX_QUOTED: Final = 128
 """Characters of a name that a refusal repeats: names are not checked yet at that point."""
 
@@ -36,7 +38,7 @@ def resolve(parts: Sequence[Part]) -> list[Parents]:
     """The numbers of each node's parents.
 
     Raises `InvalidValueError` for no nodes, a name that is missing or stands twice, a dependency
-    that does not exist, and a cycle, which it names.
+    that does not exist, too many dependencies, and a cycle, which it names.
     """
     if not parts:
         raise InvalidValueError("Failed to submit workflow, it has no functionspecs")
@@ -47,6 +49,7 @@ def resolve(parts: Sequence[Part]) -> list[Parents]:
         if numbers.setdefault(part.name, number) != number:
             raise InvalidValueError(f"Duplicate nodename: {part.name[:MAX_QUOTED]}")
     parents = [_numbers_of(part, numbers) for part in parts]
+    _check_edges(sum(map(len, parents)))
     _check_acyclic(parts, parents)
     return parents
 
@@ -59,6 +62,11 @@ def _numbers_of(part: Part, numbers: dict[str, int]) -> Parents:
                 f"that does not exits? {part.name[:MAX_QUOTED]!r} depends on {name[:MAX_QUOTED]!r}"
             )
     return tuple(dict.fromkeys(numbers[name] for name in part.parents))
+
+
+def _check_edges(count: int) -> None:
+    if count > MAX_EDGES:
+        raise InvalidValueError(f"a workflow has at most {MAX_EDGES} dependencies")
 
 
 def _check_acyclic(parts: Sequence[Part], parents: Sequence[Parents]) -> None:
@@ -107,6 +115,7 @@ class Graph:
         "_children",
         "_counts",
         "_doomed_by",
+        "_edges",
         "_missing",
         "_parents",
         "_pending_doom",
@@ -123,6 +132,7 @@ class Graph:
             for parent in numbers:
                 self._children.setdefault(parent, []).append(number)
         self._missing = [len(numbers) for numbers in self._parents]
+        self._edges = sum(self._missing)
         self._states = bytearray(len(self._parents))
         self._counts = [0] * _STATES
         self._counts[State.WAITING] = len(parents)
@@ -316,6 +326,7 @@ class Graph:
             self._children[number] = [child]
             self._parents[child] = (*self._parents[child], number)
             self._missing[child] += 1
+            self._edges += 1
         return number
 
     def check_may_wait(self, number: int) -> None:
@@ -323,8 +334,13 @@ class Graph:
         if self.state_of(number) != State.WAITING:
             raise ConflictError("the child process is running or has ended: it cannot wait")
 
+    def check_may_grow(self) -> None:
+        """Raise `InvalidValueError` unless one more member may have a parent and a child."""
+        _check_edges(self._edges + 2)
+
     def _add(self, parent: int) -> int:
         number = len(self._parents)
+        self._edges += 1
         self._parents.append((parent,))
         self._children.setdefault(parent, []).append(number)
         self._missing.append(1)

@@ -39,6 +39,27 @@ def test_dependencies_become_numbers_in_the_order_in_which_they_were_named():
     assert resolve(parts(nodes)) == [(), (1,), (2, 1), ()]
 
 
+def test_a_workflow_has_a_limited_number_of_edges(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(core, "MAX_EDGES", 4)
+    nodes = {"a": [], "b": ["a", "a"], "c": ["a", "b"], "d": ["a"]}
+    assert len(resolve(parts(nodes))) == 4
+    with pytest.raises(InvalidValueError, match="a workflow has at most 4 dependencies"):
+        resolve(parts({**nodes, "e": ["a"]}))
+
+
+def test_a_graph_that_grows_keeps_to_the_number_of_edges(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(core, "MAX_EDGES", 6)
+    graph = Graph([(), (1,)])  # one
+    graph.check_may_grow()
+    graph.insert(1)  # two
+    graph.append(1, 2)  # four
+    graph.check_may_grow()
+    graph.append(1)
+    with pytest.raises(InvalidValueError, match="a workflow has at most 6 dependencies"):
+        graph.check_may_grow()
+    assert sum(len(graph.parents(number)) for number in graph) == 5
+
+
 def test_a_node_may_depend_on_one_that_comes_later():
     assert resolve(parts({"a": ["b"], "b": []})) == [(2,), ()]
 

@@ -260,6 +260,7 @@ class Workflows:
             number = len(workflow.graph) + 1
             if number > 2 * MAX_MEMBERS:
                 raise InvalidValueError(f"a workflow grows to {2 * MAX_MEMBERS} members at most")
+            workflow.graph.check_may_grow()
             initiator = workflow.colony.members[cause.who].name
             origin = Origin(cause.who, initiator, now_ns, cause)
             made = keys.member(workflow.wid, number)
