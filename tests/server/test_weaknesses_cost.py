@@ -56,7 +56,8 @@ async def test_G2_a_list_costs_a_few_reads_however_long(state: State) -> None:
                 await made.call(CancelProcess(processid=id), UMA)
         store.asked.clear()
         assert len(await made.list(state)) == 100
-        assert len(store.asked) <= 4
+        # What ended, then ends and outputs in three parts: not all at once, each may be large.
+        assert len(store.asked) <= 7
 
 
 @virtual

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from colonist_protocol.attribute import attribute_id
@@ -11,6 +13,7 @@ from colonist_protocol.log import GetLogs, Log
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.births import Births
+from colonist_server.repo.budget import Budget
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.processes import check_running
@@ -24,11 +27,14 @@ from colonist_server.repo.records import (
 )
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import ATTEMPTS, Writes
-from colonist_server.store.interface import Guard, Op, Put
+from colonist_server.store.interface import Guard, Item, Op, Put
 
 DAY_S: Final = 86_400
 
 _PAGE: Final = 500
+_LONG_PAGE: Final = 50
+"""Lines that are read together while they may be long."""
+_LIGHT_BYTES: Final = 1_048_576
 
 
 class Journal:
@@ -107,7 +113,7 @@ class Journal:
     async def lines(self, colony: Colony, wanted: GetLogs) -> list[Log]:
         """Lines of an executor, else of a process: COLONIES-RPC section 2.10.
 
-        Raises `NotFoundError`.
+        Fewer where those would be over `REPLY_BYTES`. Raises `NotFoundError`.
         """
         if wanted.executorname:
             if wanted.executorname not in colony.executors:
@@ -117,21 +123,36 @@ class Journal:
             pid = bytes.fromhex(wanted.processid)
             attempts = range(1, await self._attempts(pid) + 1)
         backwards = wanted.latest and wanted.since <= 0
-        found: list[LogRecord] = []
+        found: list[Log] = []
+        room = Budget()
         for attempt in reversed(attempts) if backwards else attempts:
-            found += await self._page(pid, attempt, wanted, backwards, wanted.count - len(found))
-            if len(found) >= wanted.count:
+            prefix = keys.logs(pid, attempt)
+            after = b"" if wanted.since <= 0 else keys.log(pid, attempt, wanted.since)
+            count = wanted.count - len(found)
+            async for items in self._pages(prefix, after, count, backwards=backwards):
+                found += room.first([_shown(colony, decode_log(item.value)) for item in items])
+                if room.is_spent:
+                    break
+            if room.is_spent or len(found) >= wanted.count:
                 break
-        return [_shown(colony, record) for record in (reversed(found) if backwards else found)]
+        return found[::-1] if backwards else found
 
-    async def _page(
-        self, pid: bytes, attempt: int, wanted: GetLogs, backwards: bool, count: int
-    ) -> list[LogRecord]:
-        after = b"" if wanted.since <= 0 else keys.log(pid, attempt, wanted.since)
-        page = await self._writes.range(
-            keys.logs(pid, attempt), after=after, limit=count, reverse=backwards
-        )
-        return [decode_log(item.value) for item in page.items]
+    async def _pages(
+        self, prefix: bytes, after: bytes, count: int, *, backwards: bool = False
+    ) -> AsyncIterator[Sequence[Item]]:
+        """Up to `count` records under a prefix, few at a time while they are long."""
+        limit = _LONG_PAGE
+        while count > 0:
+            page = await self._writes.range(
+                prefix, after=after, limit=min(limit, count), reverse=backwards
+            )
+            yield page.items
+            if not page.more:
+                break
+            count -= len(page.items)
+            after = page.items[-1].key
+            is_light = sum(len(item.value) for item in page.items) < _LIGHT_BYTES
+            limit = _PAGE if is_light else _LONG_PAGE
 
     async def _attempts(self, pid: bytes) -> int:
         row = self._view.rows.get(pid)
@@ -143,25 +164,24 @@ class Journal:
         return decode_closed(item.value).live.attempt
 
     async def search(self, colony: Colony, *, text: str, days: int, count: int) -> list[Log]:
-        """Lines of the last days that contain a text."""
+        """Lines of the last days that contain a text; fewer than `count` over `REPLY_BYTES`."""
         since_ns = self._clock.now_ns() - days * DAY_S * SECOND_NS
         prefix = keys.LOG + colony.tag
         found: list[Log] = []
-        after = b""
-        while len(found) < count:
-            page = await self._writes.range(prefix, after=after, limit=_PAGE)
-            for item in page.items:
-                record = decode_log(item.value)
-                if (
-                    record.time_ns >= since_ns
-                    and text in record.message
-                    and _is_own(item.key, record)
-                ):
-                    found.append(_shown(colony, record))
-            if not page.more:
+        room = Budget()
+        if count <= 0:
+            return found
+        async for items in self._pages(prefix, b"", sys.maxsize):
+            records = [(item.key, decode_log(item.value)) for item in items]
+            fitting = [
+                _shown(colony, record)
+                for key, record in records
+                if record.time_ns >= since_ns and text in record.message and _is_own(key, record)
+            ]
+            found += room.first(fitting[: count - len(found)])
+            if room.is_spent or len(found) >= count:
                 break
-            after = page.items[-1].key
-        return found[:count]
+        return found
 
 
 def executor_pid(tag: bytes, executor: str) -> bytes:

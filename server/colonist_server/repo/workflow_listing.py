@@ -13,6 +13,7 @@ from colonist_protocol.process import FINAL, State
 from colonist_protocol.times import to_text
 from colonist_protocol.workflow import Edge, Node, Position, ProcessGraph
 from colonist_server.repo import keys
+from colonist_server.repo.budget import Budget
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.repo.records import (
@@ -73,26 +74,25 @@ class WorkflowListing:
     async def by_state(
         self, colony: Colony, states: Sequence[State], count: int
     ) -> list[ProcessGraph]:
-        """Up to `count` workflows in some states, newest submission first; without drawings."""
-        found = [
-            (
-                workflow.record.submitted_ns,
-                workflow.wid,
-                _render(
-                    colony,
-                    workflow.wid,
-                    _Shown(workflow.record, workflow.graph, workflow.started_ns),
-                ),
-            )
-            for workflow in _newest_open(colony, states, count)
-        ]
+        """Up to `count` workflows in some states, newest submission first; without drawings.
+
+        Fewer where those would be over `REPLY_BYTES`.
+        """
+        found: list[tuple[int, bytes, ProcessGraph]] = []
+        room = Budget()
+        for workflow in _newest_open(colony, states, count):
+            shown = _Shown(workflow.record, workflow.graph, workflow.started_ns)
+            drawn = _render(colony, workflow.wid, shown)
+            if not room.holds(drawn):
+                break
+            found.append((workflow.record.submitted_ns, workflow.wid, drawn))
         for state in states:
             if state in FINAL:
                 found += await self._ended(colony, state, count)
         # One that is just being recorded as ended may be met twice.
         newest = {wid: (at, graph) for at, wid, graph in found}
         ordered = sorted(newest.values(), key=lambda entry: -entry[0])
-        return [graph for _, graph in ordered[:count]]
+        return Budget().first([graph for _, graph in ordered[:count]])
 
     async def _ended(
         self, colony: Colony, state: State, count: int
@@ -104,6 +104,7 @@ class WorkflowListing:
         wids = [item.key[-keys.WID_BYTES :] for item in page.items]
         heads = await self._writes.read_many([keys.workflow(wid) for wid in wids])
         found: list[tuple[int, bytes, ProcessGraph]] = []
+        room = Budget()
         for wid, head in zip(wids, heads, strict=True):
             if head is None:
                 continue  # removed meanwhile
@@ -113,7 +114,10 @@ class WorkflowListing:
                 continue  # it is being removed
             _restore(graph, record)
             shown = _Shown(record, graph, record.started_ns)
-            found.append((record.submitted_ns, wid, _render(colony, wid, shown)))
+            drawn = _render(colony, wid, shown)
+            if not room.holds(drawn):
+                break
+            found.append((record.submitted_ns, wid, drawn))
         return found
 
     async def _read_graph(self, wid: bytes, record: WorkflowRecord) -> tuple[Graph, list[str]]:

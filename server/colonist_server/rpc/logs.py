@@ -40,7 +40,9 @@ async def get(rooms: Rooms, call: Call, message: wire.GetLogs) -> Reply:
     """Lines of an executor, else of a process, of the caller's colony."""
     if message.count > wire.MAX_LOGS:
         raise InvalidValueError(f"Count exceeds max log count ({wire.MAX_LOGS})")
-    if message.count <= 0:
+    if message.count < 0:
+        raise InvalidValueError("Count is negative")
+    if not message.count:
         return Reply([])
     if not message.executorname and not _is_here(call, message.processid):
         raise NotFoundError("Failed to get logs, process does not exist")
