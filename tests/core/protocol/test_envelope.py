@@ -166,6 +166,11 @@ def test_an_outline_without_a_colony_is_nobodys():
         assert envelope.outline(_large(text))[0].spec.colonyname == ""
 
 
+def test_a_message_is_an_object():
+    with pytest.raises(WrongTypeError):
+        envelope.open_message(_large(b"[]"), SubmitWorkflowSpec)
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
