@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from colonist_server.http import outbox
+from colonist_server.http.farewells import FAREWELLS
 from colonist_server.http.outbox import Outbox, Shelf
+from colonist_server.http.pubsub import Connection
+from colonist_server.repo.topics import Ending
 from tests.support.clock import virtual
 from tests.support.rooms import settle
 
@@ -188,3 +191,41 @@ async def test_who_is_gone_holds_nothing() -> None:
     assert shelf.held_bytes == 0
     await asyncio.sleep(1_000)
     assert line.drops == other.drops == []
+
+
+class Full:
+    """A socket that takes nothing, and its transport."""
+
+    def __init__(self) -> None:
+        self.aborted: list[float] = []
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def abort(self) -> None:
+        self.aborted.append(now())
+
+    async def send_frame(self, frame: bytes, kind: object) -> None:
+        await asyncio.sleep(1_000_000)
+
+
+@virtual
+async def test_no_friendly_goodbye_hides_that_events_are_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_HELD_BYTES", 10 * LARGE)
+    full: Any = Full()
+    pubsub: Any = type("PubSub", (), {"shelf": Shelf()})()
+    dispatch: Any = None
+    connection = Connection(pubsub, dispatch, full, full)
+    other = Line(pubsub.shelf)
+    for frame in frames(8):
+        connection.deliver(frame)
+    connection.finish(FAREWELLS[Ending.DONE])
+    for frame in frames(3):
+        other.outbox.put(frame)
+    assert full.aborted == [0.0]
+    assert (other.drops, pubsub.shelf.held_bytes) == ([], 3 * LARGE)
+    connection.leave()
+    other.outbox.stop()
+    assert pubsub.shelf.held_bytes == 0
