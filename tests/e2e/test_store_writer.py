@@ -76,5 +76,24 @@ async def test_server_killed_and_started_at_once_waits_for_its_old_writer(tmp_pa
         await owner.aclose()
 
 
+async def test_server_started_while_the_old_writer_still_holds_the_store_waits(
+    tmp_path: Path,
+) -> None:
+    async with server_process(tmp_path, OWNER.id) as server:
+        writer = server.writer
+        os.kill(writer, signal.SIGSTOP)
+        try:
+            await server.kill()
+            starting = asyncio.create_task(server.start())
+            async with asyncio.timeout(20):
+                while "locked by another process" not in server.log:
+                    assert not starting.done()
+                    await asyncio.sleep(0.05)
+        finally:
+            os.kill(writer, signal.SIGCONT)
+        await starting
+        assert (await _ready(server.url))[0] == 200
+
+
 def _id(number: int, k: int) -> str:
     return f"{number:02x}{k:02x}" + "0" * 60
