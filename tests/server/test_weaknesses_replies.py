@@ -12,13 +12,13 @@ from colonist_protocol.cron import GetCrons, RemoveCron
 from colonist_protocol.generator import GetGenerators
 from colonist_protocol.log import AddExecutorLog, GetLogs, SearchLogs
 from colonist_protocol.process import GetProcesses, GetProcessHistory, State
-from colonist_protocol.workflow import AddChild, GetProcessGraphs
+from colonist_protocol.workflow import ANY_STATE, AddChild, CancelProcessGraph, GetProcessGraphs
 from colonist_server.repo import budget, listing
 from tests.support import crons, generators
 from tests.support.clock import virtual
 from tests.support.generators import node, workflow
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, Bench, Refused, bench, key, spec
+from tests.support.rooms import COLONY, Bench, Refused, bench, key, settle, spec
 
 E1 = key("e1")
 LIMIT = 100_000
@@ -118,7 +118,17 @@ async def test_S14_lists_of_workflows_end_where_their_bytes_are_used_up() -> Non
             nodes = {f"n{number}": ["n0"] if number else [] for number in range(200)}
             await server.submit_workflow("e1", nodes)
         wanted = GetProcessGraphs(colonyname=COLONY, count=20, state=State.WAITING)
-        _check(await server.call(wanted, E1), 20)
+        waiting = await server.call(wanted, E1)
+        _check(waiting, 20)
+        for each in waiting[::2]:
+            await server.call(CancelProcessGraph(processgraphid=each["processgraphid"]), E1)
+        await settle(2_000)
+        wanted = GetProcessGraphs(colonyname=COLONY, count=20, state=ANY_STATE)
+        newest = await server.call(wanted, E1)
+        assert [each["processgraphid"] for each in newest] == [
+            each["processgraphid"] for each in waiting
+        ]
+        _check(newest, 20)
 
 
 @pytest.mark.usefixtures("small")
