@@ -23,7 +23,7 @@ from tests.support.crons import add
 from tests.support.generators import node, workflow
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import EPOCH_NS, Bench, bench, settle
-from tests.support.stopping_store import WAYS, StoppingStore
+from tests.support.stopping_store import WAYS, StoppingStore, remove_opened
 
 SPEC = workflow(node("a"), node("b", "a"), node("c", "a"))
 UNTIL_S = 48.0
@@ -126,9 +126,36 @@ async def test_runs_are_planned_times_wherever_it_stops(path: str, way: str) -> 
     assert not met[-1]
 
 
-async def _story(at: int, way: str) -> bool:
+@virtual
+async def test_a_run_that_was_made_and_removed_is_not_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(NewWorkflow, "fits", lambda *_: False)
+    removed = 0
+    for at in range(1, 16):
+        _begin_anew()
+        async with StoppingStore() as store:
+            await _prepare(store)
+            store.arm(at, "after")
+            await _until_stopped(store)
+            store.arm(-1, "")
+            gone = await remove_opened(store)
+            removed += len(gone)
+            async with bench(store):
+                await asyncio.sleep(30)
+                await settle(300)
+            assert not [wid for wid in gone if keys.workflow(wid) in store._items]
+    assert removed > 3
+
+
+def _begin_anew() -> None:
+    """Each story begins at the same time."""
     loop = asyncio.get_running_loop()
-    loop._clock.now = 0.0  # pyright: ignore[reportAttributeAccessIssue] - each story begins at the same time
+    loop._clock.now = 0.0  # pyright: ignore[reportAttributeAccessIssue] - of the virtual loop
+
+
+async def _story(at: int, way: str) -> bool:
+    _begin_anew()
     async with StoppingStore() as store:
         crons = await _prepare(store)
         store.arm(at, way)

@@ -19,15 +19,14 @@ from colonist_protocol.errors import ColonistError
 from colonist_server.repo import firings, keys
 from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.load import load
-from colonist_server.repo.records import WorkflowState, decode_workflow
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Delete, Event, Guard, Revision
+from colonist_server.store.interface import Delete, Event, Revision
 from tests.support.clock import virtual
 from tests.support.generators import add, given, node, stored, workflow
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import Bench, bench, settle
-from tests.support.stopping_store import StoppingStore
+from tests.support.stopping_store import StoppingStore, remove_opened
 
 TRIGGER = 3
 TIMEOUT_S = 30
@@ -160,9 +159,7 @@ async def test_a_workflow_that_was_made_and_removed_is_not_made_again(
             store.arm(at, "after")
             await _until_stopped(store, gid, Books(), ARGUMENTS[:TRIGGER])
             store.arm(-1, "")
-            gone = [item.key[2:] for item in store.under(keys.WORKFLOW) if _is_open(item.value)]
-            for wid in gone:
-                await _remove(store, wid)
+            gone = await remove_opened(store)
             removed += len(gone)
             async with bench(store):
                 await asyncio.sleep(TIMEOUT_S + 5)
@@ -170,18 +167,6 @@ async def test_a_workflow_that_was_made_and_removed_is_not_made_again(
             assert not [key for key in stored(store, keys.WORKFLOW) if key[2:] in gone]
             assert not stored(store, keys.ARGUMENT, keys.FIRING)
     assert removed > 1
-
-
-def _is_open(head: bytes) -> bool:
-    return decode_workflow(head).state == WorkflowState.OPEN
-
-
-async def _remove(store: StoppingStore, wid: bytes) -> None:
-    """As its owner may between the node's death and its next start."""
-    kinds = (keys.WORKFLOW, keys.SHAPE, keys.REQUEST, keys.BIRTH, keys.LIVE)
-    for kind in kinds:
-        for item in (await store.range(kind + wid)).items:
-            await store.commit([Guard(item.key, item.modified)], [Delete(item.key)])
 
 
 class LaggingStore(StoppingStore):

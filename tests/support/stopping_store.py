@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from colonist_server.store.interface import Guard, Op, Revision, UnavailableError
+from colonist_server.repo import keys
+from colonist_server.repo.records import WorkflowState, decode_workflow
+from colonist_server.store.interface import Delete, Guard, Op, Revision, UnavailableError
 from tests.support.memory_store import MemoryStore
 
 LATE_S = 1.5
@@ -53,3 +55,18 @@ class StoppingStore(MemoryStore):
     def _apply_late(self, guards: Sequence[Guard], ops: Sequence[Op]) -> None:
         if self._hold(guards):
             self._apply(ops)
+
+
+async def remove_opened(store: MemoryStore) -> list[bytes]:
+    """Remove the workflows that are open, as their owner may before the next start; their ids."""
+    heads = (await store.range(keys.WORKFLOW)).items
+    opened = [
+        item.key[len(keys.WORKFLOW) :]
+        for item in heads
+        if decode_workflow(item.value).state == WorkflowState.OPEN
+    ]
+    for wid in opened:
+        for kind in (keys.WORKFLOW, keys.SHAPE, keys.REQUEST, keys.BIRTH, keys.LIVE):
+            for item in (await store.range(kind + wid)).items:
+                await store.commit([Guard(item.key, item.modified)], [Delete(item.key)])
+    return opened

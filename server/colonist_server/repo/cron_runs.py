@@ -241,28 +241,22 @@ class CronRuns:
     # -- in steps
 
     async def _finish(self, cron: Cron) -> None:
-        """Stage the workflow of the pending run, if there is one, and clear it."""
+        """Stage the workflow of the pending run, if there is one.
+
+        The commit that opens it clears what was pending, so it is not made again, whoever removes
+        it and whenever this node dies.
+        """
         pending = cron.record.pending
         if pending is None or cron.is_gone or cron.colony.is_gone:
             return
+        reason = ""
         try:
-            await self._workflows.stage(self._workflow(cron, pending))
+            new = self._workflow(cron, pending)
+            await self._workflows.stage(new, also=lambda: _clearing(cron, pending))
         except REFUSED as error:
-            await self._clear(cron, pending, str(error))
-        else:
-            await self._clear(cron, pending, "")
-
-    async def _clear(self, cron: Cron, pending: PendingRun, reason: str) -> None:
-        def decide() -> Plan:
-            record = cron.record
-            if cron.is_gone or record.pending != pending:
-                raise MovedError("the cron has moved on")
-            after = msgspec.structs.replace(
-                record, pending=None, disabled=reason[:MAX_REASON_CHARS] or record.disabled
-            )
-            return Plan([Guard(cron.key, cron.revision)], [Put(cron.key, encode(after))])
-
-        await self._writes.apply(decide)
+            reason = str(error)
+        if cron.record.pending == pending:  # it was refused, or had been opened before
+            await self._writes.apply(lambda: _clearing(cron, pending, reason))
 
     # -- when it cannot start
 
@@ -276,6 +270,16 @@ class CronRuns:
             await self._writes.apply(decide)
         except MovedError:
             return
+
+
+def _clearing(cron: Cron, pending: PendingRun, reason: str = "") -> Plan:
+    record = cron.record
+    if cron.is_gone or record.pending != pending:
+        raise MovedError("the cron has moved on")
+    after = msgspec.structs.replace(
+        record, pending=None, disabled=reason[:MAX_REASON_CHARS] or record.disabled
+    )
+    return Plan([Guard(cron.key, cron.revision)], [Put(cron.key, encode(after))])
 
 
 def _disabling(cron: Cron, reason: str) -> Plan:
