@@ -202,6 +202,10 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
 
+_EXAMPLES = {"sqlite-process": 20}
+"""Each starts a process of its own, most of a second where all is measured."""
+
+
 @pytest.mark.parametrize("name", list(KINDS))
 def test_store_agrees_with_a_dict(name: str) -> None:
     with asyncio.Runner() as runner:
@@ -209,7 +213,7 @@ def test_store_agrees_with_a_dict(name: str) -> None:
         run_state_machine_as_test(
             case,
             settings=settings(
-                max_examples=60,
+                max_examples=_EXAMPLES.get(name, 60),
                 stateful_step_count=25,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
