@@ -16,7 +16,7 @@ import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -74,11 +74,26 @@ async def embedded_broker(
         await broker.hang_up()
 
 
+class Snapshots(dict[str, Any]):
+    """A dict that may change while it is walked through: who began sees it as it was.
+
+    amqtt hands messages out while others subscribe, and its loop ends when the dict changes.
+    """
+
+    def items(self) -> Any:
+        """As they are now."""
+        return list(super().items())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().__iter__()))
+
+
 class _TidyBroker(Broker):
     """amqtt leaves a socket open when its client is faster to close; this one closes them all."""
 
     def __init__(self, configuration: dict[str, Any]) -> None:
         super().__init__(configuration)
+        self._subscriptions = Snapshots()
         self._serving: set[asyncio.Task[Any]] = set()
 
     async def stream_connected(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from colonist_bridge.acl import Access
-from colonist_cli.embedded_broker import embedded_broker
+from colonist_cli.embedded_broker import Snapshots, embedded_broker
 from colonist_cli.embedded_rules import Accounts, covers
 from colonist_client.mqtt_connection import LinkError
 from tests.bridge.rig import TOPICS, Place, identity, wire
@@ -107,3 +107,12 @@ async def test_the_port_is_free_again_after_the_end() -> None:
         assert broker.url == f"mqtt://127.0.0.1:{port}"
     with pytest.raises(OSError, match=str(port)):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+def test_subscriptions_may_change_while_messages_are_handed_out() -> None:
+    table = Snapshots({"a": [], "b": []})
+    for topic, _ in table.items():
+        table[f"{topic}/c"] = []
+    for topic in table:
+        del table[topic]
+    assert not table
