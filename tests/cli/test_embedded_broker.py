@@ -111,8 +111,8 @@ async def test_the_port_is_free_again_after_the_end() -> None:
 
 def test_subscriptions_may_change_while_messages_are_handed_out() -> None:
     table = Snapshots({"a": [], "b": []})
-    for topic, _ in table.items():
-        table[f"{topic}/c"] = []
+    for topic, waiting in table.items():
+        table[f"{topic}/c"] = waiting
     for topic in table:
         del table[topic]
     assert not table
