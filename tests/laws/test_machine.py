@@ -202,19 +202,29 @@ class StoreMachine(RuleBasedStateMachine):
         )
 
 
-_EXAMPLES = {"sqlite-process": 10}
-"""Each starts a process many times, which takes a while where all is measured."""
+_EXAMPLES = {"sqlite-process": 3}
+"""Each starts a process many times, slowly where all is measured; a campaign has them all."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", list(KINDS))
 def test_store_agrees_with_a_dict(name: str) -> None:
+    _run(name, _EXAMPLES.get(name, 60))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", list(KINDS))
+def test_store_agrees_with_a_dict_for_long(name: str) -> None:
+    _run(name, 200)
+
+
+def _run(name: str, examples: int) -> None:
     with asyncio.Runner() as runner:
         case = type("Case", (StoreMachine,), {"kind_class": KINDS[name], "runner": runner})
         run_state_machine_as_test(
             case,
             settings=settings(
-                max_examples=_EXAMPLES.get(name, 60),
+                max_examples=examples,
                 stateful_step_count=25,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
