@@ -10,12 +10,11 @@ from colonist_server.repo.budget import check_specs
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.colonies import check_there
 from colonist_server.repo.cron_view import Cron, CronView, schedule_of
-from colonist_server.repo.definitions import kind_of, spec_of
+from colonist_server.repo.definitions import Slot, adding, kind_of, removing, spec_of
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import CronRecord, encode
 from colonist_server.repo.workflows import Workflows
 from colonist_server.repo.writes import Plan, Writes
-from colonist_server.store.interface import Delete, Guard, Put
 
 
 class Crons:
@@ -43,13 +42,13 @@ class Crons:
         wire.check(wanted)
         self._workflows.check(colony, spec_of(wanted.workflowspec, colony))
         now_ns = self._clock.now_ns()
-        cid = keys.cron_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
+        cid = keys.definition_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
         record = _record(wanted, member, now_ns, cid)
-        key, name = keys.cron(cid), keys.cron_name(colony.tag, wanted.name)
+        slot = Slot(keys.cron(cid), keys.cron_name(colony.tag, wanted.name))
 
         def decide() -> Plan:
             check_there(colony)
-            if name in self.view.names:
+            if slot.name in self.view.names:
                 raise ExistsError(
                     f"Cron with name <{wanted.name}> in Colony <{colony.record.name}> "
                     "already exists"
@@ -59,15 +58,7 @@ class Crons:
             if len(others) >= wire.MAX_CRONS:
                 raise BusyError(f"the colony has {wire.MAX_CRONS} crons already")
             check_specs((each.record.spec for each in others), record.spec, "crons")
-            return Plan(
-                [
-                    Guard(key, 0),
-                    Guard(name, 0),
-                    Guard(colony.key, colony.revision),
-                    Guard(member.key, member.revision),
-                ],
-                [Put(key, encode(record)), Put(name, cid)],
-            )
+            return adding(slot, cid, encode(record), colony, member)
 
         await self._writes.apply(decide)
         return self.get(cid)
@@ -82,7 +73,7 @@ class Crons:
         def decide() -> Plan:
             cron = self._find(cid, "Failed to remove cron, cron is nil")
             name = keys.cron_name(cron.colony.tag, cron.record.name)
-            return Plan([Guard(cron.key, cron.revision)], [Delete(cron.key), Delete(name)])
+            return removing(Slot(cron.key, name), cron.revision)
 
         await self._writes.apply(decide)
 

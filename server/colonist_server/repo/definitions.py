@@ -1,8 +1,8 @@
-"""What crons and generators have in common: a workflow spec in a text, and a creator."""
+"""What crons and generators have in common: a spec in a text, a creator, a name of their own."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from colonist_protocol import codec
 from colonist_protocol.errors import (
@@ -15,10 +15,38 @@ from colonist_protocol.executor import ExecutorState
 from colonist_protocol.workflow import WorkflowSpec
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.records import CronRecord, GeneratorRecord, Kind
+from colonist_server.repo.writes import Plan
+from colonist_server.store.interface import Delete, Guard, Put, Revision
 
 REFUSED: Final = (MalformedError, TooLargeError)
 """What a workflow is refused with that will never be accepted."""
 MAX_REASON_CHARS: Final = 1000
+
+
+class Slot(NamedTuple):
+    """Where a definition stands: its key, and the key that keeps its name its own."""
+
+    key: bytes
+    name: bytes
+
+
+def adding(slot: Slot, id: bytes, record: bytes, colony: Colony, member: Executor | User) -> Plan:
+    """Write a definition under a name that nobody has."""
+    return Plan(
+        [
+            Guard(slot.key, 0),
+            Guard(slot.name, 0),
+            Guard(colony.key, colony.revision),
+            Guard(member.key, member.revision),
+        ],
+        [Put(slot.key, record), Put(slot.name, id)],
+    )
+
+
+def removing(slot: Slot, revision: Revision) -> Plan:
+    """Delete a definition; its name is free again."""
+    return Plan([Guard(slot.key, revision)], [Delete(slot.key), Delete(slot.name)])
+
 
 _AT_WORK: Final = (ExecutorState.APPROVED, ExecutorState.UNREGISTERED)
 

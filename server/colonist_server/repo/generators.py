@@ -20,7 +20,7 @@ from colonist_server.repo import keys
 from colonist_server.repo.budget import check_specs
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.colonies import check_there
-from colonist_server.repo.definitions import kind_of, spec_of
+from colonist_server.repo.definitions import Slot, adding, kind_of, removing, spec_of
 from colonist_server.repo.generator import Generator
 from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.nouns import Colony, Executor, User
@@ -60,8 +60,8 @@ class Generators:
         wire.check(wanted)
         spec = spec_of(wanted.workflowspec, colony)
         self._workflows.check(colony, spec)
-        gid = keys.generator_id(colony.tag, self._clock.now_ns(), self._entropy(keys.RANDOM_BYTES))
-        name = keys.generator_name(colony.tag, wanted.name)
+        gid = keys.definition_id(colony.tag, self._clock.now_ns(), self._entropy(keys.RANDOM_BYTES))
+        slot = Slot(keys.generator(gid), keys.generator_name(colony.tag, wanted.name))
         record = GeneratorRecord(
             name=wanted.name,
             spec=wanted.workflowspec,
@@ -75,7 +75,7 @@ class Generators:
 
         def decide() -> Plan:
             check_there(colony)
-            if name in self.view.names:
+            if slot.name in self.view.names:
                 raise ExistsError(
                     f"Generator with name <{wanted.name}> in Colony <{colony.record.name}> "
                     "already exists"
@@ -85,15 +85,7 @@ class Generators:
             if len(others) >= wire.MAX_GENERATORS:
                 raise BusyError(f"the colony has {wire.MAX_GENERATORS} generators already")
             check_specs((each.definition.spec for each in others), record.spec, "generators")
-            return Plan(
-                [
-                    Guard(keys.generator(gid), 0),
-                    Guard(name, 0),
-                    Guard(colony.key, colony.revision),
-                    Guard(member.key, member.revision),
-                ],
-                [Put(keys.generator(gid), encode(record)), Put(name, gid)],
-            )
+            return adding(slot, gid, encode(record), colony, member)
 
         await self._writes.apply(decide)
         return self._existing(gid, "Failed to get generator, generator is nil")
@@ -135,9 +127,8 @@ class Generators:
         generator = self._existing(gid, "Failed to remove generator, generator is nil")
 
         def decide() -> Plan:
-            key = keys.generator(gid)
             name = keys.generator_name(generator.tag, generator.definition.name)
-            return Plan([Guard(key, generator.revision)], [Delete(key), Delete(name)])
+            return removing(Slot(keys.generator(gid), name), generator.revision)
 
         await self._writes.apply(decide)
         await self.sweep(gid)

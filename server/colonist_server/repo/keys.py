@@ -331,8 +331,8 @@ def number_of(pid: bytes) -> int:
     return int.from_bytes(pid[WID_BYTES:], "big")
 
 
-def generator_id(tag: bytes, now_ns: int, random: bytes) -> bytes:
-    """The id of a generator; one that is made later sorts behind."""
+def definition_id(tag: bytes, now_ns: int, random: bytes) -> bytes:
+    """The id of a generator or a cron; one that is made later sorts behind."""
     return tag + now_ns.to_bytes(8, "big") + random[:RANDOM_BYTES]
 
 
@@ -379,11 +379,6 @@ def firings_under_way(gid: bytes) -> bytes:
 def firing(gid: bytes, number: int) -> bytes:
     """One firing that takes several commits."""
     return FIRING + gid + number.to_bytes(8, "big")
-
-
-def cron_id(tag: bytes, now_ns: int, random: bytes) -> bytes:
-    """The id of a cron; one that is made later sorts behind."""
-    return tag + now_ns.to_bytes(8, "big") + random[:RANDOM_BYTES]
 
 
 def run_id(cid: bytes, turn: int, planned_ns: int) -> bytes:

@@ -7,9 +7,9 @@ then one commit that opens the head. Making the same workflow twice writes the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -226,53 +226,48 @@ def new_workflow(
 
     Raises `InvalidValueError`, `TooLargeError` and what `normal_form` raises.
     """
-    steps = _steps(wid, colony, spec, origin, args)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast("NewWorkflow", end.value)
+    amounts = _members(spec, colony)
+    parents = _resolve(amounts)
+    if args is not None:
+        amounts = [
+            each if numbers else msgspec.structs.replace(each, args=args, kwargs=EMPTY_OBJECT)
+            for each, numbers in zip(amounts, parents, strict=True)
+        ]
+    specs = [each for part in _normal_parts(amounts) for each in part]
+    return NewWorkflow(wid, colony, Checked(specs, amounts, parents), origin)
 
 
 async def new_workflow_gently(
     wid: bytes, colony: Colony, spec: WorkflowSpec, origin: Origin
 ) -> NewWorkflow:
     """As `new_workflow`, letting others have their turn in between: one may have 10 000 nodes."""
-    steps = _steps(wid, colony, spec, origin, None)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast("NewWorkflow", end.value)
+    amounts = _members(spec, colony)
+    await asyncio.sleep(0)
+    parents = _resolve(amounts)
+    specs: list[FunctionSpec] = []
+    for part in _normal_parts(amounts):
         await asyncio.sleep(0)
+        specs += part
+    return NewWorkflow(wid, colony, Checked(specs, amounts, parents), origin)
 
 
-def _steps(
-    wid: bytes,
-    colony: Colony,
-    spec: WorkflowSpec,
-    origin: Origin,
-    args: msgspec.Raw | None,
-) -> Generator[None, None, NewWorkflow]:
+def _members(spec: WorkflowSpec, colony: Colony) -> list[FunctionSpec]:
     if len(spec.functionspecs) > MAX_MEMBERS:
         raise InvalidValueError(f"a workflow holds at most {MAX_MEMBERS} functionspecs")
-    amounts = [in_workflow(each, colony.record.name) for each in spec.functionspecs]
-    yield
-    parents = resolve([Part(each.nodename, each.conditions.dependencies) for each in amounts])
-    yield
-    if args is not None:
-        amounts = [
-            each if numbers else msgspec.structs.replace(each, args=args, kwargs=EMPTY_OBJECT)
-            for each, numbers in zip(amounts, parents, strict=True)
-        ]
-    specs: list[FunctionSpec] = []
+    return [in_workflow(each, colony.record.name) for each in spec.functionspecs]
+
+
+def _resolve(amounts: Sequence[FunctionSpec]) -> list[Parents]:
+    return resolve([Part(each.nodename, each.conditions.dependencies) for each in amounts])
+
+
+def _normal_parts(amounts: Sequence[FunctionSpec]) -> Iterator[list[FunctionSpec]]:
+    """The normal forms, a few at a time."""
     for start in range(0, len(amounts), _STEP):
         part = [normal_form(each) for each in amounts[start : start + _STEP]]
         if any(len(codec.encode(each)) > MAX_SPEC_BYTES for each in part):
             raise TooLargeError(f"a functionspec of a workflow is over {MAX_SPEC_BYTES} bytes")
-        specs += part
-        yield
-    return NewWorkflow(wid, colony, Checked(specs, amounts, parents), origin)
+        yield part
 
 
 def in_workflow(spec: FunctionSpec, colony: str) -> FunctionSpec:
