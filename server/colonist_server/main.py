@@ -18,7 +18,6 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +42,6 @@ REREGISTER_VARIABLE: Final = "COLONIES_ALLOW_EXECUTOR_REREGISTER"
 OWNER_KEY: Final = "server-owner.key"
 SERVER_KEY: Final = "server.key"
 BACKLOG: Final = 4096
-STALLED_S: Final = 5.0
 COLLECT_AT: Final = (30_000, 20, 50)
 """Python's defaults cost a lifecycle 5 to 15 % of its time."""
 
@@ -89,23 +87,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
-def _why_not_ready(store: SqliteStore) -> str:
-    if not store.writable:
-        return "the store refuses writes"
-    if store.stalled_s > STALLED_S:
-        return f"the store has answered no commit for {store.stalled_s:.0f} s"
-    return ""
-
-
 @asynccontextmanager
 async def _open(
     door: socket.socket, dispatch: Dispatch, store: SqliteStore, shutdown_s: float
 ) -> AsyncGenerator[None]:
     """Let requests in; at the end answer whoever waits, and let what runs finish."""
-    runner = web.ServerRunner(
-        app.build(dispatch, partial(_why_not_ready, store)),
-        shutdown_timeout=shutdown_s,
-    )
+    runner = web.ServerRunner(app.build(dispatch, lambda: store.fault), shutdown_timeout=shutdown_s)
     await runner.setup()
     try:
         await web.SockSite(runner, door, backlog=BACKLOG).start()

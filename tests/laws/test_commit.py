@@ -126,14 +126,14 @@ async def test_delete_range_deletes_exactly_the_keys_with_its_prefix(store: Stor
 
 
 async def test_delete_range_takes_thousands_of_keys(store: Store) -> None:
-    for start in range(0, 5_120, MAX_OPS):
+    for start in range(0, 40 * MAX_OPS, MAX_OPS):
         keys = [b"m/%05d" % number for number in range(start, start + MAX_OPS)]
         assert await store.commit([Guard(keys[0], 0)], [Put(key, b"") for key in keys])
     before = store.revision
     assert await store.commit([Guard(b"h", 0)], [DeleteRange(b"m/"), Put(b"h", b"")])
     assert [item.key for item in (await store.range(b"")).items] == [b"h"]
     (event,) = await events(store, before, before + 1)
-    assert len(event.changes) == 5_121
+    assert len(event.changes) == 40 * MAX_OPS + 1
 
 
 async def test_guard_sees_a_delete_range_that_waits_before_it(store: Store) -> None:
@@ -296,7 +296,7 @@ async def test_range_is_one_revision_while_commits_go_on(store: Store) -> None:
 async def test_closed_store_refuses_everything(kind: Kind) -> None:
     async with kind.open() as store:
         pass
-    assert not store.writable
+    assert store.fault
     with pytest.raises(UnavailableError):
         await store.commit([Guard(A, 0)], [Put(A, b"")])
     with pytest.raises(UnavailableError):

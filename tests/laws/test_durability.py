@@ -222,7 +222,7 @@ async def test_full_disk_fails_the_whole_batch_then_recovers(path: Path) -> None
         answers = await asyncio.gather(*big, *small, return_exceptions=True)
         assert {type(answer) for answer in answers} == {ReadOnlyError}
         assert await holder is not None
-        assert not store.writable
+        assert store.fault
         keys = [item.key for item in (await store.range(b"")).items]
         assert keys == [b"first", b"holder"]
         with pytest.raises(ReadOnlyError):
@@ -230,7 +230,7 @@ async def test_full_disk_fails_the_whole_batch_then_recovers(path: Path) -> None
         cap(disk, 1_000_000)
         clock.advance(PROBE_S)
         revision = await put(store, b"after")
-        assert store.writable
+        assert not store.fault
         assert (first, revision) == (1, 3)
     async with await SqliteStore.open(path) as store:
         keys = [item.key for item in (await store.range(b"")).items]
@@ -245,7 +245,7 @@ async def test_store_finds_by_itself_that_the_disk_has_room_again(path: Path) ->
             await put(store, b"big", bytes(1_000_000))
         clock.advance(PROBE_S)
         await barrier(store)
-        assert store.writable
+        assert not store.fault
         assert await store.get(b"") is None
         assert (await store.range(b"")).items == []
     async with await SqliteStore.open(path) as store:
@@ -260,7 +260,7 @@ async def test_guard_that_fails_is_no_sign_of_room(path: Path) -> None:
             await put(store, b"a")
         clock.advance(PROBE_S)
         await barrier(store)
-        assert not store.writable
+        assert store.fault
         disk.write.fail = None
 
 
@@ -272,7 +272,7 @@ async def test_lease_that_ends_while_the_disk_is_full_takes_its_keys_later(path:
         disk.write.fail = (sqlite3.SQLITE_FULL, False)
         clock.advance(3)
         await barrier(store)
-        assert not store.writable
+        assert store.fault
         disk.write.fail = None
         clock.advance(PROBE_S)
         await events(store, 1, 2)

@@ -45,7 +45,7 @@ async def test_who_asks_whether_it_lives_is_answered(home: House, method: str, p
 async def test_a_server_that_cannot_write_is_not_ready_and_says_so(home: House) -> None:
     home.rooms.members._writes.store._go_read_only("the disk is full")
     got = await home.request("GET", "/readyz")
-    assert (got.status, got.body) == (503, b"the store refuses writes")
+    assert (got.status, got.body) == (503, b"the store refuses writes: the disk is full")
     assert (await home.request("GET", "/livez")).status == 200
     assert await home.list(State.SUCCESS) == [home.succeeded]
     with pytest.raises(Exception, match="503 unavailable") as refused:

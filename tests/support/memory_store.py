@@ -34,6 +34,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self.is_full = False
+        self.is_shared = False
         self._items: dict[bytes, Item] = {}
         self._lease_of: dict[bytes, int] = {}
         self._revision = 0
@@ -52,8 +53,11 @@ class MemoryStore:
         return self._revision
 
     @property
-    def writable(self) -> bool:
-        return not (self.is_full or self._closed)
+    def fault(self) -> str:
+        return "the disk is full" if self.is_full else "the store is closed" * self._closed
+
+    async def newest(self) -> Revision:
+        return self._revision
 
     async def get(self, key: bytes) -> Item | None:
         return (await self.get_many([key]))[0]

@@ -141,7 +141,7 @@ async def _tally(writes: Writes, view: View, colony: Colony) -> None:
         page = await writes.range(prefix, after=after, since=through, limit=_PAGE)
         for item in page.items:
             is_counted = item.modified > colony.counted_at[State.SUCCESS]
-            if not is_counted and not view.is_own(item.modified):
+            if not is_counted and not view.is_own(item.key, item.modified):
                 view.tally(colony, item.value, item.modified)
         if not page.more:
             break

@@ -30,6 +30,7 @@ MAX_PLACEMENTS: Final = 10_000
 
 _TAG: Final = slice(2, 2 + keys.TAG_BYTES)
 _PREFIX: Final = slice(0, 2)
+_NONE: Final[frozenset[bytes]] = frozenset()
 
 
 Applier = Callable[[bytes, bytes | None, Revision], None]
@@ -81,7 +82,7 @@ class View:
         self.watched_revision: Revision = 0
         self.counted_revision: Revision = 0
         self._graves: dict[bytes, Revision] = {}
-        self._own: set[Revision] = set()
+        self._own: dict[Revision, set[bytes]] = {}
         self._placements: dict[Placement, Placement] = {}
         self._listeners: list[Listener] = []
         self._member_changed: list[Callable[[Colony, str], None]] = []
@@ -123,31 +124,29 @@ class View:
         self._member_changed.append(changed)
 
     def committed(self, revision: Revision, ops: Iterable[Op]) -> None:
-        """Apply this node's own commit; the watch then passes over it.
+        """Apply this node's own commit; the watch then passes over its keys.
 
-        What a delete-range deleted only the watch knows: it applies such a commit once more.
+        What a delete-range deleted only the watch knows. Commits may share a revision, and the
+        callers of some may have been cancelled: the watch passes over keys, not over revisions.
         """
         self.counted_revision = max(self.counted_revision, revision)
         if revision <= self.watched_revision:
             return
-        change = self._change
-        if any(type(op) is DeleteRange for op in ops):
-            change = self.apply
-        else:
-            self._own.add(revision)
+        own = self._own.setdefault(revision, set())
         for op in ops:
             if type(op) is Put:
-                change(op.key, op.value, revision)
+                own.add(op.key)
+                self._change(op.key, op.value, revision)
             elif type(op) is Delete:
-                change(op.key, None, revision)
+                own.add(op.key)
+                self._change(op.key, None, revision)
 
     def watched(self, event: Event) -> None:
         """Apply one revision of the watch, and forget graves it passed."""
         revision = event.revision
-        if revision in self._own:
-            self._own.discard(revision)
-        else:
-            for key, value in event.changes:
+        own = self._own.pop(revision, _NONE) if self._own else _NONE
+        for key, value in event.changes:
+            if key not in own:
                 self._change(key, value, revision)
         self.watched_revision = revision
         self.counted_revision = max(self.counted_revision, revision)
@@ -215,9 +214,9 @@ class View:
         exec_s = (ended.ended_ns - ended.started_ns) / SECOND_NS
         function.tally = counted(function.tally, wait_s, exec_s)
 
-    def is_own(self, revision: Revision) -> bool:
-        """Whether a commit of this node was applied of which the watch has yet to tell."""
-        return revision in self._own
+    def is_own(self, key: bytes, revision: Revision) -> bool:
+        """Whether this node's commit of a key was applied of which the watch has yet to tell."""
+        return key in self._own.get(revision, _NONE)
 
     def keys(self, prefix: bytes) -> set[bytes]:
         """The keys of what the view holds under a prefix."""

@@ -3,7 +3,8 @@
 Laws, which every implementation passes (`tests/laws`):
 
 1. A guard says "this key was last written at revision r" (0 = absent). All ops of a commit carry
-   one revision, larger than every earlier one. At most `MAX_OPS` guards, `MAX_OPS` ops and
+   one revision, larger than those of all commits answered before; commits under way at once that
+   have no key in common may share one. At most `MAX_OPS` guards, `MAX_OPS` ops and
    `MAX_COMMIT_BYTES`; a value is at most `MAX_VALUE_BYTES`, a key at most `MAX_KEY_BYTES`.
 2. No key twice in one commit, no put under a delete-range of the same commit.
 3. Every commit writes or deletes at least one key that it guards: it can succeed once only, so
@@ -13,6 +14,9 @@ Laws, which every implementation passes (`tests/laws`):
    `CompactedError`. A `range` is one revision.
 5. Success means durable. Reads never see what is not durable.
 6. A cancelled caller cancels neither its commit nor the event of it.
+
+The bounds are those of etcd as it comes (128 operations, requests of 1.5 MiB), less what a store
+adds to a commit of its own.
 """
 
 from __future__ import annotations
@@ -20,8 +24,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol
 
-MAX_OPS = 128
-MAX_COMMIT_BYTES = 1_572_864
+MAX_OPS = 127
+MAX_COMMIT_BYTES = 1_441_792
 MAX_VALUE_BYTES = 1_048_576
 MAX_KEY_BYTES = 512
 
@@ -46,6 +50,10 @@ class UnavailableError(StoreError):
 
 class ReadOnlyError(UnavailableError):
     """The store refuses writes (disk full); this commit took no effect."""
+
+
+class CorruptError(StoreError):
+    """A stored record cannot be read; the message names its key and a remedy."""
 
 
 class CompactedError(StoreError):
@@ -168,14 +176,33 @@ class Store(Protocol):
         """End a lease now and delete its keys."""
         ...
 
+    def snapshot(self) -> AsyncGenerator[Range]:
+        """Every key that no lease holds, in key order, in pages, all as of one revision.
+
+        For backups: it may be slow, and others read and commit meanwhile.
+        """
+        ...
+
+    async def newest(self) -> Revision:
+        """A revision that `watch` reaches at once, not older than any commit answered before.
+
+        Commits of other nodes too: a view that has come so far may tell what is not there.
+        """
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes may write to it as well."""
+        ...
+
     @property
     def revision(self) -> Revision:
         """The newest revision known to be durable."""
         ...
 
     @property
-    def writable(self) -> bool:
-        """False while the store refuses writes."""
+    def fault(self) -> str:
+        """Why it cannot be relied on now, for a person; "" when it can."""
         ...
 
     async def close(self) -> None:

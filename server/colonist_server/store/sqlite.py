@@ -42,6 +42,7 @@ Answer = asyncio.Future[Revision | None]
 
 FATAL_EXIT = 70
 PROBE_S = 1.0
+STALLED_S = 5.0
 SWITCH_INTERVAL_S = 2e-5
 """How long the writer may wait for the interpreter lock before it insists.
 
@@ -136,14 +137,23 @@ class SqliteStore:
         return self._revision
 
     @property
-    def writable(self) -> bool:
-        """False while the disk is full, and after `close`."""
-        return not self._fault
+    def is_shared(self) -> bool:
+        """The file is locked: nobody else writes to it."""
+        return False
+
+    async def newest(self) -> Revision:
+        """The newest revision."""
+        return self._revision
 
     @property
-    def stalled_s(self) -> float:
-        """For how long commits have waited without one being answered."""
-        return self._clock.time() - self._moved_at if self._unanswered else 0.0
+    def fault(self) -> str:
+        """Why it refuses writes, or that the disk hangs."""
+        if self._fault:
+            return f"the store refuses writes: {self._fault}"
+        stalled_s = self._clock.time() - self._moved_at if self._unanswered else 0.0
+        if stalled_s > STALLED_S:
+            return f"the store has answered no commit for {stalled_s:.0f} s"
+        return ""
 
     async def get(self, key: bytes) -> Item | None:
         """One key, or None."""
