@@ -28,6 +28,9 @@ from colonist_server.store.laws import check
 from colonist_server.store.leases import Clock, Leases
 from colonist_server.store.ring import EventRing
 
+SNAPSHOT_ITEMS = 1_000
+SNAPSHOT_BYTES = 4_194_304
+
 
 class MemoryStore:
     """The store interface on a dict. Use as `async with MemoryStore()`, on a running loop."""
@@ -116,6 +119,18 @@ class MemoryStore:
     async def revoke(self, lease: int) -> None:
         if self._leases.end(lease):
             self._end_lease(lease)
+
+    async def snapshot(self) -> AsyncGenerator[Range]:
+        self._check_open()
+        revision = self._revision
+        page: list[Item] = []
+        for item in [self._items[key] for key in sorted(self._items.keys() - self._lease_of)]:
+            page.append(item)
+            if len(page) == SNAPSHOT_ITEMS or sum(len(one.value) for one in page) > SNAPSHOT_BYTES:
+                yield Range(revision, page, more=True)
+                self._check_open()
+                page = []
+        yield Range(revision, page, more=False)
 
     async def close(self) -> None:
         self._closed = True

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from colonist_server.store import file, reader
+from colonist_server.store import file, reader, snapshot
 from colonist_server.store.batch import Commit, LeaseEnd, Probe
 from colonist_server.store.interface import (
     Event,
@@ -87,6 +87,7 @@ class SqliteStore:
 
     def __init__(self, opened: file.Opened, clock: Clock) -> None:
         self._lock = opened.lock
+        self._path = opened.path
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._revision = opened.revision
@@ -213,6 +214,10 @@ class SqliteStore:
         if self._leases.end(lease):
             await asyncio.shield(self._end_lease(lease))
 
+    def snapshot(self) -> AsyncGenerator[Range]:
+        """Every key that no lease holds, in key order, in pages, all as of one revision."""
+        return snapshot.pages(self._path, check=self._check_open)
+
     async def close(self) -> None:
         """Finish what was accepted, then close the file and give up its lock."""
         if not self._closing:
@@ -232,9 +237,12 @@ class SqliteStore:
             self._lock = -1
 
     async def _read(self, read: reader.Read[T]) -> T:
+        self._check_open()
+        return await self._reader.read(read)
+
+    def _check_open(self) -> None:
         if self._closing:
             raise UnavailableError("the store is closed")
-        return await self._reader.read(read)
 
     def _refuse(self) -> None:
         if self._closing or self._written.done():
