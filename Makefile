@@ -61,4 +61,4 @@ run dev:
 
 # A part that cannot be had skips its tests, which then say so; it does not stop the others.
 parts:
-	@scripts/fetch_part mosquitto || true
+	@scripts/fetch_part mosquitto etcd || true

