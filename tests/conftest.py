@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
 
 from tests.support import parts
+from tests.support.etcd import Cluster, Options, running_cluster
 
 # The user's own settings must not change what a test sees.
 OURS = ("COLONIST_", "COLONIES_")
@@ -43,3 +45,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in skipped:
             if report.longrepr[2] == reason:
                 terminalreporter.line(f"    {report.nodeid}")
+
+
+@pytest.fixture(scope="session")
+def one_etcd() -> Generator[Cluster, None, None]:
+    """One etcd for all tests that do it no harm: each takes a prefix of its own."""
+    with running_cluster(1, Options()) as cluster:
+        yield cluster
