@@ -15,7 +15,8 @@
 | `gn/gid`, `ga/gid/arg`, `gf/gid/n` | firings so far; packed argument; a firing under way |
 | `k/cid`, `kn/tag/name` | cron, with its next and last run; its id by name |
 | `o/pid`, `a/pid/attr`, `ai/attr`, `l/pid/attempt,time` | output, attribute, its index, log line |
-| `n/node`, `nh/node/part` | a running node; when its executors were last heard |
+| `n/node`, `nl` | a running node; the one that leads: both go with their leases |
+| `nh/node/part` | when a node last heard executors |
 | `h/tag/~time,digest` | who changed what about members and owner, newest first |
 | `m/..` | housekeeping: schema, server owner, colonies whose remains are to be swept |
 
@@ -54,6 +55,8 @@ OUTPUT: Final = b"o/"
 ATTRIBUTE: Final = b"a/"
 LOG: Final = b"l/"
 EVENTS: Final = b"e/"
+NODE: Final = b"n/"
+LEADER: Final = b"nl"
 HEARD: Final = b"nh/"
 WORKFLOW: Final = b"w/"
 SHAPE: Final = b"wg/"
@@ -424,7 +427,12 @@ def time_of_change(key: bytes) -> int:
 
 def node(name: str) -> bytes:
     """A running node."""
-    return b"n/" + name.encode()
+    return NODE + name.encode()
+
+
+def name_of_node(key: bytes) -> str:
+    """The name in a key that `node` made."""
+    return key[len(NODE) :].decode(errors="replace")
 
 
 def heard_of(name: str) -> bytes:

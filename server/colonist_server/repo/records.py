@@ -291,6 +291,23 @@ class CronRecord(msgspec.Struct, frozen=True, array_like=True):
     creator_kind: int = Kind.UNKNOWN
 
 
+class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`n/node` of a store that several nodes share; goes with its lease.
+
+    `instance` is another at each start, `clock_ns` when it was written, by that node's clock.
+    `classes`: tag and executor type of those who wait there for work. `archive`: where that node
+    keeps what is closed; "" for none.
+    """
+
+    instance: bytes
+    url: str
+    clock_ns: int
+    classes: tuple[tuple[bytes, str], ...] = ()
+    archive: str = ""
+    is_leaving: bool = False
+    """It stops in order: what it has assigned was answered."""
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 
 decode_colony: Final = msgspec.msgpack.Decoder(ColonyRecord).decode
@@ -313,3 +330,4 @@ decode_generator: Final = msgspec.msgpack.Decoder(GeneratorRecord).decode
 decode_firings: Final = msgspec.msgpack.Decoder(FiringsRecord).decode
 decode_firing: Final = msgspec.msgpack.Decoder(FiringRecord).decode
 decode_cron: Final = msgspec.msgpack.Decoder(CronRecord).decode
+decode_node: Final = msgspec.msgpack.Decoder(NodeRecord).decode
