@@ -49,7 +49,7 @@ class ServerConfig:
     """The server's settings. Raises `InvalidValueError` for what makes no sense.
 
     `separate_writer` gives the store's writer a process of its own: faster for many clients.
-    `store` is `sqlite:PATH`; `owner` the server owner's id, "" to make a key at the first start;
+    `store` is `sqlite:PATH` or `etcd://HOST,HOST/PREFIX?OPTIONS`, which servers may share; `owner` the server owner's id, "" to make a key at the first start;
     `keys` the folder of key files, by default beside the store. `retention_age_s` and
     `retention_count` bound the history that each colony keeps, 0: all of it is kept.
     """
@@ -73,8 +73,8 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if self.port not in PORTS:
             raise InvalidValueError(f"port {self.port} is not 0 to 65535")
-        if not self.store.startswith("sqlite:") or not self.store.removeprefix("sqlite:"):
-            raise InvalidValueError(f"store {self.store[:80]!r} is not sqlite:PATH")
+        if not re.match("sqlite:.|etcd://.", self.store):
+            raise InvalidValueError(f"store {self.store[:80]!r} is not sqlite:PATH or etcd://HOST")
         if self.owner and not is_id(self.owner):
             raise InvalidValueError("the server owner's id is not 64 lower-case hex characters")
         if not 0 <= self.retention_age_s <= MAX_LIMIT_S:
@@ -85,16 +85,14 @@ class ServerConfig:
             raise InvalidValueError(f"node name {self.node[:64]!r} is empty or holds a slash")
 
     @property
-    def store_path(self) -> Path:
-        """The file of the embedded store."""
-        return Path(self.store.removeprefix("sqlite:"))
-
-    @property
     def retention(self) -> Policy:
         """How much history is kept."""
         return Policy(self.retention_age_s, self.retention_count)
 
     @property
     def keys_path(self) -> Path:
-        """The folder of key files."""
-        return self.keys or self.store_path.parent / "keys"
+        """The folder of key files: beside the embedded store, else in the working directory."""
+        if self.keys is not None:
+            return self.keys
+        scheme, _, path = self.store.partition(":")
+        return (Path(path).parent if scheme == "sqlite" else Path()) / "keys"

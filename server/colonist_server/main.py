@@ -30,8 +30,8 @@ from colonist_server.config import ServerConfig, retention_age
 from colonist_server.http import app
 from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import Rooms
-from colonist_server.store.interface import StoreError
-from colonist_server.store.sqlite import SqliteStore
+from colonist_server.store.interface import Store, StoreError
+from colonist_server.store.opening import open_store
 from colonist_server.system import SystemClock
 from colonist_server.work import at_work
 
@@ -68,12 +68,11 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
     """
     owner = config.owner or _key(config.keys_path / OWNER_KEY, "server owner").id
     _key(config.keys_path / SERVER_KEY, "server")
-    in_process = not config.separate_writer
     with _listen(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
         config = dataclasses.replace(config, port=port)
         async with (
-            await SqliteStore.open(config.store_path, in_process=in_process) as store,
+            await open_store(config.store, separate_writer=config.separate_writer) as store,
             at_work(config, store, SystemClock(), owner) as dispatch,
         ):
             _spare_collector()
@@ -89,7 +88,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def _open(
-    door: socket.socket, dispatch: Dispatch, store: SqliteStore, shutdown_s: float
+    door: socket.socket, dispatch: Dispatch, store: Store, shutdown_s: float
 ) -> AsyncGenerator[None]:
     """Let requests in; at the end answer whoever waits, and let what runs finish."""
     runner = web.ServerRunner(app.build(dispatch, lambda: store.fault), shutdown_timeout=shutdown_s)
@@ -139,7 +138,7 @@ def configure(arguments: list[str]) -> ServerConfig:
     parser = argparse.ArgumentParser(prog="colonist-server", description="The central server.")
     parser.add_argument("--host", default=default.host)
     parser.add_argument("--port", type=int, default=default.port)
-    parser.add_argument("--store", default=default.store, help="sqlite:PATH")
+    parser.add_argument("--store", default=default.store, help="sqlite:PATH, or etcd://HOST,HOST/PREFIX")
     parser.add_argument("--keys", type=Path, default=None, help="folder of key files")
     parser.add_argument("--node", default=default.node, help="this node's name")
     parser.add_argument("--retention-age", default="", help="forget what ended so long ago: 30d")

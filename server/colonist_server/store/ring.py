@@ -52,6 +52,14 @@ class EventRing:
         self._forget()
         self._wake()
 
+    def restart(self, start: Revision) -> None:
+        """Forget everything: events were lost, and the next one comes after `start`."""
+        self._start = start
+        self._events = []
+        self._sizes = []
+        self._forgotten = self._bytes = 0
+        self._wake()
+
     def close(self) -> None:
         """End every watch with `UnavailableError`."""
         self._closed = True

@@ -1,0 +1,142 @@
+"""Where an etcd cluster is and how to be let in: `etcd://HOST:PORT,HOST:PORT/PREFIX?OPTIONS`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from colonist_server.store.interface import StoreError
+
+SCHEME: Final = "etcd://"
+PORT: Final = 2379
+MAX_PORT: Final = 65_535
+QUOTA_BYTES: Final = 2_147_483_648
+"""What etcd has as it comes (`--quota-backend-bytes`); it does not tell."""
+DEFAULT_PREFIX: Final = "colonist"
+PASSWORD_VARIABLE: Final = "COLONIST_ETCD_PASSWORD"  # noqa: S105 - a name
+EXAMPLE: Final = "etcd://host1,host2,host3/prefix?ca=FILE&cert=FILE&key=FILE&user=NAME"
+
+_OPTIONS: Final = frozenset({"ca", "cert", "key", "user", "password-file", "quota", "tls"})
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64}){0,3}")
+_HOST: Final = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:([0-9]{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """PEM files: the authority that signed the servers, and our own certificate with its key."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A cluster's endpoints (`host:port`), the prefix of our keys there, and how to be let in."""
+
+    endpoints: tuple[str, ...]
+    prefix: str = DEFAULT_PREFIX
+    is_tls: bool = False
+    files: Files = Files()
+    user: str = ""
+    password: str = field(default="", repr=False)
+    quota_bytes: int = QUOTA_BYTES
+
+    def __str__(self) -> str:
+        """For messages: nothing secret is in it."""
+        return f"{SCHEME}{','.join(self.endpoints)}/{self.prefix}"
+
+
+def parse(url: str, environment: Mapping[str, str] = os.environ) -> Address:
+    """Read an address; the password comes from a file or the environment, never from the URL.
+
+    Raises `StoreError`.
+    """
+    parts = urlsplit(url)
+    if not url.startswith(SCHEME) or parts.fragment:
+        raise StoreError(f"store {_shown(url)!r} is not like {EXAMPLE}")
+    if "@" in parts.netloc:
+        raise StoreError(
+            f"a user does not stand before the hosts of the store: use ?user=NAME and "
+            f"password-file=FILE or {PASSWORD_VARIABLE}"
+        )
+    options = _options(parts.query)
+    files = Files(*(_file(options.get(name, "")) for name in ("ca", "cert", "key")))
+    if (files.cert is None) != (files.key is None):
+        raise StoreError("a client certificate needs both cert=FILE and key=FILE")
+    prefix = unquote(parts.path).strip("/") or DEFAULT_PREFIX
+    if not _PREFIX.fullmatch(prefix):
+        raise StoreError(f"prefix {prefix[:80]!r}: letters, digits, . _ - and up to three /")
+    user = options.get("user", "")
+    return Address(
+        endpoints=tuple(map(_endpoint, parts.netloc.split(","))),
+        prefix=prefix,
+        is_tls=_is_tls(options, files),
+        files=files,
+        user=user,
+        password=_password(options, environment) if user else "",
+        quota_bytes=_quota(options.get("quota", "")),
+    )
+
+
+def _options(query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        raise StoreError(f"options {query[:80]!r} of the store are not name=value") from None
+    options = dict(pairs)
+    unknown = sorted(set(options) - _OPTIONS)
+    if unknown or len(options) != len(pairs):
+        raise StoreError(
+            f"options of the store: each once, and of {', '.join(sorted(_OPTIONS))}; "
+            f"not {', '.join(unknown) or 'twice'}"
+        )
+    return options
+
+
+def _is_tls(options: Mapping[str, str], files: Files) -> bool:
+    wanted = options.get("tls", "")
+    if wanted not in {"", "true", "false"}:
+        raise StoreError(f"tls={wanted[:16]!r} of the store is neither true nor false")
+    if wanted == "false" and files != Files():
+        raise StoreError("tls=false of the store, and yet certificates")
+    return wanted == "true" or files != Files()
+
+
+def _quota(text: str) -> int:
+    if not text:
+        return QUOTA_BYTES
+    if not re.fullmatch(r"[1-9][0-9]{0,15}", text):
+        raise StoreError(f"quota={text[:32]!r} of the store is no number of bytes")
+    return int(text)
+
+
+def _endpoint(host: str) -> str:
+    found = _HOST.fullmatch(host)
+    port = int(found[3] or PORT) if found else 0
+    if found is None or not 0 < port <= MAX_PORT:
+        raise StoreError(f"{host[:80]!r} is no HOST or HOST:PORT of etcd; expected {EXAMPLE}")
+    return f"{found[1]}:{port}"
+
+
+def _file(name: str) -> Path | None:
+    return Path(name) if name else None
+
+
+def _password(options: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    name = options.get("password-file", "")
+    if not name:
+        return environment.get(PASSWORD_VARIABLE, "")
+    try:
+        return Path(name).read_text().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the password of etcd cannot be read: {error}") from error
+
+
+def _shown(url: str) -> str:
+    return url.partition("?")[0][:80]
