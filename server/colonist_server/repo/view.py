@@ -24,7 +24,7 @@ from colonist_server.repo.colony_view import Colonies
 from colonist_server.repo.graphs import Graphs
 from colonist_server.repo.nouns import Colony, Executor, Row, User, Workflow
 from colonist_server.repo.records import ExecutorRecord, decode_ended, decode_live
-from colonist_server.store.interface import Delete, DeleteRange, Event, Op, Put, Revision
+from colonist_server.store.interface import Delete, Event, Op, Put, Revision
 
 MAX_PLACEMENTS: Final = 10_000
 
