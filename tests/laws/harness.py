@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from colonist_server.store.interface import Event, Revision, Store
+from colonist_server.store.interface import Event, Guard, Put, Revision, Store
+from colonist_server.store.ring import EVENTS
 from colonist_server.store.sqlite import SqliteStore
 from tests.support.memory_store import MemoryStore
 
@@ -56,6 +57,10 @@ class MemoryKind:
     """Opens `MemoryStore`s."""
 
     is_durable = False
+    is_virtual = True
+    ends_leases = True
+    has_ring = True
+    ttl_s = 3.0
 
     def __init__(self, directory: Path) -> None:
         self.clock = HandClock()
@@ -66,12 +71,19 @@ class MemoryKind:
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
+    async def forget(self, store: Store) -> None:
+        await overflow(store)
+
 
 class SqliteKind:
     """Opens `SqliteStore`s, all on one file, that write on a thread."""
 
     is_durable = True
+    is_virtual = True  # its time passes when a test says so
+    ends_leases = True  # with the store that gave them
+    has_ring = True  # forgets all but the newest events by itself
     in_process = True
+    ttl_s = 3.0
 
     def __init__(self, directory: Path) -> None:
         self.clock = HandClock()
@@ -86,6 +98,9 @@ class SqliteKind:
 
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
+
+    async def forget(self, store: Store) -> None:
+        await overflow(store)
 
 
 class SqliteProcessKind(SqliteKind):
@@ -102,12 +117,35 @@ KINDS: dict[str, type[Kind]] = {
 }
 
 
+async def overflow(store: Store) -> None:
+    """Commit until a ring has forgotten all that was before."""
+    end = store.revision + EVENTS + 1
+
+    async def chain(key: bytes) -> None:
+        revision = 0
+        while store.revision < end:
+            answer = await store.commit([Guard(key, revision)], [Put(key, b"")])
+            assert answer is not None
+            revision = answer
+
+    async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
+        for lane in range(50):
+            group.create_task(chain(b"overflow/%d" % lane))
+
+
 async def events(store: Store, after: Revision, until: Revision) -> list[Event]:
-    """The events after a revision, up to and with another."""
+    """The events after a revision, up to and with another, which must be one of an event."""
     seen: list[Event] = []
     async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(store.watch(after)) as watch:
         async for event in watch:
             seen.append(event)
             if event.revision >= until:
                 break
+    assert seen[-1].revision == until
     return seen
+
+
+async def next_event(store: Store, after: Revision) -> Event:
+    """The first event after a revision, as soon as there is one."""
+    async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(store.watch(after)) as watch:
+        return await anext(watch)

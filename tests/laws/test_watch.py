@@ -12,28 +12,42 @@ from colonist_server.store.interface import (
     Delete,
     Event,
     Guard,
+    Item,
     LawError,
     Put,
     Store,
 )
 from colonist_server.store.ring import EVENTS, OVERHEAD_BYTES, EventRing
-from tests.laws.harness import DEADLINE_S, Kind, events
+from tests.laws.harness import DEADLINE_S, KINDS, Kind, events, next_event
 
 A, B = b"a", b"b"
-TTL_S = 3.0
+LONG_S = 60.0
+# These remember so many events; etcd remembers until it is told to compact.
+RINGS = [name for name, kind in KINDS.items() if kind.has_ring]
 
 
 async def test_watch_yields_whole_revisions_in_order_and_without_gaps(store: Store) -> None:
-    async with asyncio.TaskGroup() as group:
-        watched = group.create_task(events(store, 0, 301))
-        for number in range(300):
-            key = b"%03d" % number
-            group.create_task(store.commit([Guard(key, 0)], [Put(key, b"1"), Put(b"x" + key, b"")]))
-        await asyncio.sleep(0)
-        group.create_task(store.commit([Guard(b"last", 0)], [Put(b"last", b"")]))
-    seen = watched.result()
-    assert [event.revision for event in seen] == list(range(1, 302))
-    assert {len(event.changes) for event in seen[:-1]} == {2}
+    start = store.revision
+    keys = [b"%03d" % number for number in range(300)]
+
+    async def commit(key: bytes) -> int | None:
+        return await store.commit([Guard(key, 0)], [Put(key, b"1"), Put(b"x" + key, b"")])
+
+    watch = store.watch(start)
+    async with contextlib.aclosing(watch), asyncio.timeout(DEADLINE_S):
+        first = asyncio.ensure_future(anext(watch))  # it waits before there is anything
+        answers = await asyncio.gather(*map(commit, keys))
+        last = await store.commit([Guard(b"last", 0)], [Put(b"last", b"")])
+        seen = [await first]
+        while seen[-1].revision != last:
+            seen.append(await anext(watch))
+    found = [event.revision for event in seen]
+    assert found == sorted(set(found))
+    assert set(found) == {*answers, last}
+    for key, answer in zip(keys, answers, strict=True):
+        (event,) = [event for event in seen if event.revision == answer]
+        assert {Change(key, b"1"), Change(b"x" + key, b"")} <= set(event.changes)
+    assert sum(len(event.changes) for event in seen) == 2 * len(keys) + 1
 
 
 async def test_answers_come_in_revision_order_and_after_their_events(store: Store) -> None:
@@ -51,6 +65,22 @@ async def test_answers_come_in_revision_order_and_after_their_events(store: Stor
     assert answers == sorted(answers)
 
 
+async def test_commit_after_an_answer_has_a_larger_revision(store: Store) -> None:
+    """Whatever else is under way."""
+
+    async def chain(name: bytes) -> None:
+        for number in range(20):
+            known = store.revision
+            key = b"%b/%d" % (name, number)
+            answer = await store.commit([Guard(key, 0)], [Put(key, b"")])
+            assert answer is not None
+            assert answer > known
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(20):
+            group.create_task(chain(b"%d" % number))
+
+
 async def test_watch_after_a_revision_starts_with_the_next(store: Store) -> None:
     revision = 0
     for value in (b"1", b"2", b"3"):
@@ -60,22 +90,39 @@ async def test_watch_after_a_revision_starts_with_the_next(store: Store) -> None
 
 
 async def test_watch_tells_deletes_from_empty_values(store: Store) -> None:
+    start = store.revision
     first = await store.commit([Guard(A, 0)], [Put(A, b"")])
     assert first is not None
     second = await store.commit([Guard(A, first)], [Delete(A)])
     assert second is not None
-    seen = await events(store, 0, second)
+    seen = await events(store, start, second)
     assert [event.changes for event in seen] == [(Change(A, b""),), (Change(A, None),)]
 
 
 async def test_two_watchers_see_the_same(store: Store) -> None:
+    start = store.revision
     async with asyncio.TaskGroup() as group:
-        both = [group.create_task(events(store, 0, 1)) for _ in range(2)]
+        both = [group.create_task(next_event(store, start)) for _ in range(2)]
         await asyncio.sleep(0)
         group.create_task(store.commit([Guard(A, 0)], [Put(A, b"")]))
     assert both[0].result() == both[1].result()
 
 
+async def test_watch_of_what_is_forgotten_is_told(store: Store, kind: Kind) -> None:
+    start = store.revision
+    first = await store.commit([Guard(A, 0)], [Put(A, b"1")])
+    assert first is not None
+    await kind.forget(store)
+    with pytest.raises(CompactedError):
+        await next_event(store, start)
+    item = await store.get(A)
+    assert item == Item(A, b"1", first, first)
+    last = store.revision
+    assert await store.commit([Guard(A, first)], [Put(A, b"2")])
+    assert (await next_event(store, last)).changes == (Change(A, b"2"),)
+
+
+@pytest.mark.parametrize("kind", RINGS, indirect=True)
 async def test_watcher_that_fell_behind_is_told_and_held_up_nobody(store: Store) -> None:
     chains = 50
     slow = store.watch(0)
@@ -128,11 +175,11 @@ async def test_ring_takes_no_more_memory_than_it_may(size: int, changes: int, co
 
 
 async def test_lease_not_kept_alive_takes_its_keys_away(store: Store, kind: Kind) -> None:
-    lease = await store.lease(TTL_S)
+    lease = await store.lease(kind.ttl_s)
     revision = await store.commit([Guard(A, 0)], [Put(A, b"1", lease), Put(B, b"2")])
     assert revision is not None
-    await kind.pass_time(TTL_S + 1)
-    (event,) = await events(store, revision, revision + 1)
+    await kind.pass_time(kind.ttl_s + 1)
+    event = await next_event(store, revision)
     assert event.changes == (Change(A, None),)
     assert [item.key for item in (await store.range(b"")).items] == [B]
     assert not await store.keep_alive(lease)
@@ -141,16 +188,16 @@ async def test_lease_not_kept_alive_takes_its_keys_away(store: Store, kind: Kind
 
 
 async def test_lease_kept_alive_keeps_its_keys(store: Store, kind: Kind) -> None:
-    lease = await store.lease(TTL_S)
+    lease = await store.lease(kind.ttl_s)
     assert await store.commit([Guard(A, 0)], [Put(A, b"1", lease)])
     for _ in range(4):
-        await kind.pass_time(TTL_S - 1)
+        await kind.pass_time(kind.ttl_s * 2 / 3)
         assert await store.keep_alive(lease)
     assert await store.get(A) is not None
 
 
 async def test_revoked_lease_takes_its_keys_away_at_once(store: Store) -> None:
-    lease = await store.lease(TTL_S)
+    lease = await store.lease(LONG_S)
     assert await store.commit([Guard(A, 0)], [Put(A, b"", lease)])
     await store.revoke(lease)
     assert await store.get(A) is None
@@ -159,7 +206,7 @@ async def test_revoked_lease_takes_its_keys_away_at_once(store: Store) -> None:
 
 
 async def test_key_put_again_without_its_lease_stays(store: Store) -> None:
-    lease = await store.lease(TTL_S)
+    lease = await store.lease(LONG_S)
     revision = await store.commit([Guard(A, 0)], [Put(A, b"", lease)])
     assert revision is not None
     assert await store.commit([Guard(A, revision)], [Put(A, b"")])
@@ -168,9 +215,12 @@ async def test_key_put_again_without_its_lease_stays(store: Store) -> None:
 
 
 async def test_put_that_waits_when_its_lease_ends_leaves_no_key(store: Store) -> None:
-    lease = await store.lease(TTL_S)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(store.commit([Guard(A, 0)], [Put(A, b"", lease)]))
-        await asyncio.sleep(0)
-        group.create_task(store.revoke(lease))
+    """Whether it was answered before the lease ended or refused after it."""
+    lease = await store.lease(LONG_S)
+    put = asyncio.ensure_future(store.commit([Guard(A, 0)], [Put(A, b"", lease)]))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(DEADLINE_S):
+        await store.revoke(lease)
+        with contextlib.suppress(LawError):
+            assert await put is not None
     assert await store.get(A) is None
