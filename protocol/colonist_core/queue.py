@@ -21,6 +21,7 @@ MAX_CLASSES: Final = 64
 
 _BLOCK: Final = 512
 _SWEEP_AT: Final = 64
+_WALK: Final = 64
 
 
 def priority_time(submitted_ns: int, priority: int) -> int:
@@ -89,6 +90,18 @@ class Queue(Generic[Q]):
                 best = entry
         return best[3] if best is not None else None
 
+    def fitting(self, offered: Profile) -> Iterator[Q]:
+        """What this executor may run, in order; what is not asked for is not looked at.
+
+        The queue must not change meanwhile.
+        """
+        lines: list[Iterator[_Entry[Q]]] = []
+        for place in _offers(offered):
+            shelf = self._places.get(place)
+            if shelf is not None:
+                lines.extend(shelf.fitting(offered))
+        return (entry[3] for entry in merge(*lines))
+
     def __iter__(self) -> Iterator[Q]:
         """All items in the order in which they will run; the queue must not change meanwhile."""
         last = 0
@@ -138,6 +151,15 @@ class _Shelf(Generic[Q]):
                 best = entry
         return best
 
+    def fitting(self, offered: Profile) -> Iterator[Iterator[_Entry[Q]]]:
+        """A line of entries for each bucket that has what fits."""
+        for (cpu, mem), bucket in self._buckets.items():
+            if not self._folded:
+                if has_room(cpu, mem, offered):
+                    yield bucket.walk()
+            elif has_room(_least(cpu), _least(mem), offered):
+                yield (entry for entry in bucket.walk() if fits(entry[3].placement, offered))
+
     def __iter__(self) -> Iterator[_Bucket[Q]]:
         return iter(self._buckets.values())
 
@@ -157,12 +179,14 @@ class _Shelf(Generic[Q]):
 class _Bucket(Generic[Q]):
     """Entries in order, in blocks, so that an insertion moves few of them."""
 
-    __slots__ = ("_blocks", "_live", "_marks")
+    __slots__ = ("_blocks", "_live", "_marks", "_met")
 
     def __init__(self) -> None:
         self._blocks: list[list[_Entry[Q]]] = [[]]
         self._live = 0
         self._marks = 0
+        self._met = 0
+        """How many marks walks have met since they were last cleared away."""
 
     def add(self, entry: _Entry[Q]) -> None:
         self._live += 1
@@ -210,8 +234,38 @@ class _Bucket(Generic[Q]):
             return head
         return next((entry for entry in self if fits(entry[3].placement, offered)), None)
 
+    def walk(self) -> Iterator[_Entry[Q]]:
+        """The entries in order, for who looks at the first few only.
+
+        Those who take what is behind the head leave marks there; later walks do not meet them.
+        """
+        if self._met > _SWEEP_AT:
+            self._clear_front()
+        for block in self._blocks:
+            for entry in block:
+                if entry[3].ticket == entry[2]:
+                    yield entry
+                else:
+                    self._met += 1
+
     def __iter__(self) -> Iterator[_Entry[Q]]:
         return (entry for block in self._blocks for entry in block if entry[3].ticket == entry[2])
+
+    def _clear_front(self) -> None:
+        """Forget the marks among the first entries, as many as walks look at."""
+        kept: list[list[_Entry[Q]]] = []
+        cleared = live = 0
+        for block in self._blocks:
+            if live >= _WALK:
+                break
+            left = [entry for entry in block if entry[3].ticket == entry[2]]
+            self._marks -= len(block) - len(left)
+            live += len(left)
+            cleared += 1
+            if left:
+                kept.append(left)
+        self._blocks[:cleared] = kept
+        self._met = 0
 
     def _block_of(self, entry: _Entry[Q]) -> int:
         low, high = 0, len(self._blocks) - 1

@@ -6,6 +6,7 @@ when the claim came to nothing. The longest parked goes first.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
@@ -70,6 +71,11 @@ class WaitingRoom(Generic[W]):
         """Put a claimed waiter back at its old place, unless it was answered meanwhile."""
         if waiter.parking is Parking.CLAIMED:
             self._file(waiter)
+
+    @property
+    def types(self) -> Collection[str]:
+        """The types of executors of which somebody waits."""
+        return self._by_type.keys()
 
     def of(self, type: str, name: str) -> list[W]:
         """The parked waiters of one executor."""

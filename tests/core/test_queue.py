@@ -1,6 +1,7 @@
 """The queue against a sorted list."""
 
 import random
+from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -184,6 +185,44 @@ def test_many_classes_cost_no_more_than_a_few():
     assert looks_at_first(8000, ANYBODY, one_class_each) <= 2 * MAX_CLASSES
 
 
+def test_what_fits_comes_in_order_and_the_rest_is_not_looked_at():
+    looks = Looks()
+    items = [Item(number, pid(number), asks(cpu=number % 7), looks) for number in range(40_000)]
+    queue = filled(items)
+    looks.count = 0
+    offered = Profile("cli", "ada", cpu=3)
+    expected = [item for item in items[:20] if item.placement.cpu <= 3]
+    assert list(islice(queue.fitting(offered), len(expected))) == expected
+    assert looks.count <= 2 * len(expected)
+
+
+def test_taking_from_behind_the_head_stays_cheap_however_much_was_taken():
+    looks = Looks()
+    items = [Item(number, pid(number), asks(), looks) for number in range(40_000)]
+    queue = filled(items)
+    looks.count = 0
+    for expected in items[3:20_003]:
+        *heads, item = islice(queue.fitting(ANYBODY), 4)
+        assert heads == items[:3]
+        assert item is expected
+        queue.discard(item)
+    assert looks.count < 60 * 20_000
+    check_books(queue)
+
+
+def test_what_stands_behind_many_marks_is_found():
+    items = [Item(number, pid(number), asks()) for number in range(3000)]
+    queue = filled(items)
+    for item in items[1:1500]:
+        queue.discard(item)
+    for _ in range(3):
+        assert list(islice(queue.fitting(ANYBODY), 100)) == [items[0], *items[1500:1599]]
+        check_books(queue)
+    for item in items[1:1500]:
+        queue.add(item)
+    assert list(queue.fitting(ANYBODY)) == items == list(queue)
+
+
 @pytest.mark.parametrize("numbers", [range(5000), range(5000, 0, -1)])
 def test_an_insertion_moves_few_entries(numbers):
     queue = filled([Item(number, pid(number), asks()) for number in numbers])
@@ -263,6 +302,12 @@ class Against(RuleBasedStateMachine):
         fitting = [item for item in self.model if fits(item.placement, offered)]
         expected = min(fitting, key=lambda item: item.order, default=None)
         assert self.queue.first(offered) is expected
+
+    @rule(offered=profiles, many=st.integers(0, 100))
+    def look_at_some(self, offered, many):
+        fitting = [item for item in self.model if fits(item.placement, offered)]
+        fitting.sort(key=lambda item: item.order)
+        assert list(islice(self.queue.fitting(offered), many)) == fitting[:many]
 
     @invariant()
     def all_are_there_in_order(self):

@@ -54,6 +54,14 @@ def test_an_empty_room_keeps_nothing_of_its_guests():
     assert (room._by_type, room._by_name) == ({}, {})
 
 
+def test_types_are_those_of_who_waits():
+    room, guests = room_of(Profile("cli", "ada"), Profile("cli", "ben"), Profile("gpu", "cyd"))
+    assert set(room.types) == {"cli", "gpu"}
+    for guest in guests[1:]:
+        room.unpark(guest)
+    assert set(room.types) == {"cli"}
+
+
 def test_a_name_wakes_its_executor_past_those_who_wait_longer():
     room, (_, ben) = room_of(Profile("cli", "ada"), Profile("cli", "ben"))
     assert room.claim(asks(names=["ben", "cyd"])) is ben

@@ -4,6 +4,9 @@ A waiter stands in its colony's waiting room under what it can run. A process th
 claims the longest parked waiter that fits, in one step without an await, and nobody else hears of
 it. A submit that finds a waiter commits submission and assignment together. What nobody can
 receive any more goes back at once (event `undelivered`: the attempt is consumed, the retry is not).
+
+Other nodes may hand out the same queue. Where one of them goes first (`sharing`), a process is left
+to it for a moment, under a timer: then whoever waits here gets it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from colonist_core.matching import Profile
@@ -29,6 +33,7 @@ from colonist_server.repo import chain, keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.records import ExecutorRecord, all_ids, decode_live
+from colonist_server.repo.sharing import LAST_TURN_S, WINDOW, Alone, Interest, Peers, choose, turn_s
 from colonist_server.repo.view import View
 from colonist_server.repo.waiting import Ask, Grant, Waiter, Wake
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
@@ -48,16 +53,42 @@ Spawn = Callable[[Work], None]
 class HandOver:
     """The waiting rooms, and the assignments made in them."""
 
-    __slots__ = ("_clock", "_closing", "_node", "_rooms", "_spawn", "_view", "_writes", "doubtful")
+    __slots__ = (
+        "_clock",
+        "_closing",
+        "_interest",
+        "_node",
+        "_peers",
+        "_rooms",
+        "_spawn",
+        "_view",
+        "_writes",
+        "conflicts",
+        "doubtful",
+        "grants",
+    )
 
     def __init__(
-        self, writes: Writes, view: View, clock: Clock, spawn: Spawn, *, node: str
+        self,
+        writes: Writes,
+        view: View,
+        clock: Clock,
+        spawn: Spawn,
+        *,
+        node: str,
+        peers: Peers | None = None,
     ) -> None:
         self._writes = writes
         self._view = view
         self._clock = clock
         self._spawn = spawn
         self._node = node
+        self._peers = peers or Alone()
+        self._interest = Interest(clock)
+        self.grants = 0
+        """Assignments that were committed."""
+        self.conflicts = 0
+        """Those that were lost to a change by somebody else, mostly another node's assignment."""
         self._rooms: dict[Colony, WaitingRoom[Waiter]] = {}
         self._closing = False
         self.doubtful: dict[str, list[Row]] = {}
@@ -71,6 +102,7 @@ class HandOver:
         Raises `NoProcessError`, `AssignPausedError`, `AssignPausedTimeoutError`, `AccessError`.
         """
         until = self._clock.monotonic() + timeout_s
+        self._interest.note(ask.colony.tag, ask.profile.type)
         doubtful = await self._redeliver(ask)
         if doubtful is not None:
             return doubtful
@@ -88,11 +120,26 @@ class HandOver:
     def _claim_row(self, colony: Colony, profile: Profile) -> Row | None:
         if colony.record.is_paused or self._closing:
             return None
-        row = colony.queue.first(profile)
+        row = self._next_row(colony, profile)
         if row is not None:
             colony.queue.discard(row)
             row.claimed = True
         return row
+
+    def _next_row(self, colony: Colony, profile: Profile) -> Row | None:
+        others = self._peers.interested(colony.tag, profile.type)
+        if not others:
+            return colony.queue.first(profile)
+        window = islice(colony.queue.fitting(profile), WINDOW)
+        choice = choose(window, self._node, others, self._clock.monotonic())
+        for row in choice.left:
+            self._leave(row, turn_s(row.pid, self._node, others))
+        return choice.taken
+
+    def _leave(self, row: Row, wait_s: float) -> None:
+        """Leave a row to a node that goes before this one, but not for ever."""
+        row.left_at = self._clock.monotonic()
+        self._clock.call_at(row.left_at + wait_s, partial(self._hand_out, row))
 
     async def _wait(self, ask: Ask, until: float) -> Row | Grant:
         if self._clock.monotonic() >= until or self._closing:
@@ -102,6 +149,9 @@ class HandOver:
         waiter = Waiter(ask, asyncio.get_running_loop().create_future(), until)
         room = self._room(ask.colony)
         room.park(waiter)
+        if len(ask.colony.queue):  # nodes come and go: turns may have changed under their timers
+            again = self._clock.monotonic() + LAST_TURN_S
+            self._clock.call_at(again, partial(self._serve, waiter))
         waiter.timer = self._clock.call_at(until, lambda: _time_is_up(room, waiter))
         try:
             woken = await waiter.future
@@ -111,6 +161,7 @@ class HandOver:
         finally:
             waiter.timer.cancel()
             room.unpark(waiter)
+            self._interest.note(ask.colony.tag, ask.profile.type)
         if isinstance(woken, Wake):
             raise (
                 _refused(ask.colony) if woken is Wake.REFUSED else _nothing(ask.colony, waited=True)
@@ -140,6 +191,7 @@ class HandOver:
 
     def grant_to(self, waiter: Waiter, grant: Grant) -> None:
         """Answer a claimed waiter with a committed assignment."""
+        self.grants += 1
         if not waiter.ask.is_allowed:  # removed since: whoever removed it may have missed this
             waiter.wake(Wake.REFUSED)
             self.hand_back(grant)
@@ -198,7 +250,9 @@ class HandOver:
             self._release(row)
             raise
         if revision is not None:
+            self.grants += 1
             return Grant(row.pid, after)
+        self.conflicts += 1
         await self._writes.refresh([guard.key for guard in guards])
         self._release(row)
         return None
@@ -240,7 +294,21 @@ class HandOver:
             self._offer(row)
 
     def _offer(self, row: Row) -> None:
-        """A row has become free: wake the waiter that it fits, if there is one."""
+        """A row has become free: wake the waiter that it fits, unless another node goes first."""
+        room = self._rooms.get(row.colony)
+        if room is None or row.placement.type not in room.types:
+            return
+        others = self._peers.interested(row.colony.tag, row.placement.type)
+        wait_s = turn_s(row.pid, self._node, others) if others else 0.0
+        if not wait_s:
+            self._hand_out(row)
+        elif not row.left_at:
+            self._leave(row, wait_s)
+        else:
+            self._clock.call_at(row.left_at + wait_s, partial(self._hand_out, row))
+
+    def _hand_out(self, row: Row) -> None:
+        """Wake the waiter that a free row fits, if there is one."""
         room = self._rooms.get(row.colony)
         if room is None or row.colony.record.is_paused or self._closing or not row.ticket:
             return
@@ -332,6 +400,8 @@ class HandOver:
         """A process is free: look for a waiter."""
         if row.state == State.WAITING:
             self._offer(row)
+        else:
+            row.left_at = 0.0
 
     def executor_changed(
         self, colony: Colony, executor: Executor, before: ExecutorRecord | None
@@ -358,6 +428,15 @@ class HandOver:
                 self._serve(waiter)
         if colony.is_gone:
             del self._rooms[colony]
+
+    def classes(self) -> tuple[tuple[bytes, str], ...]:
+        """What executors ask this node for: tag of the colony and type of executor, in order.
+
+        What nobody has asked for in the last seconds is left out.
+        """
+        return self._interest.classes(
+            (colony.tag, type) for colony, room in self._rooms.items() for type in room.types
+        )
 
     def parked(self) -> int:
         """How many assigns wait."""

@@ -31,7 +31,8 @@ class Row(msgspec.Struct, eq=False, gc=False):
 
     A `claimed` row stands in no queue: somebody is about to commit its assignment. `doubtful`: its
     assignment was committed by a node that died before anybody could see a reply. `blocked`: a
-    member of a workflow that may not run, now or ever.
+    member of a workflow that may not run, now or ever. `left_at`: since when this node has left it
+    to others that go first (`sharing`); 0: it has not.
     """
 
     pid: bytes
@@ -49,6 +50,7 @@ class Row(msgspec.Struct, eq=False, gc=False):
     has_output: bool = False
     workflow: Workflow | None = None
     blocked: bool = False
+    left_at: float = 0.0
 
     @property
     def id(self) -> str:
