@@ -1,0 +1,1 @@
+"""The archive: a second place for what has ended, beside the store."""
