@@ -254,8 +254,6 @@ class Batches:
                 break
             await asyncio.sleep(pause_s)
         self._give_up(batch, trouble, may_be_done=may_be_done)
-        if may_be_done:
-            await self._fence_off(lane, mark)
         return []
 
     async def _settled(
