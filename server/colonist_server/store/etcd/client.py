@@ -258,18 +258,22 @@ def _details(error: grpc.aio.AioRpcError) -> str:
     return (error.details() or "").removeprefix("etcdserver: ")
 
 
+_BROKEN_OFF: Final = ("ssl", "tls", "tsi_", "handshake", "socket closed", "goaway", "reset by peer")
+
+
 def _tls_hint(details: str, address: Address) -> str:
     lowered = details.lower()
     if "certificate_verify_failed" in lowered or "hostname verification" in lowered:
         return ": its certificate is not signed by ca=, or not for this host name"
-    if "ssl" in lowered or "handshake" in lowered or "tls" in lowered:
+    if not any(word in lowered for word in _BROKEN_OFF):
+        return ""
+    if address.is_tls:
         return ": check ca=, cert= and key= in the store's address"
-    if not address.is_tls and ("socket closed" in lowered or "goaway" in lowered):
-        return ": if it speaks TLS, add ca= (and cert=, key=) or tls=true to the store's address"
-    return ""
+    return ": if it speaks TLS, add ca= (and cert=, key=) or tls=true to the store's address"
 
 
 def _credentials(address: Address) -> grpc.ChannelCredentials | None:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it logs each handshake that fails
     if not address.is_tls:
         return None
     files = address.files
