@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +28,13 @@ from colonist_client import keyfile
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
 from colonist_server.config import ServerConfig, retention_age
-from colonist_server.http import app
+from colonist_server.http import app, figures
+from colonist_server.http.metrics import Figures
+from colonist_server.loops.gauges import StoreGauge
 from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import Rooms
 from colonist_server.store.interface import Store, StoreError
+from colonist_server.store.measuring import measure
 from colonist_server.store.opening import open_store
 from colonist_server.system import SystemClock
 from colonist_server.work import at_work
@@ -73,10 +77,10 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
         config = dataclasses.replace(config, port=port)
         async with (
             await open_store(config.store, separate_writer=config.separate_writer) as store,
-            at_work(config, store, SystemClock(), owner) as dispatch,
+            _at_work(config, store, owner) as (dispatch, told),
         ):
             _spare_collector()
-            async with _open(door, dispatch, store, config.shutdown_s):
+            async with _open(door, dispatch, store, told, config.shutdown_s):
                 yield Server(config, (host, port), dispatch.rooms)
 
 
@@ -87,11 +91,22 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
+async def _at_work(
+    config: ServerConfig, store: Store, owner: str
+) -> AsyncGenerator[tuple[Dispatch, Figures]]:
+    """A server at work, and what it knows of itself."""
+    gauge = StoreGauge(partial(measure, store, config.store))
+    async with at_work(config, store, SystemClock(), owner, gauge) as dispatch:
+        yield dispatch, lambda: figures.of_work(dispatch.rooms) | gauge.figures()
+
+
+@asynccontextmanager
 async def _open(
-    door: socket.socket, dispatch: Dispatch, store: Store, shutdown_s: float
+    door: socket.socket, dispatch: Dispatch, store: Store, told: Figures, shutdown_s: float
 ) -> AsyncGenerator[None]:
     """Let requests in; at the end answer whoever waits, and let what runs finish."""
-    runner = web.ServerRunner(app.build(dispatch, lambda: store.fault), shutdown_timeout=shutdown_s)
+    ways = app.build(dispatch, lambda: store.fault, told)
+    runner = web.ServerRunner(ways, shutdown_timeout=shutdown_s)
     await runner.setup()
     try:
         await web.SockSite(runner, door, backlog=BACKLOG).start()
@@ -138,7 +153,9 @@ def configure(arguments: list[str]) -> ServerConfig:
     parser = argparse.ArgumentParser(prog="colonist-server", description="The central server.")
     parser.add_argument("--host", default=default.host)
     parser.add_argument("--port", type=int, default=default.port)
-    parser.add_argument("--store", default=default.store, help="sqlite:PATH, or etcd://HOST,HOST/PREFIX")
+    parser.add_argument(
+        "--store", default=default.store, help="sqlite:PATH, or etcd://HOST,HOST/PREFIX"
+    )
     parser.add_argument("--keys", type=Path, default=None, help="folder of key files")
     parser.add_argument("--node", default=default.node, help="this node's name")
     parser.add_argument("--retention-age", default="", help="forget what ended so long ago: 30d")

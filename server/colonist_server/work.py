@@ -16,6 +16,7 @@ from colonist_server.config import ServerConfig
 from colonist_server.loops import tallies
 from colonist_server.loops.crons import CronLoop
 from colonist_server.loops.deadlines import Deadlines
+from colonist_server.loops.gauges import StoreGauge
 from colonist_server.loops.generators import GeneratorLoop
 from colonist_server.loops.presence import Presence
 from colonist_server.loops.retention import Retention
@@ -63,7 +64,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def at_work(
-    config: ServerConfig, store: Store, clock: Clock, owner: str
+    config: ServerConfig, store: Store, clock: Clock, owner: str, gauge: StoreGauge | None = None
 ) -> AsyncGenerator[Dispatch]:
     """The rooms of a server on a store, with their loops running; only the ways in are missing."""
     await _check_schema(store)
@@ -93,6 +94,8 @@ async def at_work(
             rooms.settling.run(),
             tallies.run(rooms.functions, config.tallies_every_s),
         ]
+        if gauge is not None:
+            loops.append(gauge.run())
         tasks = [group.create_task(loop) for loop in loops]
         group.create_task(_survive(rooms.colonies.sweep_remains))
         try:

@@ -53,7 +53,7 @@ async def test_a_server_that_cannot_write_is_not_ready_and_says_so(home: House) 
     assert "disk is full" in str(refused.value)
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/api/x", "/pubsub/x", "/metrics", "/relay"])
+@pytest.mark.parametrize("path", ["/", "/nothing", "/api/x", "/pubsub/x", "/figures", "/relay"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 async def test_there_are_no_other_ways_in(home: House, method: str, path: str) -> None:
     assert (await home.request(method, path)).status == 404
