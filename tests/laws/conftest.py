@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from colonist_server.store.interface import Store
-from tests.laws.harness import KINDS, Kind
+from tests.laws.harness import KINDS, Kind, kind_class
 
 
 @pytest.fixture(params=list(KINDS))
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
-    return KINDS[request.param](tmp_path)
+    return kind_class(request.param, request)(tmp_path)
 
 
 @pytest.fixture

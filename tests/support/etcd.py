@@ -57,6 +57,7 @@ class Options:
     users: str = ""  # prefix that `USER` may use; only `ROOT` may use the rest
     quota_bytes: int = 0
     max_txn_ops: int = 0
+    part: str = ""  # of tests/support/parts.py; else the best there is
 
     def flags(self) -> list[str]:
         """As etcd takes them, certificates excepted."""
@@ -111,7 +112,7 @@ class Member:
         self._command = [
             # The kernel ends it with the tests, however they end.
             *(["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []),
-            str(parts.etcd().path),
+            str(parts.need(self._options.part) if self._options.part else parts.etcd().path),
             f"--name={self.name}",
             f"--data-dir={self._folder / self.name}",
             f"--listen-client-urls={client}",

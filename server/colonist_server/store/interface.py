@@ -3,9 +3,10 @@
 Laws, which every implementation passes (`tests/laws`):
 
 1. A guard says "this key was last written at revision r" (0 = absent). All ops of a commit carry
-   one revision, larger than those of all commits answered before; commits under way at once that
-   have no key in common may share one. At most `MAX_OPS` guards, `MAX_OPS` ops and
-   `MAX_COMMIT_BYTES`; a value is at most `MAX_VALUE_BYTES`, a key at most `MAX_KEY_BYTES`.
+   one revision, larger than those of all commits answered before it was asked for; commits under
+   way at once may be done in any order, and share a revision where they have no key in common.
+   At most `MAX_OPS` guards, `MAX_OPS` ops and `MAX_COMMIT_BYTES`; a value is at most
+   `MAX_VALUE_BYTES`, a key at most `MAX_KEY_BYTES`.
 2. No key twice in one commit, no put under a delete-range of the same commit.
 3. Every commit writes or deletes at least one key that it guards: it can succeed once only, so
    repeating it is safe. A delete, or a delete-range over it, counts only for a key that is guarded
