@@ -23,6 +23,7 @@ from benchmarks.cases import (
     connections,
     crons,
     drain,
+    etcd,
     headroom,
     kinds,
     lifecycle,
@@ -57,6 +58,7 @@ CASES: dict[str, Case] = {
     "parked": parked.measure,
     "subscribers": subscribers.measure,
     "workflows": workflows.measure,
+    "etcd": etcd.measure,
 }
 
 # Another checkout directory is on the same disk as this one; a temporary one may be in memory.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.machine import Busy, LoopThread, busy, cpu_seconds, family, loop_thread
@@ -19,6 +20,7 @@ class Meter:
     """Measures between `start` and `stop`; the collector of the generator rests meanwhile."""
 
     __slots__ = (
+        "_beside",
         "_busy",
         "_generator",
         "_loop",
@@ -29,9 +31,12 @@ class Meter:
         "_wall",
     )
 
-    def __init__(self, server: Server, name: str = "run") -> None:
-        """`name` is for the file of a profile."""
+    def __init__(
+        self, server: Server, name: str = "run", *, beside: Mapping[str, int] | None = None
+    ) -> None:
+        """`name` is for the file of a profile; `beside`: other processes that belong to it."""
         self._name = name
+        self._beside = {each: (pid, 0.0) for each, pid in (beside or {}).items()}
         self._pid = server.pid
         self._profiler = server.profiler
         self._wall = 0.0
@@ -50,6 +55,8 @@ class Meter:
         self._busy = busy()
         self._server = {pid: cpu_seconds(pid) for pid in family(self._pid)}
         self._loop = loop_thread(self._pid)
+        for name, (pid, _) in self._beside.items():
+            self._beside[name] = (pid, cpu_seconds(pid))
         self._generator = time.process_time()
         self._wall = time.perf_counter()
 
@@ -59,12 +66,14 @@ class Meter:
         generator_s = time.process_time() - self._generator
         server_s = sum(cpu_seconds(pid) - self._server.get(pid, 0.0) for pid in family(self._pid))
         loop = loop_thread(self._pid)
+        beside = {name: cpu_seconds(pid) - was for name, (pid, was) in self._beside.items()}
         now = busy()
         gc.enable()
         gc.unfreeze()
         if self._profiler is not None:
             self._profiler.stop()
-        others_s = now.work_s - self._busy.work_s - server_s - generator_s
+        known_s = server_s + generator_s + sum(beside.values())
+        others_s = now.work_s - self._busy.work_s - known_s
         return Used(
             wall_s=wall_s,
             server_s=server_s,
@@ -73,6 +82,7 @@ class Meter:
             generator_s=generator_s,
             others_s=max(0.0, others_s),
             steal_s=now.steal_s - self._busy.steal_s,
+            beside=beside,
         )
 
 
@@ -90,6 +100,7 @@ class Used:
     generator_s: float
     others_s: float
     steal_s: float
+    beside: Mapping[str, float]
 
     def metrics(self, operations: int = 0) -> dict[str, float]:
         """Cores that each kept busy on average, and CPU an operation."""
@@ -107,6 +118,8 @@ class Used:
             found["server_us_each"] = self.server_s / operations * 1e6
             found["loop_us_each"] = self.loop_s / operations * 1e6
             found["generator_us_each"] = self.generator_s / operations * 1e6
+            for name, seconds in self.beside.items():
+                found[f"{name}_us_each"] = seconds / operations * 1e6
         return found
 
 

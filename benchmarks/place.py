@@ -20,7 +20,7 @@ from benchmarks.wire import HEALTH, Key
 
 DEFAULT_COMMAND = "{python} -m colonist_server.main --host 127.0.0.1 --port {port} --store {store}"
 
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.002
 _LOG_TAIL = 2000
@@ -123,9 +123,12 @@ class Place:
     def start(self, folder: Path, owner: Key) -> Server:
         """A server process on the store in the folder; it may not answer yet."""
         port = free_port()
-        store = f"sqlite:{folder / 'store.db'}"
-        text = self.command.format(python=sys.executable, port=port, store=store)
+        text = self.command.format(python=sys.executable, port=port, store=self.store(folder))
         return _spawn(shlex.split(text), folder, port, owner, folder)
+
+    def store(self, folder: Path) -> str:
+        """What the server in a folder stores in."""
+        return f"sqlite:{folder / 'store.db'}"
 
 
 def _spawn(arguments: Sequence[str], folder: Path, port: int, owner: Key, cwd: Path) -> Server:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from benchmarks.colony import stage
 from benchmarks.connection import OK, Connection, Reply, connect
 from benchmarks.meter import Meter
-from benchmarks.place import Place
+from benchmarks.place import Place, Server
 from benchmarks.rows import Row, latencies
 from benchmarks.wire import Key, process_id
 
@@ -25,16 +26,21 @@ POLL_S = 10
 async def measure(place: Place) -> list[Row]:
     """One run on a fresh server."""
     async with place.server() as server:
-        executor, client = await stage(server, 2)
-        submits = client.submits(ROUNDS + WARMUP_ROUNDS)
-        poll, meter = executor.poll(POLL_S), Meter(server)
-        at_executor, at_client = await connect(server.port, 2)
-        circle = Circle(at_executor, at_client, executor.key, poll)
-        for request in submits[:WARMUP_ROUNDS]:
-            await circle.round(request)
-        meter.start()
-        taken = [await circle.round(request) for request in submits[WARMUP_ROUNDS:]]
-        used = meter.stop().metrics(ROUNDS)
+        return await on(server)
+
+
+async def on(server: Server, beside: Mapping[str, int] | None = None) -> list[Row]:
+    """One run on a server that answers."""
+    executor, client = await stage(server, 2)
+    submits = client.submits(ROUNDS + WARMUP_ROUNDS)
+    poll, meter = executor.poll(POLL_S), Meter(server, beside=beside)
+    at_executor, at_client = await connect(server.port, 2)
+    circle = Circle(at_executor, at_client, executor.key, poll)
+    for request in submits[:WARMUP_ROUNDS]:
+        await circle.round(request)
+    meter.start()
+    taken = [await circle.round(request) for request in submits[WARMUP_ROUNDS:]]
+    used = meter.stop().metrics(ROUNDS)
     return [
         Row(name="roundtrip/handover", metrics={**latencies("", [t[0] for t in taken]), **used}),
         Row(name="roundtrip/circle", metrics={**latencies("", [t[1] for t in taken]), **used}),
