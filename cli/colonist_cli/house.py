@@ -1,7 +1,8 @@
-"""Everything in one process: the server, a broker and a bridge, and two agents in a colony.
+"""Everything in one process: server, broker and bridge, and two agents in a colony.
 
 This is `colonist up`. Nothing in it is special: the same parts run apart with `colonist server`,
-`colonist bridge run` and `colonist agent run`.
+`colonist bridge run` and `colonist agent run`. With several nodes the servers share an etcd that is
+started here, and agents and bridge are spread over them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from colonist_bridge.config import BridgeConfig
 from colonist_bridge.main import Bridge
 from colonist_cli.colony import Founding, found, key_of
 from colonist_cli.embedded_broker import EmbeddedBroker, embedded_broker
+from colonist_cli.local_etcd import find, local_etcd
 from colonist_cli.place import Notes, Place
 from colonist_cli.ports import HOST, check_free
 from colonist_client.client import Client
@@ -68,16 +70,24 @@ class Plan:
     port: int = 50080
     broker_port: int = 50883
     colony: str = COLONY
+    nodes: int = 1
+    search: str = ""
+    """Where programs are, as in PATH."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class House:
     """All that runs."""
 
-    server: Server
+    servers: tuple[Server, ...]
     broker: EmbeddedBroker
     founding: Founding
     agents: tuple[Agent, ...]
+
+    @property
+    def server(self) -> Server:
+        """The first of them, which the other commands are told of."""
+        return self.servers[0]
 
 
 @asynccontextmanager
@@ -89,23 +99,47 @@ async def house(place: Place, plan: Plan) -> AsyncGenerator[House]:
     if not place.agent_file.exists():
         place.agent_file.write_text(AGENT_FILE)
     async with AsyncExitStack() as stack:
-        config = ServerConfig(
-            host=HOST, port=plan.port, store=f"sqlite:{place.store}", keys=place.keys
+        store = await _store(stack, place, plan)
+        servers = tuple(
+            [await stack.enter_async_context(serve(each)) for each in _nodes(place, plan, store)]
         )
-        server = await stack.enter_async_context(serve(config))
+        for_agent, for_bridge = servers[1 % plan.nodes].url, servers[2 % plan.nodes].url
         founding = await found(
-            server.url,
+            servers[0].url,
             place,
             colony=plan.colony,
             executors=(HTTP_AGENT, MQTT_AGENT),
             executor_type=EXECUTOR_TYPE,
         )
         broker = await stack.enter_async_context(embedded_broker(port=plan.broker_port))
-        await stack.enter_async_context(bridge_for(server.url, broker))
-        over_http = await stack.enter_async_context(_over_http(server.url, place, plan))
+        await stack.enter_async_context(bridge_for(for_bridge, broker))
+        over_http = await stack.enter_async_context(_over_http(for_agent, place, plan))
         over_mqtt = await stack.enter_async_context(_over_mqtt(broker, place, plan))
-        place.write(notes(server.url, broker.url, plan.colony))
-        yield House(server=server, broker=broker, founding=founding, agents=(over_http, over_mqtt))
+        place.write(notes(servers[0].url, broker.url, plan.colony))
+        yield House(
+            servers=servers, broker=broker, founding=founding, agents=(over_http, over_mqtt)
+        )
+
+
+async def _store(stack: AsyncExitStack, place: Place, plan: Plan) -> str:
+    """The URL of the store: a file for one node; several share an etcd."""
+    if plan.nodes == 1:
+        return f"sqlite:{place.store}"
+    return await stack.enter_async_context(local_etcd(find(plan.search), place.etcd))
+
+
+def _nodes(place: Place, plan: Plan, store: str) -> list[ServerConfig]:
+    """The servers' settings; the first has the port that was asked for, the others free ones."""
+    return [
+        ServerConfig(
+            host=HOST,
+            port=0 if number else plan.port,
+            store=store,
+            keys=place.keys,
+            node=f"node-{number + 1}",
+        )
+        for number in range(plan.nodes)
+    ]
 
 
 def notes(server: str, broker: str, colony: str) -> Notes:

@@ -2,6 +2,7 @@
 
 colonist.toml    where the server is, which colony, which keys; written by `up`
 store.db         the server's store
+etcd/            the store of `up --nodes N`: the data of an etcd, and its log
 keys/            one private key a file, mode 0600
 agent.toml       what the two agents of `up` may do; yours to edit
 """
@@ -50,6 +51,11 @@ class Place:
     def store(self) -> Path:
         """The server's store."""
         return self.root / "store.db"
+
+    @property
+    def etcd(self) -> Path:
+        """The folder of the etcd that several nodes share."""
+        return self.root / "etcd"
 
     @property
     def keys(self) -> Path:

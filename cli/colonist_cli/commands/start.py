@@ -30,15 +30,28 @@ def up(
         int, typer.Option(help="The MQTT broker's port; 0: a free one.")
     ] = 50883,
     colony: Annotated[str, typer.Option(metavar="NAME", help="The colony to found.")] = "home",
+    nodes: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, max=9, help="Servers; several share an etcd that is started here."
+        ),
+    ] = 1,
 ) -> None:
     """Run a whole colony in one process: server, broker, bridge, two agents.
 
-    A second run finds the same colony again. Ctrl-C stops everything.
+    A second run finds the same colony again. Ctrl-C stops everything. One node keeps its colony in
+    a file; several nodes keep another one, in etcd.
     """
     from colonist_cli import up as program
     from colonist_cli.house import Plan
 
-    plan = Plan(port=port, broker_port=broker_port, colony=colony)
+    plan = Plan(
+        port=port,
+        broker_port=broker_port,
+        colony=colony,
+        nodes=nodes,
+        search=shell.environment.get("PATH", ""),
+    )
     program.run_blocking(shell.place, plan)
 
 
