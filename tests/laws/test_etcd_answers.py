@@ -258,3 +258,17 @@ def test_large_commits_leave_a_lane_to_small_ones() -> None:
     small = answers[-1]
     assert isinstance(small, int)
     assert sum(isinstance(each, int) and each < small for each in answers[:-1]) <= 10
+
+
+def test_those_that_wait_behind_an_outage_are_told_when_those_before_them_are() -> None:
+    etcd = ModelEtcd(Random(1), {"request lost": 1})
+
+    async def outage() -> float:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        answers = await crowd(etcd, [new(number, MAX_OPS) for number in range(12)])
+        assert set(answers) == {UnavailableError}
+        return loop.time() - begun
+
+    assert run_virtual(outage()) < 30.0
+    assert not etcd.done

@@ -54,7 +54,7 @@ Answer = asyncio.Future[Revision | None]
 
 
 class Commit:
-    """A commit that waits for its answer."""
+    """A commit that waits for its answer, `since` when on the loop's clock."""
 
     __slots__ = (
         "answer",
@@ -63,6 +63,7 @@ class Commit:
         "is_alone",
         "is_large",
         "ops",
+        "since",
         "touched",
         "written",
     )
@@ -76,6 +77,7 @@ class Commit:
         answer: Answer,
     ) -> None:
         self.answer = answer
+        self.since = answer.get_loop().time()
         self.guards = guards
         self.ops = max(len(ops), len(guards))
         self.fragment = wire.fragment(prefix, guards, ops)
@@ -321,9 +323,14 @@ class Batches:
     def _give_up(
         self, batch: list[Commit], trouble: UnavailableError, *, may_be_done: bool
     ) -> None:
+        """Tell those that were sent, and those that wait for as long and were not."""
         known = "whether this was written is not known" if may_be_done else "nothing was written"
         for commit in batch:
             commit.fail(UnavailableError(f"{trouble}: {known}"))
+        oldest = self._loop.time() - GIVE_UP_S
+        while self._waiting and self._waiting[0].since <= oldest:
+            error = UnavailableError(f"{trouble}: nothing was written")
+            self._waiting.popleft().fail(error)
 
     async def _fence_off(self, lane: _Lane, mark: bytes) -> Revision:
         """Let what may still be on its way come too late: 0; or the revision at which it came."""
