@@ -105,7 +105,7 @@ async def _open(
     door: socket.socket, dispatch: Dispatch, store: Store, told: Figures, shutdown_s: float
 ) -> AsyncGenerator[None]:
     """Let requests in; at the end answer whoever waits, and let what runs finish."""
-    ways = app.build(dispatch, lambda: store.fault, told)
+    ways = app.build(dispatch, dispatch.rooms.fault, told)
     runner = web.ServerRunner(ways, shutdown_timeout=shutdown_s)
     await runner.setup()
     try:

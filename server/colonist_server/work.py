@@ -6,18 +6,21 @@ import asyncio
 import importlib.metadata
 import logging
 import os
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, Final
 
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.server import Backend, ServerInfo, VersionReply
 from colonist_server.config import ServerConfig
-from colonist_server.loops import tallies
+from colonist_server.loops import heartbeat, tallies
 from colonist_server.loops.crons import CronLoop
 from colonist_server.loops.deadlines import Deadlines
 from colonist_server.loops.gauges import StoreGauge
 from colonist_server.loops.generators import GeneratorLoop
+from colonist_server.loops.heartbeat import Heartbeat
+from colonist_server.loops.leadership import Leadership
 from colonist_server.loops.presence import Presence
 from colonist_server.loops.retention import Retention
 from colonist_server.loops.watcher import Watcher
@@ -30,6 +33,7 @@ from colonist_server.repo.cron_runs import CronRuns
 from colonist_server.repo.cron_view import CronView
 from colonist_server.repo.crons import Crons
 from colonist_server.repo.firings import Firings
+from colonist_server.repo.freshness import Freshness
 from colonist_server.repo.functions import Functions
 from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.generators import Generators
@@ -38,8 +42,9 @@ from colonist_server.repo.identities import Identities
 from colonist_server.repo.journal import Journal
 from colonist_server.repo.leftovers import Leftovers
 from colonist_server.repo.listing import Listing
-from colonist_server.repo.load import doubt_lost_replies, load
+from colonist_server.repo.load import doubt_lost_replies, doubt_replies_of, load
 from colonist_server.repo.members import Members
+from colonist_server.repo.nodes import Nodes
 from colonist_server.repo.outputs import Outputs
 from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
@@ -61,6 +66,8 @@ from colonist_server.system import EntropyPool
 
 log = logging.getLogger(__name__)
 
+INSTANCE_BYTES: Final = 12
+
 
 @asynccontextmanager
 async def at_work(
@@ -68,21 +75,42 @@ async def at_work(
 ) -> AsyncGenerator[Dispatch]:
     """The rooms of a server on a store, with their loops running; only the ways in are missing."""
     await _check_schema(store)
-    writes = Writes(store, View())
+    writes = Writes(store, View(node=config.node, is_shared=store.is_shared))
+    nodes = Nodes(writes.view, clock, name=config.node, instance=os.urandom(INSTANCE_BYTES))
+    leadership = Leadership(writes, nodes, clock)
     async with _tasks() as group:
-        rooms = _rooms(config, writes, clock, owner, group)
-        deadlines = Deadlines(writes.view, rooms.processes, clock)
+        rooms = _rooms(
+            config,
+            writes,
+            clock,
+            owner,
+            group=group,
+            nodes=nodes,
+            leadership=leadership,
+            fault=lambda: beat.fault,
+        )
+        beat = _heartbeat(config, writes, rooms, leadership)
+        claiming = group.create_task(beat.claim())
+        deadlines = Deadlines(
+            writes.view, rooms.processes, clock, leadership=leadership, nodes=nodes
+        )
         firings = Firings(writes, rooms.workflows, clock)
-        generators = GeneratorLoop(rooms.generators, firings, clock)
+        generators = GeneratorLoop(rooms.generators, firings, clock, leadership)
         ready = ReadyRuns(writes, rooms.workflows, rooms.cron_runs, clock)
-        crons = CronLoop(writes.view, rooms.crons.view, rooms.cron_runs, ready, clock)
-        presence = _presence(config, writes, rooms, clock)
+        crons = CronLoop(
+            writes.view, rooms.crons.view, rooms.cron_runs, ready, clock, leadership=leadership
+        )
+        presence = _presence(config, writes, rooms, leadership)
         watcher = Watcher(writes, rooms.subscriptions, await load(writes))
         rooms.owner.tell()
         await presence.load()
-        await doubt_lost_replies(writes, rooms.hand_over, config.node)
+        await claiming
+        await doubt_lost_replies(writes, rooms.hand_over, nodes)
+        nodes.listen_to_crashes(partial(doubt_replies_of, writes.view, rooms.hand_over))
         await _mark_running(writes, config.node)
-        retention = _retention(config, writes, rooms, clock)
+        retention = _retention(config, writes, rooms, leadership)
+        leadership.at_election(rooms.settling.look_at_all)
+        leadership.at_election(partial(_survive, rooms.colonies.sweep_remains))
         loops: list[Coroutine[Any, Any, None]] = [
             retention.run(),
             watcher.run(),
@@ -92,15 +120,19 @@ async def at_work(
             crons.run(),
             presence.run(),
             rooms.settling.run(),
-            tallies.run(rooms.functions, config.tallies_every_s),
+            tallies.run(rooms.functions, config.tallies_every_s, leadership),
+            beat.run(),
+            leadership.run(),
         ]
         if gauge is not None:
             loops.append(gauge.run())
         tasks = [group.create_task(loop) for loop in loops]
-        group.create_task(_survive(rooms.colonies.sweep_remains))
         try:
             yield Dispatch(rooms, group.create_task)
-            await _lay_down(writes, presence, rooms.functions, config.node)
+            await _lay_down(presence, rooms.functions, leadership)
+            await leadership.close()
+            await _mark_stopped(writes, config.node)
+            await beat.leave()
         finally:
             for task in tasks:
                 task.cancel()
@@ -119,30 +151,57 @@ async def _tasks() -> AsyncGenerator[asyncio.TaskGroup]:
         raise first from first.__cause__
 
 
-def _presence(config: ServerConfig, writes: Writes, rooms: Rooms, clock: Clock) -> Presence:
+def _heartbeat(
+    config: ServerConfig, writes: Writes, rooms: Rooms, leadership: Leadership
+) -> Heartbeat:
+    return Heartbeat(
+        writes,
+        rooms.nodes,
+        rooms.clock,
+        about=heartbeat.About(f"http://{config.host}:{config.port}"),
+        classes=rooms.hand_over.classes,
+        leads=lambda: leadership.is_leader,
+    )
+
+
+def _presence(
+    config: ServerConfig, writes: Writes, rooms: Rooms, leadership: Leadership
+) -> Presence:
     return Presence(
         writes,
         rooms.members,
-        clock,
+        rooms.clock,
+        leadership,
         node=config.node,
         every_s=config.presence_every_s,
         stale_s=config.stale_s,
     )
 
 
-def _retention(config: ServerConfig, writes: Writes, rooms: Rooms, clock: Clock) -> Retention:
+def _retention(
+    config: ServerConfig, writes: Writes, rooms: Rooms, leadership: Leadership
+) -> Retention:
     return Retention(
         writes.view,
-        clock,
+        rooms.clock,
         retirement=Retirement(writes, rooms.removal),
         leftovers=Leftovers(writes),
+        leadership=leadership,
         policy=config.retention,
         retire_workflows=rooms.workflow_removal.retire,
     )
 
 
 def _rooms(
-    config: ServerConfig, writes: Writes, clock: Clock, owner: str, group: asyncio.TaskGroup
+    config: ServerConfig,
+    writes: Writes,
+    clock: Clock,
+    owner: str,
+    *,
+    group: asyncio.TaskGroup,
+    nodes: Nodes,
+    leadership: Leadership,
+    fault: Callable[[], str],
 ) -> Rooms:
     def spawn(work: Work) -> None:
         guarded = _survive(work)
@@ -155,21 +214,36 @@ def _rooms(
     outputs = Outputs(writes)
     entropy = EntropyPool()
     trail = Trail(writes, clock)
+    freshness = Freshness(writes, spawn)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
-    processes = Processes(
-        writes, births, hand_over, outputs, clock=clock, entropy=entropy, spawn=spawn
-    )
     listing = Listing(writes, births, outputs)
     removal = Removal(writes, births)
     workflow_removal = WorkflowRemoval(writes, births, removal)
-    settling = Settling(writes, births, workflow_removal, clock)
+    settling = Settling(
+        writes, births, workflow_removal, clock, nodes=nodes, leads=lambda: leadership.is_leader
+    )
+    processes = Processes(
+        writes,
+        births,
+        hand_over,
+        outputs,
+        clock=clock,
+        entropy=entropy,
+        spawn=spawn,
+        member_ended=settling.look_at_own,
+    )
     subscriptions = Subscriptions(writes, listing, clock)
     writes.view.graphs.listen(subscriptions)
     workflows = Workflows(writes, births, settling, clock=clock, entropy=entropy)
     return Rooms(
         view=writes.view,
+        nodes=nodes,
+        fault=fault,
+        leader=lambda: leadership.name,
         colonies=Colonies(writes, os.urandom, trail),
-        members=Members(writes, processes, clock, trail, may_reregister=config.may_reregister),
+        members=Members(
+            writes, processes, clock, trail, freshness, may_reregister=config.may_reregister
+        ),
         functions=Functions(writes),
         processes=processes,
         removal=removal,
@@ -186,6 +260,7 @@ def _rooms(
         settling=settling,
         hand_over=hand_over,
         subscriptions=subscriptions,
+        freshness=freshness,
         clock=clock,
         owner=Owner(writes, clock, owner),
         identities=Identities(writes, trail),
@@ -227,22 +302,29 @@ async def _check_schema(store: Store) -> None:
 
 async def _mark_running(writes: Writes, node: str) -> None:
     """While this key stands, the node has not stopped in order."""
-    key = keys.node(node)
+    key = keys.running(node)
     before = await writes.read(key)
     await writes.commit([Guard(key, before.modified if before else 0)], [Put(key, b"")])
 
 
-async def _lay_down(writes: Writes, presence: Presence, functions: Functions, node: str) -> None:
+async def _lay_down(presence: Presence, functions: Functions, leadership: Leadership) -> None:
     """Store what is only in memory; a store that cannot write does not hinder the end."""
-    try:
+    with _whatever_happens():
         await presence.store()
-        await functions.fold()
-        await _mark_stopped(writes, node)
-    except ColonistError as error:
-        log.warning("stopped without laying down: %s", error)
+        if leadership.is_leader:
+            await functions.fold()
 
 
 async def _mark_stopped(writes: Writes, node: str) -> None:
-    before = await writes.read(keys.node(node))
-    if before is not None:
-        await writes.commit([Guard(before.key, before.modified)], [Delete(before.key)])
+    with _whatever_happens():
+        before = await writes.read(keys.running(node))
+        if before is not None:
+            await writes.commit([Guard(before.key, before.modified)], [Delete(before.key)])
+
+
+@contextmanager
+def _whatever_happens() -> Generator[None]:
+    try:
+        yield
+    except ColonistError as error:
+        log.warning("stopped without laying down: %s", error)

@@ -27,6 +27,7 @@ from colonist_protocol.process import (
 from colonist_protocol.workflow import GetProcessGraphs
 from colonist_server.config import ServerConfig
 from colonist_server.loops import retention
+from colonist_server.loops.leadership import Leadership
 from colonist_server.repo import keys
 from colonist_server.repo.leftovers import Leftovers
 from colonist_server.repo.records import Ended, encode
@@ -389,6 +390,7 @@ async def test_members_of_workflows_are_left_to_their_workflow() -> None:
             made.rooms.clock,
             retirement=Retirement(writes, made.rooms.removal),
             leftovers=Leftovers(writes),
+            leadership=Leadership(writes, made.rooms.nodes, made.rooms.clock),
             policy=policy,
             retire_workflows=retire_workflows,
         )

@@ -3,7 +3,8 @@
 An interval is kept on the monotonic clock, so a wall clock that is set does not change its pace. A
 calendar follows the wall clock: as long as it has crons, this wakes at least once in `LOOK_S` to
 see whether that was set. Set forward, what was jumped over runs then, once; set back, a cron rests
-until its next time comes, and no planned time runs twice.
+until its next time comes, and no planned time runs twice. Every node watches; the leader starts
+runs, of all that were missed between two leaders one for each cron.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final, NamedTuple
 from colonist_core.cron import NEVER, Interval
 from colonist_protocol.errors import ColonistError, InvalidValueError
 from colonist_protocol.times import SECOND_NS
+from colonist_server.loops.leadership import Leadership
 from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.cron_ready import Bundle, ReadyRuns
 from colonist_server.repo.cron_runs import CronRuns
@@ -63,6 +65,7 @@ class CronLoop:
         "_crons",
         "_heap",
         "_held_up",
+        "_leadership",
         "_number",
         "_offset_ns",
         "_ready",
@@ -74,8 +77,16 @@ class CronLoop:
     )
 
     def __init__(
-        self, view: View, crons: CronView, runs: CronRuns, ready: ReadyRuns, clock: Clock
+        self,
+        view: View,
+        crons: CronView,
+        runs: CronRuns,
+        ready: ReadyRuns,
+        clock: Clock,
+        *,
+        leadership: Leadership,
     ) -> None:
+        self._leadership = leadership
         self._view = view
         self._crons = crons
         self._runs = runs
@@ -124,6 +135,7 @@ class CronLoop:
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._wake.wait()
+                await self._leadership.wait()
                 self._wake.clear()
                 self._look_at_clock()
                 while due := self._pop_due():
@@ -165,7 +177,7 @@ class CronLoop:
 
     async def _serve_bundle(self, bundle: Bundle) -> None:
         try:
-            is_done = await self._ready.start(bundle)
+            is_done = self._leadership.is_leader and await self._ready.start(bundle)
         except ColonistError:
             is_done = False
         except Exception:
@@ -178,6 +190,7 @@ class CronLoop:
                 self._note_held_up(cron)
 
     async def _serve(self, cron: Cron, at_ns: int) -> None:
+        await self._leadership.wait()
         try:
             await self._runs.serve(cron, at_ns)
         except HeldError as error:

@@ -2,6 +2,10 @@
 
 A deadline runs on the monotonic clock from when this node learnt of it. Entries of processes that
 moved on are dropped when they ring, or all at once when they are most of the heap.
+
+Where nodes share the store each has them all, and the leader rings. The clock that wrote a deadline
+may be another node's: so what counts is how long it was when it was written, from when this node
+heard of that; only of what was loaded it counts what is left by the clock of whoever wrote it.
 """
 
 from __future__ import annotations
@@ -12,8 +16,11 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from colonist_protocol.errors import ColonistError, ConflictError
+from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
+from colonist_server.loops.leadership import Leadership
 from colonist_server.repo.clock import Clock, Timer
+from colonist_server.repo.nodes import Nodes
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import ExecutorRecord
@@ -33,12 +40,32 @@ _Entry = tuple[float, int, int, Row]
 class Deadlines:
     """A listener of the view that ends or re-queues processes in time."""
 
-    __slots__ = ("_clock", "_due", "_heap", "_number", "_processes", "_timer", "_view")
+    __slots__ = (
+        "_clock",
+        "_due",
+        "_heap",
+        "_leadership",
+        "_nodes",
+        "_number",
+        "_processes",
+        "_timer",
+        "_view",
+    )
 
-    def __init__(self, view: View, processes: Processes, clock: Clock) -> None:
+    def __init__(
+        self,
+        view: View,
+        processes: Processes,
+        clock: Clock,
+        *,
+        leadership: Leadership,
+        nodes: Nodes,
+    ) -> None:
         self._view = view
         self._processes = processes
         self._clock = clock
+        self._leadership = leadership
+        self._nodes = nodes
         self._heap: list[_Entry] = []
         self._number = 0
         self._timer: Timer | None = None
@@ -48,8 +75,20 @@ class Deadlines:
     def row_changed(self, row: Row) -> None:
         """Note a deadline."""
         if row.deadline_ns:
-            left_s = (row.deadline_ns - self._clock.now_ns()) / SECOND_NS
+            left_s = (row.deadline_ns - self._began_ns(row)) / SECOND_NS
             self._push(self._clock.monotonic() + left_s, row, row.deadline_ns)
+
+    def _began_ns(self, row: Row) -> int:
+        """What time it is now by the clock that wrote the deadline."""
+        if not self._view.is_shared:
+            return self._clock.now_ns()
+        live = row.live()
+        if self._view.is_loading:
+            return self._clock.now_ns() + self._nodes.offset_ns(live.node)
+        graph = row.workflow.graph if row.workflow is not None else None
+        if graph is None or row.state != State.WAITING:
+            return live.changed_ns
+        return max(live.changed_ns, graph.ready_ns.get(row.number, 0))
 
     def executor_changed(
         self, colony: Colony, executor: Executor, before: ExecutorRecord | None
@@ -63,6 +102,7 @@ class Deadlines:
         """Ring until cancelled."""
         while True:
             await self._due.wait()
+            await self._leadership.wait()
             self._due.clear()
             async with asyncio.TaskGroup() as group:
                 for row, deadline_ns in self._pop_due():

@@ -2,7 +2,7 @@
 
 Nothing is polled, and a generator that waits costs at most one entry of the heap. Its time runs
 from the oldest argument that waits (COLONIES-RPC W14), on the monotonic clock from when this node
-learnt of it.
+learnt of it. Every node watches; the leader fires.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.times import SECOND_NS
+from colonist_server.loops.leadership import Leadership
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock, Timer
 from colonist_server.repo.definitions import HeldError, creator_of
@@ -52,6 +53,7 @@ class GeneratorLoop:
         "_firings",
         "_generators",
         "_heap",
+        "_leadership",
         "_limit",
         "_number",
         "_ready",
@@ -61,7 +63,15 @@ class GeneratorLoop:
         "_wake",
     )
 
-    def __init__(self, generators: Generators, firings: Firings, clock: Clock) -> None:
+    def __init__(
+        self,
+        generators: Generators,
+        firings: Firings,
+        clock: Clock,
+        leadership: Leadership,
+    ) -> None:
+        self._leadership = leadership
+        leadership.at_election(self._sweep)
         self._generators = generators
         self._view: GeneratorView = generators.view
         self._firings = firings
@@ -109,9 +119,9 @@ class GeneratorLoop:
     async def run(self) -> None:
         """Fire until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._sweep())
             while True:
                 await self._wake.wait()
+                await self._leadership.wait()
                 self._wake.clear()
                 self._pop_due()
                 ready, self._ready = self._ready, {}
@@ -124,14 +134,15 @@ class GeneratorLoop:
         try:
             await self._generators.sweep_remains()
         except ColonistError as error:
-            log.warning("remains of removed generators stay until the next start: %s", error)
+            log.warning("remains of removed generators stay until the next election: %s", error)
         except Exception:  # what is stored must not end the server at each start (P1)
-            log.exception("remains of removed generators stay until the next start")
+            log.exception("remains of removed generators stay until the next election")
 
     async def _serve(self, generator: Generator, due: bytes | None) -> None:
         gid = generator.gid
         try:
             async with self._limit:
+                await self._leadership.wait()
                 await self._firings.serve(generator, due)
         except HeldError as error:
             log.info("generator=%s rests: %s", generator.id, error)

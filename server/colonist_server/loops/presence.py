@@ -2,6 +2,10 @@
 
 Every signed call of an executor counts as a sign of life, and one that waits for work or holds an
 unexpired process is never taken for stale (COLONIES-RPC W4).
+
+Where nodes share the store each stores whom it heard, those who wait there for work among them, and
+learns once a minute whom the others heard. The leader unregisters; what the others know may be a
+minute old, and it allows for that.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ import logging
 
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.times import SECOND_NS
+from colonist_server.loops.heartbeat import SKEW_NS
+from colonist_server.loops.leadership import Leadership
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.members import Members
@@ -27,13 +33,24 @@ EXECUTORS_PER_RECORD = 10_000
 class Presence:
     """Signs of life."""
 
-    __slots__ = ("_clock", "_every_s", "_members", "_node", "_stale_ns", "_stored", "_writes")
+    __slots__ = (
+        "_clock",
+        "_every_s",
+        "_is_shared",
+        "_leadership",
+        "_members",
+        "_node",
+        "_stale_ns",
+        "_stored",
+        "_writes",
+    )
 
     def __init__(
         self,
         writes: Writes,
         members: Members,
         clock: Clock,
+        leadership: Leadership,
         *,
         node: str,
         every_s: float,
@@ -42,9 +59,13 @@ class Presence:
         self._writes = writes
         self._members = members
         self._clock = clock
+        self._leadership = leadership
+        self._is_shared = writes.store.is_shared
         self._node = node
         self._every_s = every_s
         self._stale_ns = int(stale_s * SECOND_NS)
+        if self._is_shared and stale_s:
+            self._stale_ns += int(every_s * SECOND_NS) + SKEW_NS
         self._stored = (0, 0)
 
     async def load(self) -> None:
@@ -63,12 +84,17 @@ class Presence:
             await asyncio.sleep(self._every_s)
             try:
                 await self.store()
-                await self.reap()
+                if self._is_shared:
+                    await self.load()
+                if self._leadership.is_leader:
+                    await self.reap()
             except ColonistError as error:
                 log.warning("presence not stored, trying again: %s", error)
 
     async def store(self) -> None:
         """Store what was heard since the last time, if anything was."""
+        if self._is_shared:
+            self._hear_waiting()
         heard = {
             executor.key: executor.heard_ns
             for colony in self._writes.view.colonies.values()
@@ -86,6 +112,14 @@ class Presence:
             await self._write(keys.heard_part(self._node, number), part)
         await self._forget_parts(len(starts))
         self._stored = state
+
+    def _hear_waiting(self) -> None:
+        """Whoever waits here for work is there; another node can know only from the record."""
+        now_ns = self._clock.now_ns()
+        for colony in self._writes.view.colonies.values():
+            for executor in colony.executors.values():
+                if executor.asking:
+                    executor.heard_ns = now_ns
 
     async def _write(self, key: bytes, part: dict[bytes, int]) -> None:
         before = await self._writes.read(key)

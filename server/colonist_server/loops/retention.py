@@ -3,6 +3,7 @@
 It looks at the start, then when the oldest that is kept comes of age, at the latest in an hour; and
 at once when a colony holds a hundredth more than its number. Nothing is polled. It works in small
 commits with pauses, so that nobody waits for it. Where it is stopped, it goes on at the next start.
+Of several nodes the leader does it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final, NamedTuple
 
 from colonist_core.retention import Policy
 from colonist_protocol.errors import ColonistError
+from colonist_server.loops.leadership import Leadership
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.leftovers import Leftovers
 from colonist_server.repo.nouns import Colony
@@ -48,6 +50,7 @@ class Retention:
         "_clock",
         "_crowded",
         "_floors",
+        "_leadership",
         "_leftovers",
         "_policy",
         "_retire_workflows",
@@ -63,12 +66,14 @@ class Retention:
         *,
         retirement: Retirement,
         leftovers: Leftovers,
+        leadership: Leadership,
         policy: Policy,
         retire_workflows: RetireWorkflows | None = None,
     ) -> None:
         self._view = view
         self._retirement = retirement
         self._leftovers = leftovers
+        self._leadership = leadership
         self._clock = clock
         self._policy = policy
         self._retire_workflows = retire_workflows
@@ -104,6 +109,7 @@ class Retention:
         return True
 
     async def _guarded(self, work: Callable[[], Awaitable[float]]) -> float:
+        await self._leadership.wait()
         try:
             return await work()
         except ColonistError as error:
@@ -133,6 +139,7 @@ class Retention:
         async with aclosing(self._leftovers.forget(colony, horizon_ns)) as commits:
             async for _ in commits:
                 await asyncio.sleep(PAUSE_S)
+                await self._leadership.wait()
         return self._policy.wait_s(self._clock.now_ns(), await oldest.next_ns())
 
     async def _trim_crowded(self) -> float:
@@ -166,6 +173,7 @@ class Retention:
         """Remove the oldest up to a time, or up to a number of them."""
         count = members = last_ns = 0
         while count < most and not colony.is_gone:
+            await self._leadership.wait()
             batch = await oldest.take(min(BATCH, most - count), until_ns)
             if not batch:
                 break

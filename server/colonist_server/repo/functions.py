@@ -8,12 +8,13 @@ import msgspec
 
 from colonist_protocol.errors import AccessError, NotFoundError
 from colonist_protocol.function import Function as WireFunction
+from colonist_protocol.process import State
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony, Executor, Function
 from colonist_server.repo.records import FunctionRecord, encode
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Plan, Writes
-from colonist_server.store.interface import Delete, Guard, Put
+from colonist_server.store.interface import Delete, Guard, Put, Revision
 
 
 class Functions:
@@ -82,16 +83,19 @@ class Functions:
 
     async def fold(self) -> None:
         """Store the tallies that changed, with the revision up to which they are counted."""
-        through = self._view.counted_revision
         plans = [
             Plan([Guard(function.key, function.revision)], [Put(function.key, encode(record))])
             for colony in self._view.colonies.values()
             for function in colony.functions.values()
             if function.tally != function.record.tally
-            for record in [_folded(function, through)]
+            for record in [_folded(function, self._counted_in(colony))]
         ]
         for plan in plans:
             await self._writes.commit(plan.guards, plan.ops)
+
+    def _counted_in(self, colony: Colony) -> Revision:
+        """Up to where runs are counted: by the watch, or further, by a load just before."""
+        return max(self._view.counted_revision, colony.counted_at[State.SUCCESS])
 
 
 def _folded(function: Function, through: int) -> FunctionRecord:

@@ -18,7 +18,7 @@
 | `n/node`, `nl` | a running node; the one that leads: both go with their leases |
 | `nh/node/part` | when a node last heard executors |
 | `h/tag/~time,digest` | who changed what about members and owner, newest first |
-| `m/..` | housekeeping: schema, server owner, colonies whose remains are to be swept |
+| `m/..` | schema, owner; remains of colonies to be swept; nodes that have not stopped in order |
 
 A process id is `colony tag 4, birth minute 4, 20 bytes, member 4`: what belongs together is
 contiguous, and a colony made anew meets nothing old. A generator's or cron's id begins with the tag
@@ -73,6 +73,9 @@ CHANGES: Final = b"h/"
 OWNER: Final = b"m/owner"
 REMAINS: Final = b"m/remains/"
 SCHEMA: Final = b"m/schema"
+RUNNING: Final = b"m/running/"
+RESTORING: Final = b"m/restoring"
+"""Stands from the first to the last commit of a restore: what is stored is not whole."""
 
 BY_TAG: Final = (
     WORKFLOW,  # before all that is only written while its head stands
@@ -428,6 +431,11 @@ def time_of_change(key: bytes) -> int:
 def node(name: str) -> bytes:
     """A running node."""
     return NODE + name.encode()
+
+
+def running(name: str) -> bytes:
+    """A mark that stands from a node's start to its end in order."""
+    return RUNNING + name.encode()
 
 
 def name_of_node(key: bytes) -> str:

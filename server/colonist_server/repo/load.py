@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from itertools import product
 from typing import Final
 
@@ -10,6 +11,7 @@ from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.handover import HandOver
+from colonist_server.repo.nodes import Node, Nodes
 from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.repo.records import decode_closed
 from colonist_server.repo.view import View, note_start
@@ -29,8 +31,16 @@ async def load(writes: Writes) -> Revision:
 
     What changes meanwhile comes by the watch too: per key the newer revision wins.
     """
+    writes.view.is_loading = True
+    try:
+        return await _load_all(writes)
+    finally:
+        writes.view.is_loading = False
+
+
+async def _load_all(writes: Writes) -> Revision:
     view = writes.view
-    revision = writes.store.revision
+    revision = await writes.newest()
     for prefix in (*_COLD, *view.held, keys.WORKFLOW):
         await _load(writes, view, prefix)
     for workflow in list(view.workflows.values()):
@@ -38,9 +48,10 @@ async def load(writes: Writes) -> Revision:
     await _load(writes, view, keys.LIVE)
     _settle_running(view)
     for colony in list(view.colonies.values()):
-        await _count(writes, colony, is_alone=not view.watched_revision)
+        is_alone = not (view.watched_revision or writes.store.is_shared)
+        await _count(writes, colony, is_alone=is_alone)
         await _tally(writes, view, colony)
-    view.counted_revision = max(view.counted_revision, revision)
+    view.loaded(revision)
     return revision
 
 
@@ -57,13 +68,19 @@ def _settle_running(view: View) -> None:
 
 
 async def _load(writes: Writes, view: View, prefix: bytes) -> None:
-    """Of generators' arguments nobody holds the values, and a page of them may be large."""
+    """Of generators' arguments nobody holds the values, and a page of them may be large.
+
+    What is on no page was gone when its page was read: at the latest when the first was, or the
+    watch brings it.
+    """
     found: set[bytes] = set()
     after = b""
+    first: Revision = 0
     while True:
         page = await writes.range(
             prefix, after=after, limit=_PAGE, keys_only=prefix == keys.ARGUMENT
         )
+        first = first or page.revision
         for item in page.items:
             view.apply(item.key, item.value, item.modified)
         found.update(item.key for item in page.items)
@@ -71,7 +88,7 @@ async def _load(writes: Writes, view: View, prefix: bytes) -> None:
             break
         after = page.items[-1].key
     for key in view.keys(prefix) - found:
-        view.apply(key, None, page.revision)
+        view.apply(key, None, first)
 
 
 async def _load_graph(writes: Writes, view: View, workflow: Workflow) -> None:
@@ -141,25 +158,40 @@ async def _tally(writes: Writes, view: View, colony: Colony) -> None:
         page = await writes.range(prefix, after=after, since=through, limit=_PAGE)
         for item in page.items:
             is_counted = item.modified > colony.counted_at[State.SUCCESS]
-            if not is_counted and not view.is_own(item.key, item.modified):
+            # Where the store is shared, own runs are added in the order of the watch too.
+            is_added = view.is_own(item.key, item.modified) and not writes.store.is_shared
+            if not is_counted and not is_added:
                 view.tally(colony, item.value, item.modified)
         if not page.more:
             break
         after = page.items[-1].key
 
 
-async def doubt_lost_replies(writes: Writes, hand_over: HandOver, node: str) -> None:
-    """After a crash: assignments of this node's last seconds may never have been seen.
+async def doubt_lost_replies(writes: Writes, hand_over: HandOver, nodes: Nodes) -> None:
+    """After a crash: assignments of a node's last seconds may never have been seen.
 
-    Nothing is written; the executor's next assign gets the process again.
+    Of this node, started again, and of others that are not back yet. Nothing is written; the
+    executor's next assign gets the process again.
     """
-    mark = await writes.read(keys.node(node))
-    if mark is None:
-        return
-    rows = [row for row in writes.view.rows.values() if row.state == State.RUNNING]
-    newest = max((row.live().changed_ns for row in writes.view.rows.values()), default=0)
-    for row in rows:
+    marks = (await writes.range(keys.RUNNING, keys_only=True)).items
+    names = {item.key[len(keys.RUNNING) :].decode(errors="replace") for item in marks}
+    lost = {name for name in names if name == nodes.name or not nodes.is_alive(name)}
+    if lost:
+        rows = writes.view.rows.values()
+        newest_ns = max((row.live().changed_ns for row in rows), default=0)
+        _doubt(writes.view, hand_over, lost, newest_ns - DOUBT_NS)
+
+
+def doubt_replies_of(view: View, hand_over: HandOver, node: Node) -> None:
+    """Another node has crashed: so for what it assigned shortly before it last was heard."""
+    _doubt(view, hand_over, {node.name}, node.record.clock_ns - DOUBT_NS)
+
+
+def _doubt(view: View, hand_over: HandOver, names: Set[str], since_ns: int) -> None:
+    for row in view.rows.values():
+        if row.state != State.RUNNING or row.doubtful:
+            continue
         live = row.live()
         fresh = bool(live.events) and live.events[-1].what in (What.ASSIGNED, What.REDELIVERED)
-        if fresh and live.node == node and live.changed_ns >= newest - DOUBT_NS:
+        if fresh and live.node in names and live.changed_ns >= since_ns:
             hand_over.doubt(row, live.executor)

@@ -102,6 +102,23 @@ class Nodes:
             return True
         return any(node.record.instance == instance for node in self.others())
 
+    def offset_ns(self, name: str) -> int:
+        """How far a node's clock is ahead of ours, as far as is known."""
+        node = self._others.get(name)
+        return (node.offset_ns or 0) if node is not None else 0
+
+    def clock_lead_ns(self, *, is_leader: bool) -> int:
+        """How far this node's clock is ahead of the others'; negative: behind.
+
+        Of several others the one in the middle counts, so a single bad clock is a fault of its own
+        node only. Of two nodes nobody can say whose is wrong: the leader's is taken for right.
+        """
+        offsets = sorted(node.offset_ns for node in self.others() if node.offset_ns is not None)
+        if not offsets or (is_leader and len(offsets) == 1):
+            return 0
+        middle = offsets[(len(offsets) - 1) // 2 : len(offsets) // 2 + 1]
+        return -min(middle, key=abs)
+
     @property
     def is_name_taken(self) -> bool:
         """Whether another server has put itself in this one's place."""

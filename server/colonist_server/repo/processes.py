@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -53,6 +53,10 @@ CLOSING: Final = {
 }
 
 
+MemberEnded = Callable[[bytes], None]
+"""Told of the workflow of which this node has ended a member: no awaits."""
+
+
 class Processes:
     """What happens to processes at their callers' word."""
 
@@ -61,6 +65,7 @@ class Processes:
         "_clock",
         "_entropy",
         "_hand_over",
+        "_member_ended",
         "_outputs",
         "_spawn",
         "_view",
@@ -77,6 +82,7 @@ class Processes:
         clock: Clock,
         entropy: Entropy,
         spawn: Spawn,
+        member_ended: MemberEnded,
     ) -> None:
         self._writes = writes
         self._view: View = writes.view
@@ -86,6 +92,7 @@ class Processes:
         self._clock = clock
         self._entropy = entropy
         self._spawn = spawn
+        self._member_ended = member_ended
 
     # -- submit
 
@@ -195,10 +202,16 @@ class Processes:
             )
             return self._end(row, closed)
 
-        await self._writes.apply(decide)
+        await self._apply(row, decide)
         self._births.forget(row.pid)
         if row.workflow is not None and out and not (row.has_output and render.is_empty(out)):
             self._outputs.remember(row.pid, out)
+
+    async def _apply(self, row: Row, decide: Callable[[], Plan]) -> None:
+        """Commit what may end a process; what its workflow then leaves to be done is done soon."""
+        await self._writes.apply(decide)
+        if row.workflow is not None:
+            self._member_ended(row.workflow.wid)
 
     async def cancel(self, row: Row, cause: Cause) -> None:
         """End a process by a member's word. Raises `ConflictError`."""
@@ -210,7 +223,7 @@ class Processes:
             )
             return self._end(row, closed)
 
-        await self._writes.apply(decide)
+        await self._apply(row, decide)
 
     async def expire(self, row: Row, deadline_ns: int) -> None:
         """Do what the end of this deadline asks for. Raises `ConflictError` when it was moved."""
@@ -223,7 +236,7 @@ class Processes:
             after = expired(row.live(), row.id, now_ns=now_ns)
             return self._end(row, after) if isinstance(after, Closed) else _rewrite(row, after)
 
-        await self._writes.apply(decide)
+        await self._apply(row, decide)
 
     async def orphan(self, row: Row, executor_id: str) -> None:
         """Put a process back into the queue because its executor was removed."""
@@ -294,13 +307,14 @@ class Processes:
         key = keys.output(row.pid)
         for _ in range(ATTEMPTS):
             before = await self._writes.read(key)
-            check_running(row, self._view, cause.who, "Failed to set output")
+            live = check_running(row, self._view, cause.who, "Failed to set output")
             row.has_output = True
             guards = [
                 Guard(keys.live(row.pid), row.revision),
                 Guard(key, before.modified if before else 0),
             ]
-            if await self._writes.commit(guards, [Put(key, out)]):
+            more = chain.noted(row, live) if self._writes.store.is_shared else []
+            if await self._writes.commit(guards, [Put(key, out), *more]):
                 return
             await self._writes.refresh([guards[0].key])
         raise ContendedError("the output changed too often")

@@ -155,6 +155,8 @@ class WorkflowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cancelled_by: bytes = b""
     cancel_digest: bytes = b""
     cancel_signature: bytes = b""
+    stager: bytes = b""
+    """While it is STAGING: the start of the node that makes it."""
 
 
 class ShapePart(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -308,6 +310,13 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """It stops in order: what it has assigned was answered."""
 
 
+class LeaderRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`nl`: the node that leads, and which start of it."""
+
+    node: str
+    instance: bytes
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 
 decode_colony: Final = msgspec.msgpack.Decoder(ColonyRecord).decode
@@ -331,3 +340,4 @@ decode_firings: Final = msgspec.msgpack.Decoder(FiringsRecord).decode
 decode_firing: Final = msgspec.msgpack.Decoder(FiringRecord).decode
 decode_cron: Final = msgspec.msgpack.Decoder(CronRecord).decode
 decode_node: Final = msgspec.msgpack.Decoder(NodeRecord).decode
+decode_leader: Final = msgspec.msgpack.Decoder(LeaderRecord).decode

@@ -1,17 +1,18 @@
 """What a workflow leaves to be done: its doomed members, its own end, its removal.
 
-The state is the to-do list: whoever finds something undone does it, and every commit is guarded, so
-doing it twice is harmless. A little at a time and one commit after the other, so that nobody else
-waits long.
+The state is the to-do list, and every commit is guarded, so doing it twice is harmless. A node does
+at once what follows from its own commits; what another node leaves undone the leader finishes. A
+little at a time and one commit after the other, so that nobody else waits long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -23,13 +24,14 @@ from colonist_server.repo import keys
 from colonist_server.repo.births import Births, nodename
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.new_workflow import size_of
+from colonist_server.repo.nodes import Nodes
 from colonist_server.repo.nouns import Row, Workflow
 from colonist_server.repo.processes import closing_ops
 from colonist_server.repo.records import WorkflowState, encode
 from colonist_server.repo.view import View
 from colonist_server.repo.workflow_removal import WorkflowRemoval
 from colonist_server.repo.writes import Plan, Writes
-from colonist_server.store.interface import MAX_COMMIT_BYTES, Guard, Op, Put
+from colonist_server.store.interface import MAX_COMMIT_BYTES, Guard, Op, Put, Revision
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,20 @@ _ENOUGH_BYTES: Final = MAX_COMMIT_BYTES // 4
 """A commit that holds so much ends no further member; a single one is smaller than the rest."""
 RETRY_S: Final = 1.0
 FAULT_RETRY_S: Final = 60.0
+PENDING_S: Final = 2.0
+"""What is undone for so long is left to the leader by whoever began it."""
+IDLE_S: Final = 60.0
+"""A workflow of which nothing was written for so long is not made any more."""
+LOOK_S: Final = 10.0
+_REMEMBERED: Final = 1000
+
+
+class _Progress(NamedTuple):
+    """How much there was of a workflow that another node makes, and since when."""
+
+    revision: Revision
+    amount: int
+    since: float
 
 
 class Settling:
@@ -49,7 +65,13 @@ class Settling:
     __slots__ = (
         "_births",
         "_clock",
+        "_is_shared",
+        "_late",
+        "_leads",
         "_locks",
+        "_mine",
+        "_nodes",
+        "_progress",
         "_queued",
         "_removal",
         "_todo",
@@ -60,8 +82,21 @@ class Settling:
     )
 
     def __init__(
-        self, writes: Writes, births: Births, removal: WorkflowRemoval, clock: Clock
+        self,
+        writes: Writes,
+        births: Births,
+        removal: WorkflowRemoval,
+        clock: Clock,
+        *,
+        nodes: Nodes,
+        leads: Callable[[], bool],
     ) -> None:
+        self._is_shared = writes.store.is_shared
+        self._nodes = nodes
+        self._leads = leads
+        self._late: set[bytes] = set()
+        self._mine: dict[bytes, float] = {}
+        self._progress: dict[bytes, _Progress] = {}
         self._writes = writes
         self._view: View = writes.view
         self._births = births
@@ -73,13 +108,52 @@ class Settling:
         self._locks: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self.staging: set[bytes] = set()
         self._view.graphs.listen(self)
+        nodes.listen(self._node_changed)
+
+    @property
+    def instance(self) -> bytes:
+        """What tells this start of this node from all others."""
+        return self._nodes.instance
 
     # -- what the view learns
 
     def workflow_changed(self, workflow: Workflow) -> None:
-        """Look whether something is to be done."""
-        if _is_unsettled(workflow):
-            self.look_at(workflow.wid)
+        """Look whether something is to be done, now or, where it is another's, in a while."""
+        wid = workflow.wid
+        if not _is_unsettled(workflow):
+            return
+        if not self._is_shared or self._mine.get(wid, 0.0) > self._clock.monotonic():
+            self.look_at(wid)
+        elif wid not in self._late and self._leads():
+            self._look_later(wid, PENDING_S)
+
+    def _node_changed(self, name: str, is_alive: bool) -> None:
+        """What a node that is gone was making is made no more."""
+        del name
+        if not is_alive and self._leads():
+            for workflow in self._view.workflows.values():
+                if workflow.record.state == WorkflowState.STAGING:
+                    self.look_at(workflow.wid)
+
+    def look_at_own(self, wid: bytes) -> None:
+        """A member was ended by this node: what follows from it is done here, at once.
+
+        The last members may end at two nodes at once; both then look again when they hear of it.
+        """
+        if self._is_shared:
+            now = self._clock.monotonic()
+            if len(self._mine) > _REMEMBERED:
+                self._mine = {each: until for each, until in self._mine.items() if until > now}
+            self._mine[wid] = now + PENDING_S
+            workflow = self._view.workflows.get(wid)
+            if workflow is not None and _is_unsettled(workflow):
+                self.look_at(wid)
+
+    async def look_at_all(self) -> None:
+        """Finish what a stop interrupted, of this node or another."""
+        for workflow in self._view.workflows.values():
+            if _is_unsettled(workflow):
+                self.look_at(workflow.wid)
 
     def member_released(self, row: Row) -> None:
         """Nothing is to be done about what may run."""
@@ -92,9 +166,7 @@ class Settling:
     # -- doing it
 
     async def run(self) -> None:
-        """Finish what a stop interrupted, then whatever comes, until cancelled."""
-        for workflow in list(self._view.workflows.values()):
-            self.workflow_changed(workflow)
+        """Do whatever comes, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._wake.wait()
@@ -122,7 +194,16 @@ class Settling:
             self._retry(wid, FAULT_RETRY_S)
 
     def _retry(self, wid: bytes, after_s: float) -> None:
-        self._clock.call_at(self._clock.monotonic() + after_s, lambda: self.look_at(wid))
+        self._clock.call_at(self._clock.monotonic() + after_s, partial(self.look_at, wid))
+
+    def _look_later(self, wid: bytes, after_s: float) -> None:
+        def look() -> None:
+            self._late.discard(wid)
+            if self._leads():
+                self.look_at(wid)
+
+        self._late.add(wid)
+        self._clock.call_at(self._clock.monotonic() + after_s, look)
 
     async def settle(self, workflow: Workflow) -> None:
         """Do all that is to be done about a workflow. Raises `UnavailableError`."""
@@ -135,7 +216,7 @@ class Settling:
     async def _settle(self, workflow: Workflow) -> None:
         wid = workflow.wid
         if workflow.record.state == WorkflowState.STAGING:
-            if wid not in self.staging:
+            if self._is_abandoned(workflow):
                 await self._abort(workflow)
         elif workflow.record.state != WorkflowState.REMOVING:
             while workflow.graph.has_unfinished and await self._end_members(workflow):
@@ -144,6 +225,32 @@ class Settling:
                 await self._end(workflow)
         if workflow.record.state == WorkflowState.REMOVING and wid in self._view.workflows:
             await self._removal.sweep(wid)
+
+    def _is_abandoned(self, workflow: Workflow) -> bool:
+        """Whether nobody makes it any more, as far as this node is to judge."""
+        stager = workflow.record.stager
+        if workflow.wid in self.staging:
+            return False
+        if stager == self.instance or not self._is_shared:
+            return True
+        return self._leads() and (not self._nodes.is_at_work(stager) or self._is_idle(workflow))
+
+    def _is_idle(self, workflow: Workflow) -> bool:
+        """Whether nothing came of it for long; else look again."""
+        amount = len(workflow.staged) + len(workflow.shape) + len(workflow.graph)
+        now = self._clock.monotonic()
+        before = self._progress.get(workflow.wid)
+        if before is None or (before.revision, before.amount) != (workflow.revision, amount):
+            self._forget_progress()
+            before = self._progress[workflow.wid] = _Progress(workflow.revision, amount, now)
+        if workflow.wid not in self._late:
+            self._look_later(workflow.wid, LOOK_S)
+        return now - before.since >= IDLE_S
+
+    def _forget_progress(self) -> None:
+        gone = self._progress.keys() - self._view.workflows.keys()
+        for wid in gone:
+            del self._progress[wid]
 
     async def _end_members(self, workflow: Workflow) -> bool:
         """Record as ended what is doomed, or cancelled with its workflow; False: nothing was."""

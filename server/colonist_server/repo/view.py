@@ -55,31 +55,43 @@ class Listener(Protocol):
 
 
 class View:
-    """The live part of the state."""
+    """The live part of the state. `is_shared`: other nodes write to the same store as well."""
 
     __slots__ = (
         "_appliers",
         "_graves",
+        "_is_ahead",
         "_listeners",
         "_member_changed",
+        "_node",
         "_own",
         "_placements",
         "colonies",
         "counted_revision",
         "graphs",
         "held",
+        "is_loading",
+        "is_shared",
+        "loaded_revision",
         "on_closed",
+        "on_reached",
         "rows",
         "tags",
         "watched_revision",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, node: str = "", is_shared: bool = False) -> None:
+        self._node = node
+        self.is_shared = is_shared
+        self.is_loading = False
+        """Whether what is applied stood in the store for some time."""
+        self._is_ahead = False
         nouns = Colonies(self)
         self.colonies: dict[str, Colony] = nouns.by_name
         self.tags: dict[bytes, Colony] = nouns.by_tag
         self.rows: dict[bytes, Row] = {}
         self.watched_revision: Revision = 0
+        self.loaded_revision: Revision = 0
         self.counted_revision: Revision = 0
         self._graves: dict[bytes, Revision] = {}
         self._own: dict[Revision, set[bytes]] = {}
@@ -89,6 +101,8 @@ class View:
         self.graphs = Graphs(self)
         self.on_closed: Callable[[Colony], None] | None = None
         """Told of each process that ended, after it was counted: no awaits."""
+        self.on_reached: Callable[[Revision], None] | None = None
+        """Told when the view has come to a revision: no awaits."""
         self.held: dict[bytes, Callable[[], set[bytes]]] = {}
         self._appliers: dict[bytes, Applier] = {
             keys.LIVE: self._apply_live,
@@ -100,6 +114,18 @@ class View:
             keys.SHAPE[_PREFIX]: self.graphs.apply_shape,
             keys.EDIT[_PREFIX]: self.graphs.apply_edit,
         }
+
+    @property
+    def reached(self) -> Revision:
+        """Everything up to here is known, whoever wrote it."""
+        return max(self.watched_revision, self.loaded_revision)
+
+    def loaded(self, revision: Revision) -> None:
+        """Everything up to a revision was read from the store."""
+        self.loaded_revision = revision
+        self.counted_revision = max(self.counted_revision, revision)
+        if self.on_reached is not None:
+            self.on_reached(revision)
 
     @property
     def workflows(self) -> dict[bytes, Workflow]:
@@ -128,18 +154,26 @@ class View:
 
         What a delete-range deleted only the watch knows. Commits may share a revision, and the
         callers of some may have been cancelled: the watch passes over keys, not over revisions.
+
+        Where others write too, what they committed before may be on its way still. So tallies, of
+        which a sum up to a revision is stored, are added to in the order of the watch.
         """
-        self.counted_revision = max(self.counted_revision, revision)
+        if not self.is_shared:
+            self.counted_revision = max(self.counted_revision, revision)
         if revision <= self.watched_revision:
             return
         own = self._own.setdefault(revision, set())
-        for op in ops:
-            if type(op) is Put:
-                own.add(op.key)
-                self._change(op.key, op.value, revision)
-            elif type(op) is Delete:
-                own.add(op.key)
-                self._change(op.key, None, revision)
+        self._is_ahead = self.is_shared
+        try:
+            for op in ops:
+                if type(op) is Put:
+                    own.add(op.key)
+                    self._change(op.key, op.value, revision)
+                elif type(op) is Delete:
+                    own.add(op.key)
+                    self._change(op.key, None, revision)
+        finally:
+            self._is_ahead = False
 
     def watched(self, event: Event) -> None:
         """Apply one revision of the watch, and forget graves it passed."""
@@ -148,12 +182,16 @@ class View:
         for key, value in event.changes:
             if key not in own:
                 self._change(key, value, revision)
+            elif self.is_shared and key[_PREFIX] == keys.ENDED:
+                self._tally_own(key, value, revision)
         self.watched_revision = revision
         self.counted_revision = max(self.counted_revision, revision)
         if self._graves:
             passed = [key for key, at in self._graves.items() if at <= revision]
             for key in passed:
                 del self._graves[key]
+        if self.on_reached is not None:
+            self.on_reached(revision)
 
     def _change(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """Apply a change that comes once, and count what it closed."""
@@ -198,7 +236,23 @@ class View:
             colony.recent.append((revision, kind, state, change))
         if is_process and change > 0 and self.on_closed is not None:
             self.on_closed(colony)
-        if is_process and value is not None and state == State.SUCCESS and colony.functions:
+        if is_process and value is not None and state == State.SUCCESS and not self._is_ahead:
+            self._tally_in(colony, value, revision)
+
+    def _tally_own(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        """Add a run that this node closed, now that the watch has come to it."""
+        colony = self.tags.get(key[_TAG])
+        is_success = (
+            keys.kind_of_ended(key) == keys.KIND_PROCESS
+            and keys.state_of_ended(key) == State.SUCCESS
+        )
+        if value is None or colony is None or not is_success:
+            return
+        if revision > colony.counted_at[State.SUCCESS]:
+            self._tally_in(colony, value, revision)
+
+    def _tally_in(self, colony: Colony, value: bytes, revision: Revision) -> None:
+        if colony.functions:
             self.tally(colony, value, revision)
 
     def tally(self, colony: Colony, value: bytes, revision: Revision) -> None:
@@ -289,7 +343,7 @@ class View:
         row = Row(
             pid, colony, revision, live.state, live.priority_ns, placement, live.deadline_ns, raw
         )
-        row.has_attributes = row.has_output = live.attempt > 1
+        row.has_attributes = row.has_output = live.attempt > 1 or live.has_more
         row.workflow = workflow
         if workflow is not None:
             note_start(workflow, live)
@@ -305,7 +359,10 @@ class View:
         row.state = live.state
         row.deadline_ns = live.deadline_ns
         row.claimed = False
-        row.doubtful = row.doubtful and is_redelivered  # who redelivers decides on the doubt
+        if live.has_more:
+            row.has_attributes = row.has_output = True
+        # Who redelivers decides on the doubt; where another node did, it is over here.
+        row.doubtful = row.doubtful and is_redelivered and live.node == self._node
         if row.workflow is not None:
             note_start(row.workflow, live)
         self.place(row)

@@ -56,6 +56,7 @@ def _nothing_else() -> Plan:
     return Plan((), ())
 
 
+_SWEPT: Final = "the workflow was swept away, or taken over, while it was submitted"
 _MAX_CHILD_BYTES: Final = MAX_COMMIT_BYTES - 65_536
 """The request that adds a child and the spec in it are stored by one commit."""
 
@@ -152,7 +153,7 @@ class Workflows:
                 return  # it was opened before
             for batch in new.batches():
                 await self._add_batch(new, revision, batch)
-            await self._writes.apply(lambda: self._opening(new, also()))
+            await self._writes.apply(lambda: self._opening(new, revision, also()))
         except ColonistError:
             self._settling.staging.discard(new.wid)
             self._settling.look_at(new.wid)
@@ -162,22 +163,29 @@ class Workflows:
         self.committed(new)
 
     async def _begin(self, new: NewWorkflow) -> Revision | None:
-        """Write a head that nobody sees, or find it; its revision, None when it is open."""
-        head = Put(
-            new.key,
-            encode(msgspec.structs.replace(new.record, state=WorkflowState.STAGING)),
-        )
+        """Write a head that nobody sees, or take it over; its revision, None when it is open.
+
+        Whoever made it before then fails by its guard, and what is there of it serves.
+        """
+        instance = self._settling.instance
+        record = msgspec.structs.replace(new.record, state=WorkflowState.STAGING, stager=instance)
+        head = Put(new.key, encode(record))
+        before: Revision = 0
         for _ in range(ATTEMPTS):
             _check_there(new.colony)
-            revision = await self._writes.commit(new.guards, [head])
+            guards = [Guard(new.key, before), Guard(new.colony.key, new.colony.revision)]
+            revision = await self._writes.commit(guards, [head])
             if revision is not None:
                 return revision
             item, _ = await self._writes.refresh([new.key, new.colony.key])
-            if item is not None:
-                state = decode_workflow(item.value).state
-                if state == WorkflowState.REMOVING:
-                    raise ConflictError("an earlier try is being swept away")
-                return item.modified if state == WorkflowState.STAGING else None
+            before = item.modified if item is not None else 0
+            found = decode_workflow(item.value) if item is not None else record
+            if found.state == WorkflowState.REMOVING:
+                raise ConflictError("an earlier try is being swept away")
+            if found.state != WorkflowState.STAGING:
+                return None
+            if before and found.stager == instance:
+                return before
         raise ContendedError("the colony changed too often while a workflow was submitted")
 
     async def _add_batch(self, new: NewWorkflow, revision: Revision, batch: list[Op]) -> None:
@@ -189,16 +197,16 @@ class Workflows:
             return
         head, there = await self._writes.read_many([new.key, first.key])
         if head is None or head.modified != revision or there is None:
-            raise ConflictError("the workflow was swept away while it was submitted")
+            raise ConflictError(_SWEPT)
 
-    def _opening(self, new: NewWorkflow, also: Plan) -> Plan:
+    def _opening(self, new: NewWorkflow, revision: Revision, also: Plan) -> Plan:
         _check_there(new.colony)
         workflow = self._view.workflows.get(new.wid)
-        if workflow is None or workflow.record.state != WorkflowState.STAGING:
-            raise ConflictError("the workflow was swept away while it was submitted")
+        if workflow is None or workflow.revision != revision:
+            raise ConflictError(_SWEPT)
         return Plan(
             [
-                Guard(new.key, workflow.revision),
+                Guard(new.key, revision),
                 Guard(new.colony.key, new.colony.revision),
                 *also.guards,
             ],

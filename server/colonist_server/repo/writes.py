@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from colonist_protocol.errors import ContendedError, TooLargeError, UnavailableError
+from colonist_server.repo import effects
 from colonist_server.repo.keys import WORKFLOW, edits_of
 from colonist_server.repo.records import decode_workflow
 from colonist_server.repo.view import View
@@ -54,8 +55,10 @@ class Writes:
         except TooBigError as error:
             raise TooLargeError(f"more than one commit can hold: {error}") from error
         except StoreError as error:
+            effects.happened()
             raise UnavailableError(f"the store cannot write now: {error}") from error
         if revision is not None:
+            effects.happened()
             self.view.committed(revision, ops)
         return revision
 
@@ -76,15 +79,30 @@ class Writes:
         """Bring the view up to the store for some keys."""
         before = self.store.revision  # of an absent key only this is sure: it was so after here
         items = await self.read_many(keys)
+        gone = dict.fromkeys(
+            (key for key, item in zip(keys, items, strict=True) if item is None), before
+        )
+        if self.store.is_shared:
+            gone = {key: await self._gone_at(key) for key in gone}
         edits = await self._edits([item for item in items if item is not None])
         for key, item in zip(keys, items, strict=True):
             if item is not None:
                 self.view.apply(key, item.value, item.modified)
             else:
-                self.view.apply(key, None, before)
+                self.view.apply(key, None, gone[key])
         for edit in edits:
             self.view.apply(edit.key, edit.value, edit.modified)
         return items
+
+    async def _gone_at(self, key: bytes) -> Revision:
+        """A revision at which a key was absent; 0 where it is back.
+
+        Another node may have deleted it later than all that was heard of here, and whoever decides
+        on the view must not find it again. A range says of when it is.
+        """
+        page = await self.range(key, limit=1, keys_only=True)
+        is_back = bool(page.items) and page.items[0].key == key
+        return 0 if is_back else page.revision
 
     async def _edits(self, items: Sequence[Item]) -> list[Item]:
         """What belongs to heads of workflows that were edited since this node heard of them.
@@ -99,6 +117,13 @@ class Writes:
             if decode_workflow(item.value).edits > workflow.edits:
                 found += (await self.range(edits_of(workflow.wid))).items
         return found
+
+    async def newest(self) -> Revision:
+        """The newest revision of the store, as `Store.newest` has it. Raises `UnavailableError`."""
+        try:
+            return await self.store.newest()
+        except StoreError as error:
+            raise UnavailableError(f"the store cannot read now: {error}") from error
 
     async def read(self, key: bytes) -> Item | None:
         """One key as it is stored. Raises `UnavailableError`."""

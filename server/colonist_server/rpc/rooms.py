@@ -14,6 +14,7 @@ from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.cron_runs import CronRuns
 from colonist_server.repo.crons import Crons
+from colonist_server.repo.freshness import Freshness
 from colonist_server.repo.functions import Functions
 from colonist_server.repo.generators import Generators
 from colonist_server.repo.handover import HandOver
@@ -21,6 +22,7 @@ from colonist_server.repo.identities import Identities
 from colonist_server.repo.journal import Journal
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.members import Members
+from colonist_server.repo.nodes import Nodes
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
@@ -45,9 +47,15 @@ class About(msgspec.Struct, frozen=True):
 
 
 class Rooms(NamedTuple):
-    """Everything a handler may use."""
+    """Everything a handler may use.
+
+    `fault` tells why this node cannot be relied on, "" when it can; `leader` which node leads.
+    """
 
     view: View
+    nodes: Nodes
+    fault: Callable[[], str]
+    leader: Callable[[], str]
     colonies: Colonies
     members: Members
     functions: Functions
@@ -64,6 +72,7 @@ class Rooms(NamedTuple):
     settling: Settling
     hand_over: HandOver
     subscriptions: Subscriptions
+    freshness: Freshness
     clock: Clock
     owner: Owner
     identities: Identities
