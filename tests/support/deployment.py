@@ -16,7 +16,14 @@ KUBERNETES = DEPLOY / "kubernetes"
 
 SERVER = ["python", "-m", "colonist_server.main"]
 BRIDGE = ["python", "-m", "colonist_bridge"]
-ARCHIVE = "postgresql://colonist@postgres/colonist"
+ETCD_SETTINGS = {
+    "quota-backend-bytes": "8589934592",
+    "auto-compaction-retention": "0",
+    "snapshot-count": "10000",
+    "max-txn-ops": "128",
+    "max-request-bytes": "1572864",
+}
+"""What etcd is told, by flags or variables."""
 
 
 def files(*endings: str) -> list[Path]:

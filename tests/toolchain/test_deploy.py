@@ -21,6 +21,7 @@ from tests.support.deployment import (
     BRIDGE,
     COMPOSE,
     DEPLOY,
+    ETCD_SETTINGS,
     KUBERNETES,
     SERVER,
     SYSTEMD,
@@ -39,13 +40,6 @@ UNITS = sorted(SYSTEMD.glob("*.service"))
 ID = "ab" * 32
 EXPOSURE_MAX = 1.9
 """Of systemd-analyze: 10 is a unit that may do anything, below 2 counts as well locked."""
-ETCD_SETTINGS = {
-    "quota-backend-bytes": "8589934592",
-    "auto-compaction-retention": "0",
-    "snapshot-count": "10000",
-    "max-txn-ops": "128",
-    "max-request-bytes": "1572864",
-}
 
 
 # -- they agree
