@@ -10,17 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from colonist_core.process import Closed, Event, Live, What, step
 from colonist_protocol import codec, envelope
 from colonist_protocol.colony import PauseAssignments, ResumeAssignments
 from colonist_protocol.envelope import Failure
-from colonist_protocol.evidence import EventLine, event_hash
 from colonist_protocol.executor import ApproveExecutor, RejectExecutor
-from colonist_protocol.identity import Identity, digest
+from colonist_protocol.identity import Identity
 from colonist_protocol.log import AddLog
 from colonist_protocol.message import Message
 from colonist_protocol.process import (
-    FINAL,
     AssignProcess,
     CancelProcess,
     CloseFailed,
@@ -34,19 +31,15 @@ from colonist_protocol.process import (
 )
 from colonist_server.repo import keys
 from colonist_server.repo.records import (
-    Birth,
-    decode_birth,
-    decode_closed,
-    decode_ended,
     decode_live,
 )
 from tests.server.house import House, house
 from tests.server.people import attribute_of, function_of, submit_of
+from tests.support.books import check_books
 from tests.support.rooms import COLONY, COLONY_OWNER, key
 
 WORKERS = [f"worker {number}" for number in range(6)]
 ROUNDS = 40
-EVENTS = msgspec.msgpack.Decoder(tuple[Event, ...])
 
 
 class Storm:
@@ -176,82 +169,3 @@ async def _counts(home: House) -> dict[str, int]:
     assert len(colony.running) == states.count(State.RUNNING)
     runs = sum(function.tally.counter for function in colony.functions.values())
     return {"runs": runs, **{state.name: closed.count(state) for state in State}}
-
-
-def check_books(stored: dict[bytes, bytes]) -> None:
-    """Every process is in one state, its chain is whole, what was removed left nothing behind."""
-    births = {
-        name[2:]: decode_birth(value)
-        for name, value in stored.items()
-        if name.startswith(keys.BIRTH)
-    }
-    lives = {
-        name[2:]: decode_live(value) for name, value in stored.items() if name.startswith(keys.LIVE)
-    }
-    ends = {
-        name[2:]: decode_closed(value)
-        for name, value in stored.items()
-        if name.startswith(keys.CLOSED)
-    }
-    listed = {
-        name[-keys.PID_BYTES :]: (keys.state_of_ended(name), decode_ended(value))
-        for name, value in stored.items()
-        if name.startswith(keys.ENDED)
-    }
-    assert not lives.keys() & ends.keys()
-    assert lives.keys() | ends.keys() == births.keys()
-    assert {pid: closed.live.state for pid, closed in ends.items()} == {
-        pid: state for pid, (state, _) in listed.items()
-    }
-    for pid, birth in births.items():
-        found: Live | Closed = lives.get(pid) or ends[pid]
-        live = found.live if isinstance(found, Closed) else found
-        check_chain(pid, birth, live, stored)
-        assert (live.state in FINAL) == isinstance(found, Closed)
-    for prefix in (keys.OUTPUT, keys.ATTRIBUTE, keys.EVENTS):
-        owners = {name[2 : 2 + keys.PID_BYTES] for name in stored if name.startswith(prefix)}
-        assert owners <= births.keys(), prefix
-    assert {value for name, value in stored.items() if name.startswith(b"ai/")} <= births.keys()
-
-
-def check_chain(pid: bytes, birth: Birth, live: Live, stored: dict[bytes, bytes]) -> None:
-    """The events from the birth on lead to the state and the head, each by a legal step."""
-    moved = [
-        event
-        for name in sorted(stored)
-        if name.startswith(keys.events_of(pid))
-        for event in EVENTS.decode(stored[name])
-    ]
-    state, attempt = State.WAITING, 0
-    line = EventLine(
-        chain=pid.hex(),
-        n=0,
-        what="submitted",
-        who=birth.initiator_id,
-        attempt=0,
-        time=birth.submitted_ns // 1_000_000,
-        req=_digest(birth.payload).hex(),
-        sig=birth.signature.hex(),
-        prev="",
-    )
-    for number, event in enumerate([*moved, *live.events], 1):
-        state = step(state, What(event.what))
-        attempt += event.what == What.ASSIGNED
-        assert event.attempt == attempt
-        line = EventLine(
-            chain=pid.hex(),
-            n=number,
-            what=What(event.what).name.lower(),
-            who=event.who.hex(),
-            attempt=attempt,
-            time=event.time_ms,
-            req=event.digest.hex(),
-            sig=event.signature.hex(),
-            prev=event_hash(line).hex(),
-        )
-    assert (live.state, live.attempt, live.count) == (state, attempt, line.n + 1)
-    assert live.head == event_hash(line)
-
-
-def _digest(payload: bytes) -> bytes:
-    return digest(codec.to_base64(payload).encode())
