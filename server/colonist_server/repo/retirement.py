@@ -23,6 +23,8 @@ from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import MAX_OPS, Delete, Guard, Item, Op, Revision
 
 PAGE: Final = 200
+LARGEST_PAGE: Final = 25_600
+"""Pages grow: on etcd, reading from the end costs as much as reading the whole list."""
 KEYS_PER_COMMIT: Final = 100
 
 
@@ -47,11 +49,12 @@ class Old(NamedTuple):
 class Oldest:
     """The closed processes of a colony, those that ended first before the others, read in pages."""
 
-    __slots__ = ("_after", "_found", "_prefixes", "_writes")
+    __slots__ = ("_after", "_found", "_limit", "_prefixes", "_writes")
 
     def __init__(self, writes: Writes, colony: Colony) -> None:
         self._writes = writes
         self._prefixes = {state: keys.ended_in(colony.tag, state) for state in FINAL}
+        self._limit = dict.fromkeys(FINAL, PAGE)
         self._after: dict[State, bytes | None] = dict.fromkeys(FINAL, b"")
         self._found: dict[State, deque[Old]] = {state: deque() for state in FINAL}
 
@@ -81,9 +84,11 @@ class Oldest:
         after = self._after[state]
         if after is None:
             return
+        limit = self._limit[state]
         page = await self._writes.range(
-            self._prefixes[state], after=after, limit=PAGE, reverse=True, keys_only=True
+            self._prefixes[state], after=after, limit=limit, reverse=True, keys_only=True
         )
+        self._limit[state] = min(4 * limit, LARGEST_PAGE)
         self._found[state].extend(
             Old(keys.time_of_ended(item.key), item.key, item.modified) for item in page.items
         )

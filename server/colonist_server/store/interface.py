@@ -147,7 +147,8 @@ class Store(Protocol):
 
         `after` (a whole key) skips up to and including it, for paging; `since` keeps keys whose
         modification revision is larger; `limit` 0 = no limit; `reverse` = largest key first
-        (`after` then skips down to and including it); `keys_only` leaves values empty.
+        (`after` then skips down to and including it), which costs etcd as much as the whole
+        prefix, whatever the limit; `keys_only` leaves values empty.
         """
         ...
 
