@@ -15,10 +15,8 @@ import asyncio
 import contextlib
 import http.client
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -30,15 +28,12 @@ import grpc
 from aetcd import rpc
 
 from tests.support import certificates, parts
+from tests.support.ports import HOST, free_ports
 
-HOST = "127.0.0.1"
 START_S = 30.0
 STOP_S = 10.0
 POLL_S = 0.02
 TRIES = 3
-# Below the range that the kernel takes for outgoing connections: while a member is down, nobody
-# must be given its port.
-PORTS = range(20_000, 32_000)
 ROOT = ("root", "root's secret")
 USER = ("colonist", "colonist's secret")
 
@@ -272,15 +267,3 @@ def add_users(cluster: Cluster) -> None:
             auth.UserGrantRole(rpc.AuthUserGrantRoleRequest(user=name, role=name))
         auth.RoleGrantPermission(rpc.AuthRoleGrantPermissionRequest(name=USER[0], perm=permission))
         auth.AuthEnable(rpc.AuthEnableRequest())
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody listens on at this moment and no outgoing connection is given."""
-    found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise EtcdError("no free ports")
