@@ -88,6 +88,7 @@ async def at_work(
             nodes=nodes,
             leadership=leadership,
             fault=lambda: beat.fault,
+            behind_s=lambda: beat.behind_s,
         )
         beat = _heartbeat(config, writes, rooms, leadership)
         claiming = group.create_task(beat.claim())
@@ -202,6 +203,7 @@ def _rooms(
     nodes: Nodes,
     leadership: Leadership,
     fault: Callable[[], str],
+    behind_s: Callable[[], float],
 ) -> Rooms:
     def spawn(work: Work) -> None:
         guarded = _survive(work)
@@ -239,6 +241,7 @@ def _rooms(
         view=writes.view,
         nodes=nodes,
         fault=fault,
+        behind_s=behind_s,
         leader=lambda: leadership.name,
         colonies=Colonies(writes, os.urandom, trail),
         members=Members(

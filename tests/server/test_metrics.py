@@ -161,6 +161,8 @@ async def test_a_server_tells_its_figures_and_no_names(home: House) -> None:
     assert f"\ncolonist_running {running}\n" in text
     assert f"\ncolonist_grants_total {hand_over.grants}\n" in text
     assert hand_over.grants
+    assert "\ncolonist_is_leader 1\n" in text
+    assert "\ncolonist_watch_behind_seconds 0\n" in text
     assert re.search(r"^colonist_store_size_bytes [1-9]", text, re.MULTILINE)
     secret = {COLONY, *home.rooms.view.colonies[COLONY].executors}
     assert not [name for name in secret if name in text]

@@ -110,9 +110,14 @@ class Heartbeat:
             return ""
         return f"the record of this node was not written for {silent_s:.0f} s: {self._trouble}"
 
-    def _lag(self) -> str:
+    @property
+    def behind_s(self) -> float:
+        """For how long the watch has owed what this node knows to be written."""
         echo = self._awaited()
-        behind_s = self._clock.monotonic() - echo.at if echo is not None else 0.0
+        return self._clock.monotonic() - echo.at if echo is not None else 0.0
+
+    def _lag(self) -> str:
+        behind_s = self.behind_s
         return f"the watch is {behind_s:.0f} s behind" if behind_s > BEHIND_S else ""
 
     def _awaited(self) -> _Echo | None:
