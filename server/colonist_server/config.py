@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from colonist_core.process import MAX_LIMIT_S
@@ -13,7 +14,9 @@ from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import is_id
 
 MEBIBYTE = 1_048_576
+NODE = "node-1"
 PORTS = range(65_536)
+MAX_NODE_BYTES = 255
 RETENTION_VARIABLE = "COLONIES_RETENTION"
 RETENTION_AGE_VARIABLE = "COLONIES_RETENTION_POLICY"
 
@@ -48,10 +51,12 @@ def retention_age(flag: str, environment: Mapping[str, str]) -> float:
 class ServerConfig:
     """The server's settings. Raises `InvalidValueError` for what makes no sense.
 
-    `separate_writer` gives the store's writer a process of its own: faster for many clients.
-    `store` is `sqlite:PATH` or `etcd://HOST,HOST/PREFIX?OPTIONS`, which servers may share; `owner` the server owner's id, "" to make a key at the first start;
-    `keys` the folder of key files, by default beside the store. `retention_age_s` and
-    `retention_count` bound the history that each colony keeps, 0: all of it is kept.
+    `separate_writer` gives an SQLite store's writer a process of its own: faster for many clients.
+    `store` is `sqlite:PATH` or `etcd://HOST,HOST/PREFIX?OPTIONS`, which servers may share; `owner`
+    the server owner's id, "" to make a key at the first start; `keys` the folder of key files, by
+    default beside the store; `node` this node's name, "" for one that suits the store.
+    `retention_age_s` and `retention_count` bound the history that each colony keeps, 0: all of it
+    is kept.
     """
 
     host: str = "127.0.0.1"
@@ -59,7 +64,7 @@ class ServerConfig:
     store: str = "sqlite:colonist.db"
     owner: str = ""
     keys: Path | None = None
-    node: str = "node-1"
+    node: str = NODE
     separate_writer: bool = False
     births_bytes: int = 128 * MEBIBYTE
     may_reregister: bool = False
@@ -81,8 +86,17 @@ class ServerConfig:
             raise InvalidValueError("the age of retention is not 0 to a century")
         if self.retention_count < 0:
             raise InvalidValueError("the count of retention is negative")
-        if not self.node or "/" in self.node:
-            raise InvalidValueError(f"node name {self.node[:64]!r} is empty or holds a slash")
+        if "/" in self.node:
+            raise InvalidValueError(f"node name {self.node[:64]!r} holds a slash")
+
+    def at(self, port: int) -> ServerConfig:
+        """The same at a port that was taken, with a name for the node if it has none.
+
+        On a store that nodes share it must be their own; on a file it must last over restarts.
+        """
+        is_shared = self.store.startswith("etcd://")
+        name = self.node or (f"{socket.gethostname()}-{port}" if is_shared else NODE)
+        return replace(self, port=port, node=name)
 
     @property
     def retention(self) -> Policy:

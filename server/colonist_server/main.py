@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import logging
 import os
@@ -74,7 +73,7 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
     _key(config.keys_path / SERVER_KEY, "server")
     with _listen(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
-        config = dataclasses.replace(config, port=port)
+        config = config.at(port)
         async with (
             await open_store(config.store, separate_writer=config.separate_writer) as store,
             _at_work(config, store, owner) as (dispatch, told),
@@ -82,6 +81,11 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
             _spare_collector()
             async with _open(door, dispatch, store, told, config.shutdown_s):
                 yield Server(config, (host, port), dispatch.rooms)
+
+
+def default_node(store: str, port: int) -> str:
+    """A node's name where none is given: on a store that others share, one that no other has."""
+    return "node-1" if store.startswith("sqlite:") else f"{socket.gethostname()}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -157,7 +161,7 @@ def configure(arguments: list[str]) -> ServerConfig:
         "--store", default=default.store, help="sqlite:PATH, or etcd://HOST,HOST/PREFIX"
     )
     parser.add_argument("--keys", type=Path, default=None, help="folder of key files")
-    parser.add_argument("--node", default=default.node, help="this node's name")
+    parser.add_argument("--node", default="", help="this node's name, its own on a shared store")
     parser.add_argument("--retention-age", default="", help="forget what ended so long ago: 30d")
     parser.add_argument("--retention-count", type=int, default=0, help="closed processes to keep")
     flags = parser.parse_args(arguments)
