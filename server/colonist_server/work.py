@@ -14,7 +14,7 @@ from typing import Any, Final
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.server import Backend, ServerInfo, VersionReply
 from colonist_server.config import ServerConfig
-from colonist_server.loops import heartbeat, tallies
+from colonist_server.loops import compaction, heartbeat, tallies
 from colonist_server.loops.crons import CronLoop
 from colonist_server.loops.deadlines import Deadlines
 from colonist_server.loops.gauges import StoreGauge
@@ -42,7 +42,7 @@ from colonist_server.repo.identities import Identities
 from colonist_server.repo.journal import Journal
 from colonist_server.repo.leftovers import Leftovers
 from colonist_server.repo.listing import Listing
-from colonist_server.repo.load import doubt_lost_replies, doubt_replies_of, load
+from colonist_server.repo.load import doubt_lost_replies, doubt_replies_of, forget_marks, load
 from colonist_server.repo.members import Members
 from colonist_server.repo.nodes import Nodes
 from colonist_server.repo.outputs import Outputs
@@ -111,6 +111,7 @@ async def at_work(
         await _mark_running(writes, config.node)
         retention = _retention(config, writes, rooms, leadership)
         leadership.at_election(rooms.settling.look_at_all)
+        leadership.at_election(partial(_survive, partial(forget_marks, writes, nodes)))
         leadership.at_election(partial(_survive, rooms.colonies.sweep_remains))
         loops: list[Coroutine[Any, Any, None]] = [
             retention.run(),
@@ -124,6 +125,7 @@ async def at_work(
             tallies.run(rooms.functions, config.tallies_every_s, leadership),
             beat.run(),
             leadership.run(),
+            compaction.run(store, leadership, clock),
         ]
         if gauge is not None:
             loops.append(gauge.run())
@@ -173,7 +175,7 @@ def _presence(
         rooms.members,
         rooms.clock,
         leadership,
-        node=config.node,
+        nodes=rooms.nodes,
         every_s=config.presence_every_s,
         stale_s=config.stale_s,
     )
@@ -217,7 +219,7 @@ def _rooms(
     entropy = EntropyPool()
     trail = Trail(writes, clock)
     freshness = Freshness(writes, spawn)
-    hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node)
+    hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node, peers=nodes)
     listing = Listing(writes, births, outputs)
     removal = Removal(writes, births)
     workflow_removal = WorkflowRemoval(writes, births, removal)

@@ -368,7 +368,6 @@ async def test_an_error_inside_the_block_comes_out_as_it_is(tmp_path: Path) -> N
         ["--port", "99999"],
         ["--store", "postgres:x"],
         ["--store", "sqlite:"],
-        ["--node", ""],
         ["--node", "a/b"],
     ],
 )
