@@ -22,7 +22,7 @@ from colonist_server.repo.clock import Clock
 from colonist_server.repo.nodes import Nodes
 from colonist_server.repo.records import LeaderRecord, decode_leader, encode
 from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Delete, Guard, Put, Revision, StoreError
+from colonist_server.store.interface import Guard, Put, Revision, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -127,14 +127,9 @@ class Leadership:
 
     async def _resign(self) -> None:
         lease, self._lease, self._until = self._lease, 0, 0.0
-        if not lease:
-            return
-        with suppress(ColonistError):
-            if self._is_own:
-                guard = Guard(keys.LEADER, self._revision)
-                await self._writes.commit([guard], [Delete(keys.LEADER)])
-        with suppress(StoreError):
-            await self._writes.store.revoke(lease)
+        if lease:
+            with suppress(StoreError):
+                await self._writes.store.revoke(lease)
 
     @property
     def _is_own(self) -> bool:

@@ -20,6 +20,7 @@ from colonist_server.loops.leadership import Leadership
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.members import Members
+from colonist_server.repo.nodes import Nodes
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.records import all_ids, decode_heard, encode
 from colonist_server.repo.writes import Writes
@@ -28,6 +29,7 @@ from colonist_server.store.interface import Delete, Guard, Put
 log = logging.getLogger(__name__)
 
 EXECUTORS_PER_RECORD = 10_000
+FORGOTTEN_NS = 86_400 * SECOND_NS
 
 
 class Presence:
@@ -40,6 +42,7 @@ class Presence:
         "_leadership",
         "_members",
         "_node",
+        "_nodes",
         "_stale_ns",
         "_stored",
         "_writes",
@@ -52,7 +55,7 @@ class Presence:
         clock: Clock,
         leadership: Leadership,
         *,
-        node: str,
+        nodes: Nodes,
         every_s: float,
         stale_s: float,
     ) -> None:
@@ -61,7 +64,8 @@ class Presence:
         self._clock = clock
         self._leadership = leadership
         self._is_shared = writes.store.is_shared
-        self._node = node
+        self._nodes = nodes
+        self._node = nodes.name
         self._every_s = every_s
         self._stale_ns = int(stale_s * SECOND_NS)
         if self._is_shared and stale_s:
@@ -88,6 +92,7 @@ class Presence:
                     await self.load()
                 if self._leadership.is_leader:
                     await self.reap()
+                    await self._forget_nodes()
             except ColonistError as error:
                 log.warning("presence not stored, trying again: %s", error)
 
@@ -132,6 +137,15 @@ class Presence:
         kept = {keys.heard_part(self._node, number) for number in range(count)}
         for item in stored.items:
             if item.key not in kept:
+                await self._writes.commit([Guard(item.key, item.modified)], [Delete(item.key)])
+
+    async def _forget_nodes(self) -> None:
+        """Delete what nodes that are gone for long have left."""
+        horizon_ns = self._clock.now_ns() - max(self._stale_ns, FORGOTTEN_NS)
+        for item in (await self._writes.range(keys.HEARD)).items if self._is_shared else ():
+            newest_ns = max(decode_heard(item.value).values(), default=0)
+            is_alive = self._nodes.is_alive(keys.name_of_heard(item.key))
+            if not is_alive and newest_ns < horizon_ns:
                 await self._writes.commit([Guard(item.key, item.modified)], [Delete(item.key)])
 
     async def reap(self) -> None:

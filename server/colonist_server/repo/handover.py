@@ -29,7 +29,7 @@ from colonist_protocol.errors import (
     NoProcessError,
 )
 from colonist_protocol.process import State
-from colonist_server.repo import chain, keys
+from colonist_server.repo import chain, effects, keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.records import ExecutorRecord, all_ids, decode_live
@@ -103,17 +103,14 @@ class HandOver:
         """
         until = self._clock.monotonic() + timeout_s
         self._interest.note(ask.colony.tag, ask.profile.type)
-        doubtful = await self._redeliver(ask)
-        if doubtful is not None:
-            return doubtful
         while True:
-            found = self._claim_row(ask.colony, ask.profile)
-            if found is None:
-                woken = await self._wait(ask, until)
-                if isinstance(woken, Grant):
-                    return woken
-                found = woken
-            grant = await self._grant(found, ask)
+            doubtful = await self._redeliver(ask)
+            if doubtful is not None:
+                return doubtful
+            found = self._claim_row(ask.colony, ask.profile) or await self._wait(ask, until)
+            if isinstance(found, Grant):
+                return found
+            grant = await self._grant(found, ask) if found is not None else None
             if grant is not None:
                 return grant
 
@@ -141,7 +138,8 @@ class HandOver:
         row.left_at = self._clock.monotonic()
         self._clock.call_at(row.left_at + wait_s, partial(self._hand_out, row))
 
-    async def _wait(self, ask: Ask, until: float) -> Row | Grant:
+    async def _wait(self, ask: Ask, until: float) -> Row | Grant | None:
+        """Wait for work; None: look again, this executor may have been given some before."""
         if self._clock.monotonic() >= until or self._closing:
             raise _nothing(ask.colony, waited=False)
         if not ask.is_allowed:
@@ -155,6 +153,7 @@ class HandOver:
         waiter.timer = self._clock.call_at(until, lambda: _time_is_up(room, waiter))
         try:
             woken = await waiter.future
+            effects.happened()
         except asyncio.CancelledError:
             self._gone(waiter)
             raise
@@ -162,6 +161,8 @@ class HandOver:
             waiter.timer.cancel()
             room.unpark(waiter)
             self._interest.note(ask.colony.tag, ask.profile.type)
+        if woken is Wake.LOOK_AGAIN:
+            return None
         if isinstance(woken, Wake):
             raise (
                 _refused(ask.colony) if woken is Wake.REFUSED else _nothing(ask.colony, waited=True)
@@ -393,6 +394,14 @@ class HandOver:
         """Note an assignment that its executor may never have seen."""
         row.doubtful = True
         self.doubtful.setdefault(executor_id, []).append(row)
+        room = self._rooms.get(row.colony)
+        if room is None:
+            return
+        for waiter in room.everyone():
+            if executor_id in all_ids(waiter.ask.executor.record):
+                room.unpark(waiter)
+                waiter.wake(Wake.LOOK_AGAIN)
+                return
 
     # -- what the view learns
 

@@ -111,6 +111,8 @@ KIND_WORKFLOW: Final = 1
 _END_OF_TIME: Final = 2**64 - 1
 _NO_MINUTE: Final = b"\xff\xff\xff\xff"
 _LONE: Final = bytes(4)
+_PART_BYTES: Final = 3
+"""A slash and the number of a part."""
 
 
 def check_part(name: str, what: str) -> None:
@@ -451,6 +453,11 @@ def heard_of(name: str) -> bytes:
 def heard_part(name: str, part: int) -> bytes:
     """When a node last heard executors, in parts."""
     return heard_of(name) + part.to_bytes(2, "big")
+
+
+def name_of_heard(key: bytes) -> str:
+    """The node in a key that `heard_part` made."""
+    return key[len(HEARD) : -_PART_BYTES].decode(errors="replace")
 
 
 def remains(tag: bytes) -> bytes:

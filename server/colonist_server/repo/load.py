@@ -16,7 +16,7 @@ from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.repo.records import decode_closed
 from colonist_server.repo.view import View, note_start
 from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Revision
+from colonist_server.store.interface import Delete, Guard, Revision
 
 DOUBT_NS: Final = 30 * SECOND_NS
 
@@ -180,6 +180,16 @@ async def doubt_lost_replies(writes: Writes, hand_over: HandOver, nodes: Nodes) 
         rows = writes.view.rows.values()
         newest_ns = max((row.live().changed_ns for row in rows), default=0)
         _doubt(writes.view, hand_over, lost, newest_ns - DOUBT_NS)
+
+
+async def forget_marks(writes: Writes, nodes: Nodes) -> None:
+    """Forget that nodes crashed of which nothing runs any more, and which did not come back."""
+    live = [row.live() for row in writes.view.rows.values() if row.state == State.RUNNING]
+    needed = {each.node for each in live}
+    for item in (await writes.range(keys.RUNNING, keys_only=True)).items:
+        name = item.key[len(keys.RUNNING) :].decode(errors="replace")
+        if name not in needed and not nodes.is_alive(name):
+            await writes.commit([Guard(item.key, item.modified)], [Delete(item.key)])
 
 
 def doubt_replies_of(view: View, hand_over: HandOver, node: Node) -> None:

@@ -19,6 +19,7 @@ class Wake(Enum):
     TIME_IS_UP = 1
     REFUSED = 2
     CLOSING = 3
+    LOOK_AGAIN = 4
 
 
 class Ask(NamedTuple):
