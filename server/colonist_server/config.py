@@ -86,8 +86,10 @@ class ServerConfig:
             raise InvalidValueError("the age of retention is not 0 to a century")
         if self.retention_count < 0:
             raise InvalidValueError("the count of retention is negative")
-        if "/" in self.node:
-            raise InvalidValueError(f"node name {self.node[:64]!r} holds a slash")
+        if "/" in self.node or len(self.node.encode()) > MAX_NODE_BYTES:
+            raise InvalidValueError(
+                f"node name {self.node[:64]!r} holds a slash, or more than {MAX_NODE_BYTES} bytes"
+            )
 
     def at(self, port: int) -> ServerConfig:
         """The same at a port that was taken, with a name for the node if it has none.

@@ -83,11 +83,6 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
                 yield Server(config, (host, port), dispatch.rooms)
 
 
-def default_node(store: str, port: int) -> str:
-    """A node's name where none is given: on a store that others share, one that no other has."""
-    return "node-1" if store.startswith("sqlite:") else f"{socket.gethostname()}:{port}"
-
-
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port before anything else, so that a taken one is told at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
