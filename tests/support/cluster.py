@@ -1,8 +1,8 @@
 """Several servers on one store, in virtual time: started, killed, cut off, with clocks of their own.
 
-    async with cluster("a", "b") as made:
-        await made["a"].bench.found("e1")
-        await made.kill("a")
+async with cluster("a", "b") as made:
+    await made["a"].bench.found("e1")
+    await made.kill("a")
 """
 
 from __future__ import annotations
