@@ -25,6 +25,7 @@ class Options:
     port: int
     store: str
     keys: Path | None
+    node: str = ""
     retention_age: str = ""
     retention_count: int = 0
 
@@ -36,6 +37,7 @@ def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
         port=options.port,
         store=options.store,
         keys=options.keys,
+        node=options.node,
         separate_writer=True,
         owner=environment.get(OWNER_ID_VARIABLE, ""),
         may_reregister=environment.get(REREGISTER_VARIABLE, "").lower() == "true",

@@ -28,7 +28,6 @@ from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
 from colonist_server.config import ServerConfig, retention_age
 from colonist_server.http import app, figures
-from colonist_server.http.metrics import Figures
 from colonist_server.loops.gauges import StoreGauge
 from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import Rooms
@@ -76,10 +75,10 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
         config = config.at(port)
         async with (
             await open_store(config.store, separate_writer=config.separate_writer) as store,
-            _at_work(config, store, owner) as (dispatch, told),
+            _at_work(config, store, owner) as (dispatch, ways),
         ):
             _spare_collector()
-            async with _open(door, dispatch, store, told, config.shutdown_s):
+            async with _open(door, dispatch, ways, config.shutdown_s):
                 yield Server(config, (host, port), dispatch.rooms)
 
 
@@ -92,19 +91,23 @@ def _listen(host: str, port: int) -> socket.socket:
 @asynccontextmanager
 async def _at_work(
     config: ServerConfig, store: Store, owner: str
-) -> AsyncGenerator[tuple[Dispatch, Figures]]:
-    """A server at work, and what it knows of itself."""
+) -> AsyncGenerator[tuple[Dispatch, web.Server]]:
+    """A server at work, and the ways in to it, which also tell what it knows of itself."""
     gauge = StoreGauge(partial(measure, store, config.store))
     async with at_work(config, store, SystemClock(), owner, gauge) as dispatch:
-        yield dispatch, lambda: figures.of_work(dispatch.rooms) | gauge.figures()
+        rooms = dispatch.rooms
+
+        def told() -> dict[str, float]:
+            return figures.of_work(rooms) | gauge.figures()
+
+        yield dispatch, app.build(dispatch, rooms.fault, told, gauge.note)
 
 
 @asynccontextmanager
 async def _open(
-    door: socket.socket, dispatch: Dispatch, store: Store, told: Figures, shutdown_s: float
+    door: socket.socket, dispatch: Dispatch, ways: web.Server, shutdown_s: float
 ) -> AsyncGenerator[None]:
     """Let requests in; at the end answer whoever waits, and let what runs finish."""
-    ways = app.build(dispatch, dispatch.rooms.fault, told)
     runner = web.ServerRunner(ways, shutdown_timeout=shutdown_s)
     await runner.setup()
     try:

@@ -107,3 +107,12 @@ def test_a_store_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
         assert done.returncode in (2, 9), done.stderr
         assert "Traceback" not in done.stderr
         assert done.stderr.splitlines()[-1].startswith("colonist: ")
+
+
+def test_a_node_is_named(tmp_path: Path) -> None:
+    bad = run("server", "--port", "0", "--store", "sqlite:a.db", "--node", "a/b", home=tmp_path)
+    assert (bad.returncode, bad.stderr.count("\n")) == (2, 1)
+    assert "a/b" in bad.stderr
+    arguments = ("server", "--port", "0", "--store", "sqlite:a.db", "--node", "hall")
+    with colonist.running(*arguments, home=tmp_path, until="serving at") as server:
+        assert server.end() == 0

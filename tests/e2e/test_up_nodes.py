@@ -5,6 +5,7 @@ import os
 import re
 import select
 import signal
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def test_every_node_serves_the_same_colony(up: Running, tmp_path: Path) -> None:
     urls = servers(up)
     assert len(set(urls)) == 3
     assert up.text.count("which leads") == 1
+    for url in urls:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as reply:  # noqa: S310 - http
+            assert re.fullmatch(r"ok\nstore: .* of the quota of 2048 MiB", reply.read().decode())
     ids = []
     for number, url in enumerate(urls):
         name = ("http-agent", "mqtt-agent")[number % 2]

@@ -95,6 +95,18 @@ async def test_a_store_that_fills_up_is_told_once(caplog: pytest.LogCaptureFixtu
     assert "81% of the quota" in caplog.text
 
 
+async def test_who_asks_whether_it_is_ready_sees_how_full_the_store_is() -> None:
+    store = Store()
+    gauge = StoreGauge(store.measure)
+    assert gauge.note() == ""
+    store.answer = Sizes(1 << 20, 1 << 20)
+    await gauge.look()
+    assert gauge.note() == ""
+    store.answer = Sizes(1 << 20, 1 << 20, 1 << 22)
+    await gauge.look()
+    assert gauge.note() == "store: 1 MiB, 1 MiB of it in use, 25% of the quota of 4 MiB"
+
+
 async def test_sizes_that_are_not_known_any_more_are_not_told() -> None:
     store = Store()
     gauge = StoreGauge(store.measure)

@@ -61,7 +61,14 @@ def server(
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0: a free one.")] = 50080,
     store: Annotated[
-        str, typer.Option(metavar="sqlite:PATH", help="The store; default: in the state folder.")
+        str,
+        typer.Option(
+            metavar="URL",
+            help="sqlite:PATH, or etcd://HOST,HOST/PREFIX; default: in the state folder.",
+        ),
+    ] = "",
+    node: Annotated[
+        str, typer.Option(metavar="NAME", help="This server's name, its own on a shared store.")
     ] = "",
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Key files; default: beside the store.")
@@ -90,6 +97,7 @@ def server(
         port=port,
         store=store,
         keys=keys,
+        node=node,
         retention_age=retention_age,
         retention_count=retention_count,
     )

@@ -47,6 +47,9 @@ _CORS: Final = {
 Check = Callable[[], str]
 """Why the server is not ready; "" when it is."""
 
+Note = Callable[[], str]
+"""What else there is to say of a server that is ready, for a person."""
+
 Way = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -99,12 +102,22 @@ class Packed(web.StreamResponse):
 class Ways:
     """The routes: each a method and a path, with what answers there."""
 
-    __slots__ = ("_check", "_dispatch", "_figures", "_large", "_paths", "_routes", "_turns")
+    __slots__ = (
+        "_check",
+        "_dispatch",
+        "_figures",
+        "_large",
+        "_note",
+        "_paths",
+        "_routes",
+        "_turns",
+    )
 
-    def __init__(self, dispatch: Dispatch, check: Check, figures: Figures) -> None:
+    def __init__(self, dispatch: Dispatch, check: Check, figures: Figures, note: Note) -> None:
         self._dispatch = dispatch
         self._check = check
         self._figures = figures
+        self._note = note
         self._large = bodies.LargeBodies()
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
         self._routes: dict[tuple[str, str], Way] = {
@@ -173,7 +186,9 @@ class Ways:
     async def _ready(self, request: web.BaseRequest) -> web.Response:
         del request
         reason = self._check()
-        return web.Response(status=503 if reason else 200, text=reason or "ok")
+        if reason:
+            return web.Response(status=503, text=reason)
+        return web.Response(text="\n".join(filter(None, ("ok", self._note()))))
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         del request
@@ -185,10 +200,12 @@ class Ways:
         return web.Response(status=204, headers=_CORS)
 
 
-def build(dispatch: Dispatch, check: Check, figures: Figures = dict) -> web.Server:
+def build(
+    dispatch: Dispatch, check: Check, figures: Figures = dict, note: Note = str
+) -> web.Server:
     """The server of all ways. An executor whose connection dies leaves its long poll."""
     return web.Server(
-        Ways(dispatch, check, figures).handle,
+        Ways(dispatch, check, figures, note).handle,
         request_factory=_request,
         handler_cancellation=True,
         access_log=None,

@@ -53,6 +53,11 @@ class StoreGauge:
         if self._is_full and not was_full:
             log.warning("the store is nearly full: %s", describe(sizes))
 
+    def note(self) -> str:
+        """How full a store with a quota is; "" for one without."""
+        sizes = self.sizes
+        return f"store: {describe(sizes)}" if sizes is not None and sizes.quota_bytes else ""
+
     def figures(self) -> dict[str, float]:
         """The same for `GET /metrics`."""
         sizes = self.sizes
