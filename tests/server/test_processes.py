@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from colonist_protocol import codec
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.log import AddLog
 from colonist_protocol.process import (
@@ -20,15 +21,20 @@ from colonist_protocol.process import (
     RemoveProcess,
     SetOutput,
     State,
+    SubmitFunctionSpec,
 )
 from colonist_protocol.times import from_text
+from colonist_server.repo import keys
 from colonist_server.repo.births import Births, Submitted, submitted
+from colonist_server.repo.records import Birth, encode
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
+from colonist_server.store.interface import Change, Event
 from tests.server.people import crashing, run_one, submit_of, world
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, COLONY_OWNER, key
+from tests.support.stores import CountingStore
 
 ADA, BEN, UMA = key("ada"), key("ben"), key("uma")
 CENTURY_NS = 100 * 366 * 86_400 * 10**9
@@ -330,3 +336,42 @@ async def test_births_are_held_up_to_their_limit() -> None:
         assert births.known(b"\x00") is not None
         assert births.known(b"\x01") is None
         assert births._bytes <= 2000
+
+
+def _born(text: str) -> tuple[bytes, Birth]:
+    pid = bytes(31) + b"\x00"
+    message = codec.encode(SubmitFunctionSpec(spec=FunctionSpec(funcname=text)))
+    return pid, Birth(
+        payload=message, signature=b"", initiator_id="", initiator="", priority_ns=1, submitted_ns=1
+    )
+
+
+@virtual
+async def test_births_of_other_nodes_are_heard_and_need_no_read() -> None:
+    async with CountingStore() as store:
+        store.is_shared = True
+        view = View(is_shared=True)
+        births = Births(Writes(store, view), limit_bytes=10_000)
+        pid, born = _born("f")
+        view.watched(Event(1, (Change(keys.birth(pid), encode(born)),)))
+        found = await births.of(pid)
+        assert found is not None
+        assert b'"f"' in found.spec
+        assert store.asked == []
+        view.watched(Event(2, (Change(keys.birth(pid), None),)))
+        births.forget(pid)
+        assert await births.of(pid) is None
+        assert births._heard_bytes == births._bytes == 0
+
+
+@virtual
+async def test_heard_births_take_no_more_than_their_part() -> None:
+    async with MemoryStore() as store:
+        store.is_shared = True
+        view = View(is_shared=True)
+        births = Births(Writes(store, view), limit_bytes=8_000)
+        for number in range(50):
+            pid = number.to_bytes(28, "big") + bytes(4)
+            view.watched(Event(number + 1, (Change(keys.birth(pid), b"x" * 100),)))
+        assert births._heard_bytes <= 2_000
+        assert len(births._heard) == 4

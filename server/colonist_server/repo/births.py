@@ -14,7 +14,7 @@ from colonist_protocol.process import SubmitFunctionSpec
 from colonist_server.repo import keys
 from colonist_server.repo.records import AttributeRecord, Birth, decode_birth
 from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Item
+from colonist_server.store.interface import Item, Revision
 
 _OVERHEAD_BYTES = 400
 
@@ -46,15 +46,22 @@ def submitted(pid: bytes, spec: FunctionSpec, initiator_id: str, initiator: str)
 
 
 class Births:
-    """Births by process, the lately used ones in memory."""
+    """Births by process, the lately used ones in memory.
 
-    __slots__ = ("_bytes", "_cache", "_limit_bytes", "_writes")
+    What other nodes submit comes by the watch and is kept as it is stored, until it is asked for.
+    """
+
+    __slots__ = ("_bytes", "_cache", "_heard", "_heard_bytes", "_limit_bytes", "_writes")
 
     def __init__(self, writes: Writes, limit_bytes: int) -> None:
         self._writes = writes
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._cache: OrderedDict[bytes, Submitted] = OrderedDict()
+        self._heard: OrderedDict[bytes, bytes] = OrderedDict()
+        self._heard_bytes = 0
+        if writes.store.is_shared:
+            writes.view.follow(keys.BIRTH, self._hear)
 
     def remember(self, pid: bytes, birth: Submitted) -> None:
         """Keep a birth, and let go of the least used ones."""
@@ -70,13 +77,34 @@ class Births:
         birth = self._cache.pop(pid, None)
         if birth is not None:
             self._bytes -= len(birth.spec) + _OVERHEAD_BYTES
+        if self._heard:
+            self._unhear(pid)
 
     def known(self, pid: bytes) -> Submitted | None:
         """The birth, if it is in memory."""
         birth = self._cache.get(pid)
         if birth is not None:
             self._cache.move_to_end(pid)
+        elif pid in self._heard:
+            birth = _restore(pid, decode_birth(self._heard[pid]))
+            self.remember(pid, birth)
         return birth
+
+    def _hear(self, key: bytes, value: bytes | None, _: Revision) -> None:
+        """Keep what was submitted somewhere, and let go of what was heard first."""
+        pid = key[len(keys.BIRTH) :]
+        self._unhear(pid)
+        if value is None or pid in self._cache:
+            return
+        self._heard[pid] = value
+        self._heard_bytes += len(value) + _OVERHEAD_BYTES
+        while self._heard_bytes > self._limit_bytes // 4:
+            self._unhear(next(iter(self._heard)))
+
+    def _unhear(self, pid: bytes) -> None:
+        value = self._heard.pop(pid, None)
+        if value is not None:
+            self._heard_bytes -= len(value) + _OVERHEAD_BYTES
 
     async def of(self, pid: bytes) -> Submitted | None:
         """The birth; None when the process was removed."""

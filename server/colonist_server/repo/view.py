@@ -141,6 +141,10 @@ class View:
         self._appliers[prefix[_PREFIX]] = apply
         self.held[prefix] = held
 
+    def follow(self, prefix: bytes, apply: Applier) -> None:
+        """Tell somebody of what is committed under a prefix from now on; nothing of it is held."""
+        self._appliers[prefix[_PREFIX]] = apply
+
     def listen(self, listener: Listener) -> None:
         """Tell a listener of every change from now on."""
         self._listeners.append(listener)
