@@ -45,6 +45,12 @@ log = logging.getLogger(__name__)
 
 LARGE_OPS: Final = 32
 """A commit with more is large: a stage, a sweep, a move to the archive."""
+CROWD: Final = 4
+"""So many commits in one transaction, and more are about to come:"""
+MANY: Final = 16
+"""the next one waits until there are so many, or the first has waited for"""
+PACE_S: Final = 0.002
+"""this long."""
 MAX_BYTES: Final = 1_048_576
 """Merged transactions stay below; a single commit may be larger."""
 SURE_S: Final = 30.0
@@ -125,6 +131,8 @@ class Batches:
         ]
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_woken = False
+        self._is_paced = False
+        self._last_size = 0
         self._number = 0
         self.fault = ""
         """Why writes are refused."""
@@ -171,14 +179,39 @@ class Batches:
     def _pump(self) -> None:
         self._is_woken = False
         for lane in self._lanes:
-            if lane.is_busy or not self._waiting:
+            if lane.is_busy or not self._waiting or not self._is_worth(lane):
                 continue
             batch = self._take(lane)
             if batch:
+                self._last_size = len(batch)
                 lane.is_busy = True
                 task = self._loop.create_task(self._carry(lane, batch))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _is_worth(self, lane: _Lane) -> bool:
+        """Whether to send now: where many commit at once, a few had better wait for more.
+
+        A transaction costs etcd, and everybody who watches, more than a commit in it.
+        """
+        waiting = self._waiting
+        if len(waiting) >= MANY or any(commit.is_large for commit in waiting):
+            return True
+        if lane.takes_large and self._lanes[0].is_busy:
+            return False
+        if self._last_size < CROWD:
+            return True
+        left_s = waiting[0].since + PACE_S - self._loop.time()
+        if left_s <= 0:
+            return True
+        if not self._is_paced:
+            self._is_paced = True
+            self._loop.call_later(left_s, self._pace)
+        return False
+
+    def _pace(self) -> None:
+        self._is_paced = False
+        self._pump()
 
     def _take(self, lane: _Lane) -> list[Commit]:
         """The longest waiting commits that may share a transaction; the others keep their order."""
