@@ -108,7 +108,8 @@ class Heartbeat:
         silent_s = self._clock.monotonic() - self._written_at
         if silent_s < EVERY_S + BEHIND_S:
             return ""
-        return f"the record of this node was not written for {silent_s:.0f} s: {self._trouble}"
+        reason = self._trouble or "the store does not answer"
+        return f"the record of this node was not written for {silent_s:.0f} s: {reason}"
 
     @property
     def behind_s(self) -> float:
