@@ -93,7 +93,7 @@ async def test_nodes_tell_where_executors_wait() -> None:
 async def test_a_second_server_of_the_same_name_is_refused_and_the_first_goes_on() -> None:
     async with cluster("a") as made:
         first = made["a"]
-        with pytest.raises(StoreError, match="node 'a'.*n/a.*--node"):
+        with pytest.raises(StoreError, match=r"node 'a'.*n/a.*--node"):
             await made.start("a", port=1)
         await asyncio.sleep(30)
         assert made["a"] is first

@@ -1,4 +1,4 @@
-"""Several servers on one store, in virtual time: started, killed, cut off, with clocks of their own.
+"""Several servers on one store, in virtual time: started, killed, cut off, clocks set wrong.
 
 async with cluster("a", "b") as made:
     await made["a"].bench.found("e1")
@@ -41,6 +41,8 @@ class Line(Connection):
     def __init__(self, shared: SharedStore) -> None:
         super().__init__(shared, lag_s=LAG_S)
         self.died = asyncio.Event()
+        self.slow_s = 0.0
+        """So long a commit is on its way that is not of the node's own house."""
         self._left = -1
         self._way = ""
         self._stopped = False
@@ -49,6 +51,11 @@ class Line(Connection):
         """Nothing reaches the store any more, nor is anything answered."""
         self._stopped = True
         self.died.set()
+
+    async def dead(self) -> None:
+        """Wait until it has died, not for ever."""
+        async with asyncio.timeout(300):
+            await self.died.wait()
 
     def arm(self, at: int, way: str) -> None:
         """Die before or after the commit number `at` from now, from 0 on."""
@@ -61,6 +68,8 @@ class Line(Connection):
                 if self._way == "after":
                     await self.shared.commit(guards, ops)
                 self.die()
+            if self.slow_s:
+                await asyncio.sleep(self.slow_s)
         return await super()._commit(guards, ops)
 
     async def _travel(self) -> None:
@@ -155,7 +164,7 @@ class Cluster:
     async def elected(self, within_s: float = 5.0) -> Member:
         """Wait until one of them leads."""
         async with asyncio.timeout(within_s):
-            while (leader := self.leader) is None:  # noqa: ASYNC110 - virtual time
+            while (leader := self.leader) is None:
                 await asyncio.sleep(0.01)
             return leader
 

@@ -364,8 +364,9 @@ class HandOver:
 
     async def _redeliver_row(self, row: Row, ask: Ask) -> Grant | None:
         row.doubtful = False
+        before = row.live()
         after = redelivered(
-            row.live(), row.id, node=self._node, now_ns=self._clock.now_ns(), cause=ask.cause
+            before, row.id, node=self._node, now_ns=self._clock.now_ns(), cause=ask.cause
         )
         guards = _guards(row, ask)
         try:
@@ -377,7 +378,8 @@ class HandOver:
             raise
         if revision is not None:
             return Grant(row.pid, after, is_again=True)
-        self._doubt_again(row.pid, after)
+        if row.live().head == before.head:  # else it was given again elsewhere, or is worked on
+            self._doubt_again(row.pid, after)
         if not ask.is_allowed:
             raise _refused(ask.colony)
         return None
