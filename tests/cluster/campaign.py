@@ -48,7 +48,14 @@ class Campaign:
     """A run of so many processes with a lease, over servers at some URLs."""
 
     def __init__(
-        self, urls: Sequence[str], *, seed: int, processes: int, executors: int, lease_s: int
+        self,
+        urls: Sequence[str],
+        *,
+        seed: int,
+        processes: int,
+        executors: int,
+        lease_s: int,
+        pace_s: float = 0.0,
     ) -> None:
         self.wanted = processes
         self.names = [f"e{number}" for number in range(executors)]
@@ -60,6 +67,7 @@ class Campaign:
         self.answers: Counter[str] = Counter()
         self._seed = seed
         self._lease_s = lease_s
+        self._pace_s = pace_s
         self._transports = [HttpTransport(url, max_connections=0) for url in urls]
         self._done = asyncio.Event()
         self._count = 0
@@ -120,6 +128,10 @@ class Campaign:
                         self._done.set()
                 await asyncio.sleep(REST_S)
 
+    def enough(self) -> None:
+        """Submit no more."""
+        self.wanted = 0
+
     async def _submit(self, number: int) -> None:
         dice = random.Random(f"{self._seed}/submitter {number}")
         while len(self.submitted) + self._pending_submits() < self.wanted and not self.faults:
@@ -139,6 +151,7 @@ class Campaign:
                 await asyncio.sleep(REST_S)
             else:
                 self.submitted.append(process.processid)
+                await asyncio.sleep(self._pace_s)
             finally:
                 self._count -= 1
 

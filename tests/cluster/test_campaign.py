@@ -10,63 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import audit, planted
-from tests.cluster.campaign import Campaign
-from tests.cluster.house import House, on_etcd, on_sqlite
-from tests.cluster.trouble import Harm, harming, troubles
+from tests.cluster import planted
+from tests.cluster.house import on_etcd, on_sqlite
+from tests.cluster.survival import survive
 
 pytestmark = pytest.mark.e2e
 PLANTED = "tests.cluster.planted"
-
-
-async def survive(
-    house: House,
-    seed: int,
-    *,
-    processes: int,
-    executors: int,
-    lease_s: int = 20,
-    rest_s: float = 0.8,
-    lasts_s: float = 3.0,
-    deadline_s: float = 100.0,
-) -> None:
-    """Run a campaign through trouble, and audit what is left."""
-    campaign = Campaign(
-        house.urls, seed=seed, processes=processes, executors=executors, lease_s=lease_s
-    )
-    harm = Harm()
-    size = len(house.servers)
-    streams = [
-        (
-            house.servers,
-            troubles(
-                f"{seed}/servers", size, at_once=max(1, size - 1), rest_s=rest_s, lasts_s=lasts_s
-            ),
-        )
-    ]
-    if house.members:
-        plan = troubles(
-            f"{seed}/members", len(house.members), at_once=1, rest_s=rest_s, lasts_s=lasts_s
-        )
-        streams.append((house.members, plan))
-    try:
-        await campaign.found()
-        async with harming(harm, *streams):
-            await campaign.run(deadline_s)
-        assert not campaign.faults, campaign.faults[:10]
-        await campaign.drain(2 * lease_s + 30)
-        assert not campaign.faults, campaign.faults[:10]
-        await audit.check_nodes(campaign, size)
-        told = await audit.statistics(campaign)
-        await house.stop()
-        audit.check_stored(campaign, told, await house.dump())
-    except BaseException as error:
-        story = [f"SEED={seed}", *harm.diary, f"answers: {dict(campaign.answers)}", house.log]
-        error.add_note("\n".join(story))
-        raise
-    finally:
-        await campaign.aclose()
-    assert harm.diary, "nothing went wrong"
 
 
 async def test_one_server_on_a_file(tmp_path: Path, seed: int) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -71,7 +71,7 @@ class Harm:
     def _write(self, text: str) -> None:
         self.diary.append(f"{time.monotonic() - self._began:7.2f} s  {text}")
 
-    async def run(self, victims: Sequence[Victim], plan: Iterator[Trouble]) -> None:
+    async def run(self, victims: Sequence[Victim], plan: Iterable[Trouble]) -> None:
         """One trouble after the other; cancelled, it leaves all of them well."""
         hurt: set[int] = set()
         frozen: set[int] = set()
@@ -117,7 +117,7 @@ class Harm:
 
 @contextlib.asynccontextmanager
 async def harming(
-    harm: Harm, *streams: tuple[Sequence[Victim], Iterator[Trouble]]
+    harm: Harm, *streams: tuple[Sequence[Victim], Iterable[Trouble]]
 ) -> AsyncGenerator[None, None]:
     """Harm goes on for the length of the block; at its end everything is well."""
     tasks = [asyncio.create_task(harm.run(victims, plan)) for victims, plan in streams]
