@@ -7,6 +7,7 @@ import contextlib
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator
+from heapq import merge
 from typing import Final, Protocol
 
 from rich.live import Live
@@ -170,7 +171,8 @@ class _Following:
                 self._looked = now()
                 found = await self._look()
                 must_look = found is None
-                heard += found or []
+                # An event may have come of what followed from a change that was missed.
+                heard = list(merge(_in_time(found or []), heard, key=_moment))
             self._view.show(board, heard)
             if not board.graph.is_final:
                 batch = await self._batch()
@@ -232,3 +234,12 @@ class _Following:
         ]
         self._untold -= {number for number, _ in told}
         return [process for _, process in told]
+
+
+def _in_time(processes: list[Process]) -> list[Process]:
+    return sorted(processes, key=_moment)
+
+
+def _moment(process: Process) -> str:
+    """When it came to its state; the texts of one server compare as their times do."""
+    return max(process.starttime, process.endtime)

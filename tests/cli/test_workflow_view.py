@@ -11,6 +11,7 @@ from colonist_cli import board as boards
 from colonist_cli import workflow_live, workflow_text
 from colonist_cli.board import Board
 from colonist_cli.exits import CliError, Exit
+from colonist_cli.live import Event, Joined
 from colonist_cli.tree import Fold
 from colonist_client.client import Client
 from colonist_client.http import HttpTransport
@@ -307,6 +308,46 @@ async def test_what_happened_while_the_connection_was_lost_is_shown(
     assert {"aS", "bS", "cS", "dS"} <= set(heard)
     assert len(subscriber.made) > 1
     assert "connected again after" in capsys.readouterr().err
+
+
+async def test_what_a_look_finds_is_shown_before_the_events_that_followed_from_it(
+    lab: House, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The events of all but the last node were missed: they came before the subscription."""
+    made = await lab.submit_workflow("e", DIAMOND)
+    for _ in range(4):
+        await work(lab)
+    last = await client.get(made.processids[3])
+    honest = client.workflow
+    monkeypatch.setattr(workflow_live, "events", lambda *_: _one_by_one([Joined(None), last]))
+
+    async def behind(id: str) -> ProcessGraph:
+        """As it was before anything ran, at the first looks."""
+        found = await honest(id)
+        looks.append(id)
+        if len(looks) > 2:
+            return found
+        nodes = [
+            msgspec.structs.replace(node, style={"background": COLOURS["w"]})
+            for node in found.nodes
+        ]
+        return msgspec.structs.replace(found, nodes=nodes, state=State.WAITING)
+
+    looks: list[str] = []
+    monkeypatch.setattr(client, "workflow", behind)
+
+    async def drive(view: Recorder) -> None:
+        await view.until("dS")
+
+    subscriber = Subscriber(lab.url, key("e"))
+    _, heard = await follow(client, subscriber, made.processgraphid, drive)
+    assert heard == ["aS", "bS", "cS", "dS"]
+
+
+async def _one_by_one(found: list[Event]) -> AsyncGenerator[Event]:
+    for event in found:
+        yield event
+    await asyncio.Event().wait()
 
 
 async def test_without_a_web_socket_the_whole_is_looked_at(
