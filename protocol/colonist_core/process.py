@@ -117,7 +117,8 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A process that has not ended. Times in nanoseconds since 1970, 0 = unset; limits in seconds.
 
     `executor` is the id of the assignee, `node` the server node that made the assignment, `count`
-    the number of events including the birth, `events` those since the birth.
+    the number of events including the birth, `events` those since the birth. `has_more`: attributes
+    or an output were stored beside it; said only where nodes share a store.
     """
 
     state: int
@@ -140,6 +141,7 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
     node: str = ""
     count: int = 1
     events: tuple[Event, ...] = ()
+    has_more: bool = False
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):

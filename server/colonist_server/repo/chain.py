@@ -13,6 +13,7 @@ import msgspec
 
 from colonist_core.process import Live
 from colonist_server.repo import keys
+from colonist_server.repo.nouns import Row
 from colonist_server.repo.records import encode
 from colonist_server.store.interface import DeleteRange, Op, Put
 
@@ -39,3 +40,13 @@ def forget(pid: bytes, live: Live) -> Sequence[Op]:
 def _first(live: Live) -> int:
     """The number of the first event in the record; the birth has number 0 and stands elsewhere."""
     return live.count - len(live.events)
+
+
+def noted(row: Row, live: Live) -> list[Op]:
+    """Let the record of a process say that attributes or an output are stored beside it.
+
+    Other nodes read, close and remove it too, and would not look for what they do not know of.
+    """
+    if live.has_more:
+        return []
+    return [Put(keys.live(row.pid), encode(msgspec.structs.replace(live, has_more=True)))]

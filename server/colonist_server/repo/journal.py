@@ -11,7 +11,7 @@ from colonist_protocol.attribute import attribute_id
 from colonist_protocol.errors import ContendedError, NotFoundError
 from colonist_protocol.log import GetLogs, Log
 from colonist_protocol.times import SECOND_NS
-from colonist_server.repo import keys
+from colonist_server.repo import chain, keys
 from colonist_server.repo.births import Births
 from colonist_server.repo.budget import Budget
 from colonist_server.repo.clock import Clock
@@ -56,13 +56,15 @@ class Journal:
         key = keys.attribute(row.pid, id)
         for _ in range(ATTEMPTS):
             before = await self._writes.read(key)
-            check_running(row, self._view, caller, "Failed to add attribute")
+            live = check_running(row, self._view, caller, "Failed to add attribute")
             row.has_attributes = True
             guards = [
                 Guard(keys.live(row.pid), row.revision),
                 Guard(key, before.modified if before else 0),
             ]
-            ops = [Put(key, encode(record)), Put(keys.attribute_index(id), row.pid)]
+            ops: list[Op] = [Put(key, encode(record)), Put(keys.attribute_index(id), row.pid)]
+            if self._writes.store.is_shared:
+                ops += chain.noted(row, live)
             if await self._writes.commit(guards, ops):
                 return id
             await self._writes.refresh([guards[0].key])

@@ -15,6 +15,7 @@ from colonist_protocol.user import User as WireUser
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import check_there
+from colonist_server.repo.freshness import Freshness
 from colonist_server.repo.nouns import Colony, Executor
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import ExecutorRecord, UserRecord, all_ids, encode
@@ -31,7 +32,7 @@ NO_WARRANT: Final = Warrant()
 class Members:
     """What happens to executors and users."""
 
-    __slots__ = ("_clock", "_may_reregister", "_processes", "_trail", "_writes")
+    __slots__ = ("_clock", "_freshness", "_may_reregister", "_processes", "_trail", "_writes")
 
     def __init__(
         self,
@@ -39,10 +40,12 @@ class Members:
         processes: Processes,
         clock: Clock,
         trail: Trail,
+        freshness: Freshness,
         *,
         may_reregister: bool,
     ) -> None:
         self._writes = writes
+        self._freshness = freshness
         self._processes = processes
         self._clock = clock
         self._trail = trail
@@ -152,6 +155,8 @@ class Members:
         await self._free_work(colony, all_ids(executor.record))
 
     async def _free_work(self, colony: Colony, executor_ids: tuple[str, ...]) -> None:
+        # Assignments guard the executor's record, so there are no more; other nodes made some.
+        await self._freshness.fresh()
         for row in list(colony.running.values()):
             live: Live = row.live()
             if live.executor not in executor_ids:

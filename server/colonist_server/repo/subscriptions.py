@@ -187,6 +187,8 @@ class Subscriptions:
 
     def _lives(self, topic: Topic, pid: bytes, value: bytes, event: Event) -> None:
         live = decode_live(value)
+        if live.has_more and _is_noted(event, pid):
+            return
         row = self._writes.view.rows.get(pid)
         unaware = [each for each in topic.followers(pid) if each.seen < event.revision]
         for each in moments.entered(pid, live, is_born=_is_put(event, keys.birth(pid))):
@@ -317,3 +319,9 @@ def _may_run(row: Row) -> bool:
 
 def _is_put(event: Event, key: bytes) -> bool:
     return any(each == key and value is not None for each, value in event.changes)
+
+
+def _is_noted(event: Event, pid: bytes) -> bool:
+    """Whether the live record was written only to say what stands beside it (`chain.noted`)."""
+    beside = (keys.attributes(pid), keys.output(pid))
+    return any(each.startswith(beside) and value is not None for each, value in event.changes)

@@ -102,17 +102,21 @@ _PROCESS: Final[Errors] = (NotFoundError, ConflictError)
 
 
 class Contract(NamedTuple):
-    """The type of a reply's JSON, None for `{}`; and its own errors, besides what any may meet."""
+    """The type of a reply's JSON, None for `{}`; and its own errors, besides what any may meet.
+
+    `is_read`: it changes nothing, whatever it is answered.
+    """
 
     reply: Any = None
     refusals: Errors = ()
+    is_read: bool = False
 
 
 CONTRACTS: Final[dict[type[Message], Contract]] = {}
 
 
 def _reads(kind: type[Message], reply: Any, *refusals: type[ColonistError]) -> None:
-    CONTRACTS[kind] = Contract(reply, refusals)
+    CONTRACTS[kind] = Contract(reply, refusals, is_read=True)
 
 
 def _writes(kind: type[Message], reply: Any, *refusals: type[ColonistError]) -> None:

@@ -1,4 +1,9 @@
-"""From the bytes of a request to the bytes of its reply; the one place that maps errors."""
+"""From the bytes of a request to the bytes of its reply; the one place that maps errors.
+
+Also the one place that minds how old the view is. Where other nodes write to the same store, what
+only reads is answered after the barrier (`repo.freshness`), and what the view refuses is tried once
+more after it: nobody is told that there is no such thing because this node has not heard of it.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +17,16 @@ from colonist_core.process import Cause
 from colonist_protocol import codec, envelope, messages
 from colonist_protocol.envelope import Envelope
 from colonist_protocol.errors import (
+    AccessError,
+    AssignPausedError,
+    BusyError,
     ColonistError,
+    ConflictError,
+    ExistsError,
     InvalidValueError,
     MalformedError,
+    NoProcessError,
+    NotFoundError,
     NotSupportedError,
     SignatureError,
     UnknownMessageError,
@@ -22,6 +34,7 @@ from colonist_protocol.errors import (
 )
 from colonist_protocol.message import Message
 from colonist_protocol.process import AssignProcess
+from colonist_server.repo import effects
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.topics import Order, Sink, Subscription
 from colonist_server.rpc.rooms import Call, Reply, Rooms
@@ -40,6 +53,16 @@ _FATAL: Final = (
     NotSupportedError,
     WrongDoorError,
 )
+_OF_VIEW: Final = (
+    AccessError,
+    NotFoundError,
+    ExistsError,
+    ConflictError,
+    BusyError,
+    NoProcessError,
+    AssignPausedError,
+)
+"""Refusals that rest on what this node knows."""
 _OK: Final = 200
 
 
@@ -59,6 +82,15 @@ class Refusal(NamedTuple):
 
     body: bytes
     is_fatal: bool
+
+
+class _Order(NamedTuple):
+    """A request that was opened: what is asked for, by whom."""
+
+    route: Route[Any]
+    cause: Cause
+    payload: bytes
+    message: Message
 
 
 class InternalError(ColonistError):
@@ -123,11 +155,30 @@ class Dispatch:
         if kind == _ASSIGN:
             cause, message, payload = self._open_poll(request)
         elif kind == envelope.LARGE and len(request.payload) > envelope.MAX_PAYLOAD_CHARS:
-            cause, message, payload = self._open_large(request)
+            cause, message, payload = await self._open_large(request)
         else:
             cause, message, payload = _open(request)
         route = ROUTES[kind]
         _check_door(route, door)
+        return await self._carry_out(_Order(route, cause, payload, message))
+
+    async def _carry_out(self, order: _Order) -> Reply:
+        """Do it, on a view that is fresh where that makes a difference."""
+        freshness = self.rooms.freshness
+        if not freshness.is_needed:
+            return await self._try(order)
+        if not order.route.needs_all:
+            effect = effects.begin()
+            try:
+                return await self._try(order)
+            except _OF_VIEW:
+                if effect.is_there:
+                    raise
+        await freshness.fresh()
+        return await self._try(order)
+
+    async def _try(self, order: _Order) -> Reply:
+        route, cause, payload, message = order
         call = self._admit(route, cause, payload, message)
         work = route.handler(self.rooms, call, message)
         if route.has_steps:
@@ -164,7 +215,7 @@ class Dispatch:
                 self._polls[key] = opened
         return opened
 
-    def _open_large(self, request: Envelope) -> tuple[Cause, Message, bytes]:
+    async def _open_large(self, request: Envelope) -> tuple[Cause, Message, bytes]:
         """Check access before the message is read: strict reading of 9 MB takes 0.3 s.
 
         So whoever has no access to the colony is told that, where a smaller message would first be
@@ -173,7 +224,11 @@ class Dispatch:
         cause = _cause(request)
         route = ROUTES[request.payloadtype]
         outline, payload = envelope.outline(request)
-        self._admit(route, cause, payload, outline)
+        try:
+            self._admit(route, cause, payload, outline)
+        except AccessError:
+            await self.rooms.freshness.fresh()
+            self._admit(route, cause, payload, outline)
         return cause, envelope.open_payload(request, route.kind, payload)[0], payload
 
     def _admit(self, route: Route[Any], cause: Cause, payload: bytes, message: Message) -> Call:

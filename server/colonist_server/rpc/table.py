@@ -72,14 +72,24 @@ class Scope(msgspec.Struct, Generic[M], frozen=True):
 
 
 class Route(msgspec.Struct, Generic[M], frozen=True):
-    """One remote procedure. One that `has_steps` runs to its end even when its caller leaves."""
+    """One remote procedure.
+
+    One that `has_steps` runs to its end even when its caller leaves. One that `takes_all` acts on
+    whatever this node knows of, and so has to know all.
+    """
 
     kind: type[M]
     access: Access
     handler: Handler[M]
     scope: Scope[M] | None = None
     has_steps: bool = False
+    takes_all: bool = False
     door: str = API
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether its answer rests on all that was acknowledged before, at any node."""
+        return self.takes_all or CONTRACTS[self.kind].is_read
 
     @property
     def summary(self) -> str:
@@ -164,6 +174,7 @@ def _route(
     colony: Callable[[M], str] | None = None,
     process: Callable[[M], str] | None = None,
     has_steps: bool = False,
+    takes_all: bool = False,
     door: str = API,
 ) -> None:
     scope = None
@@ -171,7 +182,7 @@ def _route(
         scope = Scope[M](colony)
     elif process is not None:
         scope = Scope[M](process, by_process=True)
-    ROUTES[kind.msgtype()] = Route(kind, access, handler, scope, has_steps, door)
+    ROUTES[kind.msgtype()] = Route(kind, access, handler, scope, has_steps, takes_all, door)
 
 
 _route(server_wire.Version, Access.ANYONE, server.version)
@@ -221,8 +232,15 @@ _route(
     executors.remove,
     colony=of_colony,
     has_steps=True,
+    takes_all=True,
 )
-_route(executor_wire.ChangeExecutorId, Access.EXECUTOR, executors.change_id, colony=of_colony)
+_route(
+    executor_wire.ChangeExecutorId,
+    Access.EXECUTOR,
+    executors.change_id,
+    colony=of_colony,
+    takes_all=True,
+)
 
 _route(
     function_wire.AddFunction,
@@ -281,6 +299,7 @@ _route(
     processes.remove_all,
     colony=of_colony,
     has_steps=True,
+    takes_all=True,
 )
 _route(
     process_wire.CloseSuccessful, Access.EXECUTOR, processes.close_successful, process=of_process
@@ -312,6 +331,7 @@ _route(
     workflows.remove_all,
     colony=of_colony,
     has_steps=True,
+    takes_all=True,
 )
 _route(
     workflow_wire.CancelProcessGraph,
