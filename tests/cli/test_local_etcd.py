@@ -1,5 +1,6 @@
 """The etcd of `colonist up --nodes`: where it is found, and what is told when it cannot start."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -71,11 +72,15 @@ async def test_one_that_never_answers_is_ended(
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
 
 
-async def test_what_it_kept_is_there_the_next_time(tmp_path: Path) -> None:
+async def test_what_it_kept_is_there_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_etcd, "STOP_S", 60)  # it is asked to end, and does
     etcd = parts.etcd().path
     assert etcd is not None
     for found in (None, b"kept"):
         async with (
+            asyncio.timeout(40),
             local_etcd.local_etcd(etcd, tmp_path / "data") as url,
             await open_store(url) as store,
         ):

@@ -66,7 +66,8 @@ def test_a_signal_stops_the_nodes_then_etcd(
 ) -> None:
     urls = [*servers(up), store(up)]
     assert all(map(colonist.is_open, urls))
-    assert up.end(number) == 0
+    os.killpg(up.process.pid, number)  # as a terminal does: to all that runs in it
+    assert up.process.wait(30) == 0
     assert not any(map(colonist.is_open, urls))
     assert "Traceback" not in up.text
     assert "ERROR" not in up.text
