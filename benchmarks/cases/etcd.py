@@ -59,12 +59,24 @@ async def _load(etcd: EtcdPlace, servers: list[Server], workers: list[Executor],
         submits = cycle(worker.submits(lifecycle.SUBMITS // len(workers)))
         poll = worker.poll(lifecycle.POLL_S)
         Lifecycle(connection, worker.key, poll, submits, tally).start()
-    used = await window(tally, meter, lifecycle.WARMUP_S, etcd.span_s)
+    await asyncio.sleep(lifecycle.WARMUP_S)
+    before = await _counted(servers)
+    used = await window(tally, meter, 0.0, etcd.span_s)
+    after = await _counted(servers)
     for connection in connections:
         connection.close()
     metrics = {"rate_s": tally.count / used.wall_s, **latencies("", tally.taken)}
+    conflicts, grants = (now - then for now, then in zip(after, before, strict=True))
+    metrics["conflicts_percent"] = 100 * conflicts / max(conflicts + grants, 1)
     metrics["failures"] = tally.failures.total()
     return Row(name=name, metrics={**metrics, **used.metrics(tally.count)}, notes=tally.notes())
+
+
+async def _counted(servers: list[Server]) -> tuple[float, float]:
+    """Assigns that met another node's, and those that were granted, at all nodes."""
+    found = [await asyncio.to_thread(figures, server) for server in servers]
+    conflicts = sum(each["colonist_assign_conflicts_total"] for each in found)
+    return conflicts, sum(each["colonist_grants_total"] for each in found)
 
 
 async def _roundtrip(etcd: EtcdPlace) -> list[Row]:
@@ -80,7 +92,6 @@ async def _two_nodes(etcd: EtcdPlace) -> Row:
     """One node alone, then two, in turn; the ratio of their medians."""
     alone: list[float] = []
     together: list[Row] = []
-    conflicts = grants = 0.0
     for _ in range(PAIRS):
         async with etcd.nodes(1) as servers:
             workers = await stage(servers[0], WORKERS)
@@ -88,17 +99,12 @@ async def _two_nodes(etcd: EtcdPlace) -> Row:
         async with etcd.nodes(2) as servers:
             workers = await stage(servers[0], WORKERS)
             together.append(await _load(etcd, servers, workers, "etcd/two-nodes"))
-            for server in servers:
-                counted = await asyncio.to_thread(figures, server)
-                conflicts += counted["colonist_assign_conflicts_total"]
-                grants += counted["colonist_grants_total"]
     median = sorted(together, key=lambda row: row.metrics["rate_s"])[PAIRS // 2]
     one = statistics.median(alone)
     metrics = {
         **median.metrics,
         "alone_rate_s": one,
         "ratio": median.metrics["rate_s"] / one,
-        "conflicts_percent": 100 * conflicts / max(grants + conflicts, 1),
     }
     return Row(name=median.name, metrics=metrics, notes=median.notes)
 

@@ -33,7 +33,16 @@ from colonist_server.repo import chain, effects, keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.records import ExecutorRecord, all_ids, decode_live
-from colonist_server.repo.sharing import LAST_TURN_S, WINDOW, Alone, Interest, Peers, choose, turn_s
+from colonist_server.repo.sharing import (
+    LAST_TURN_S,
+    WINDOW,
+    Alone,
+    Interest,
+    Pace,
+    Peers,
+    choose,
+    turn_s,
+)
 from colonist_server.repo.view import View
 from colonist_server.repo.waiting import Ask, Grant, Waiter, Wake
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
@@ -58,6 +67,7 @@ class HandOver:
         "_closing",
         "_interest",
         "_node",
+        "_pace",
         "_peers",
         "_rooms",
         "_spawn",
@@ -85,6 +95,7 @@ class HandOver:
         self._node = node
         self._peers = peers or Alone()
         self._interest = Interest(clock)
+        self._pace = Pace()
         self.grants = 0
         """Assignments that were committed."""
         self.conflicts = 0
@@ -128,9 +139,10 @@ class HandOver:
         if not others:
             return colony.queue.first(profile)
         window = islice(colony.queue.fitting(profile), WINDOW)
-        choice = choose(window, self._node, others, self._clock.monotonic())
+        step_s = self._pace.step_s
+        choice = choose(window, self._node, others, self._clock.monotonic(), step_s)
         for row in choice.left:
-            self._leave(row, turn_s(row.pid, self._node, others))
+            self._leave(row, turn_s(row.pid, self._node, others, step_s))
         return choice.taken
 
     def _leave(self, row: Row, wait_s: float) -> None:
@@ -242,6 +254,7 @@ class HandOver:
         after = self.assigned_to(row.live(), row.pid, ask.cause)
         guards = _guards(row, ask)
         ops = chain.rewrite(row.pid, after)
+        begun = self._clock.monotonic()
         try:
             revision = await self._writes.commit(guards, ops)
         except asyncio.CancelledError:
@@ -250,6 +263,7 @@ class HandOver:
         except ColonistError:
             self._release(row)
             raise
+        self._pace.note(self._clock.monotonic() - begun)
         if revision is not None:
             self.grants += 1
             return Grant(row.pid, after)
@@ -300,7 +314,7 @@ class HandOver:
         if room is None or row.placement.type not in room.types:
             return
         others = self._peers.interested(row.colony.tag, row.placement.type)
-        wait_s = turn_s(row.pid, self._node, others) if others else 0.0
+        wait_s = turn_s(row.pid, self._node, others, self._pace.step_s) if others else 0.0
         if not wait_s:
             self._hand_out(row)
         elif not row.left_at:

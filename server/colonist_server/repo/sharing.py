@@ -21,7 +21,9 @@ from colonist_server.repo.clock import Clock
 
 WINDOW: Final = 64
 STEP_S: Final = 0.010
-LAST_TURN_S: Final = 0.030
+LONGEST_STEP_S: Final = 0.040
+LAST_TURN_S: Final = 0.045
+"""What waits and somebody it fits must not both wait for longer than 50 ms."""
 OVERDUE_S: Final = 0.25
 INTEREST_S: Final = 10.0
 """For so long those who asked are expected to ask again."""
@@ -67,15 +69,45 @@ class Choice(NamedTuple, Generic[L]):
     left: list[L]
 
 
-@lru_cache(maxsize=4096)
-def turn_s(pid: bytes, node: str, others: tuple[str, ...]) -> float:
+class Pace:
+    """How long the others are given: some times what a claim takes here, as it does there.
+
+    On a busy machine a claim takes longer; who did not wait for it would try in vain.
+    """
+
+    __slots__ = ("_claim_s",)
+
+    def __init__(self) -> None:
+        self._claim_s = 0.0
+
+    def note(self, claim_s: float) -> None:
+        """A claim was committed, or lost, after so many seconds."""
+        self._claim_s += (claim_s - self._claim_s) * _NEWEST_WEIGHS
+
+    @property
+    def step_s(self) -> float:
+        """From one node's turn to the next one's."""
+        return min(max(STEP_S, _CLAIMS_A_STEP * self._claim_s), LONGEST_STEP_S)
+
+
+_NEWEST_WEIGHS: Final = 0.1
+_CLAIMS_A_STEP: Final = 4
+
+
+def turn_s(pid: bytes, node: str, others: tuple[str, ...], step_s: float = STEP_S) -> float:
     """For how long a node leaves a process to others: 0 for its own, more the later its turn."""
+    return min(_turns_before(pid, node, others) * step_s, LAST_TURN_S)
+
+
+@lru_cache(maxsize=4096)
+def _turns_before(pid: bytes, node: str, others: tuple[str, ...]) -> int:
     mine = _weight(pid, node)
-    before = sum(_weight(pid, other) > mine for other in others)
-    return min(before * STEP_S, LAST_TURN_S)
+    return sum(_weight(pid, other) > mine for other in others)
 
 
-def choose(window: Iterable[L], node: str, others: tuple[str, ...], now: float) -> Choice[L]:
+def choose(
+    window: Iterable[L], node: str, others: tuple[str, ...], now: float, step_s: float = STEP_S
+) -> Choice[L]:
     """What a node takes of the first that fit.
 
     The first that is its own, or overdue; else the last whose turn has come: those before it are
@@ -84,7 +116,7 @@ def choose(window: Iterable[L], node: str, others: tuple[str, ...], now: float) 
     turned: L | None = None
     left: list[L] = []
     for one in window:
-        wait_s = turn_s(one.pid, node, others)
+        wait_s = turn_s(one.pid, node, others, step_s)
         since = now - one.left_at
         if not wait_s or (one.left_at and since >= OVERDUE_S):
             return Choice(one, left)
