@@ -65,9 +65,9 @@ class Line(Connection):
         if not ops[0][0].startswith(_HOUSE):
             self._left -= 1
             if self._left == -1:
+                self.die()
                 if self._way == "after":
                     await self.shared.commit(guards, ops)
-                self.die()
             if self.slow_s:
                 await asyncio.sleep(self.slow_s)
         return await super()._commit(guards, ops)

@@ -16,7 +16,7 @@ from colonist_protocol.errors import ColonistError, UnavailableError
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
-from colonist_server.repo.nodes import Nodes
+from colonist_server.repo.nodes import SKEW_NS, Nodes
 from colonist_server.repo.records import NodeRecord, decode_node, encode
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Guard, Put, Revision, StoreError
@@ -29,7 +29,6 @@ SILENT_S: Final = 3.0
 """A node that has not written for so long is dead, or as good as that: its name may be taken."""
 LOOK_S: Final = 0.25
 BEHIND_S: Final = 2.0
-SKEW_NS: Final = 5 * SECOND_NS
 
 Classes = Callable[[], tuple[tuple[bytes, str], ...]]
 

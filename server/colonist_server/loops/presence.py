@@ -15,12 +15,11 @@ import logging
 
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.times import SECOND_NS
-from colonist_server.loops.heartbeat import SKEW_NS
 from colonist_server.loops.leadership import Leadership
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.members import Members
-from colonist_server.repo.nodes import Nodes
+from colonist_server.repo.nodes import SKEW_NS, Nodes
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.records import all_ids, decode_heard, encode
 from colonist_server.repo.writes import Writes

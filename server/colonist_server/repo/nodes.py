@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.records import NodeRecord, decode_node
@@ -20,6 +21,9 @@ from colonist_server.store.interface import Revision
 OFFSETS: Final = 5
 """So many looks at another node's clock count; what is late makes its clock look slow, never fast,
 so the largest offset is nearest to the truth."""
+
+SKEW_NS: Final = 5 * SECOND_NS
+"""Clocks may be so far apart."""
 
 NodeChanged = Callable[[str, bool], None]
 """Told of a node's name, and whether it is alive from now on: no awaits."""
@@ -48,6 +52,11 @@ class Node:
         The first look does not count: a record that was loaded may have stood there for long.
         """
         return max(self._offsets) if len(self._offsets) > 1 else None
+
+    @property
+    def least_offset_ns(self) -> int:
+        """How far its clock is ahead of ours at least."""
+        return max(self._offsets, default=0)
 
     def seen(self, offset_ns: int) -> None:
         """Its clock was read."""
@@ -103,9 +112,12 @@ class Nodes:
         return any(node.record.instance == instance for node in self.others())
 
     def offset_ns(self, name: str) -> int:
-        """How far a node's clock is ahead of ours, as far as is known."""
+        """How far a node's clock is ahead of ours, as far as is known; rather less than more.
+
+        Clocks that are further off than `SKEW_NS` are a fault of their nodes.
+        """
         node = self._others.get(name)
-        return (node.offset_ns or 0) if node is not None else 0
+        return min(max(node.least_offset_ns, -SKEW_NS), SKEW_NS) if node is not None else 0
 
     def clock_lead_ns(self, *, is_leader: bool) -> int:
         """How far this node's clock is ahead of the others'; negative: behind.
