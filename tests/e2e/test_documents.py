@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from colonist_server.loops.compaction import Compacting
 from colonist_server.store.interface import Guard, Put, ReadOnlyError, Store, StoreError
+from colonist_server.store.measuring import measure
 from colonist_server.store.opening import open_store
 from tests.support import colonist, parts
 from tests.support.broker import free_port
@@ -104,7 +106,11 @@ async def test_etcd_users(tmp_path: Path) -> None:
         url = f"etcd://{etcd.endpoints[0]}"
         user = f"user=colonist&password-file={tmp_path}/colonist.password"
         async with await open_store(f"{url}/colonist?{user}") as store:
-            assert await store.commit([Guard(b"a", 0)], [Put(b"a", b"1")])
+            revision = await store.commit([Guard(b"a", 0)], [Put(b"a", b"1")])
+            assert revision
+            assert (await measure(store, url)).size_bytes
+            assert isinstance(store, Compacting)
+            await store.compact(revision)
         with pytest.raises(StoreError):
             await open_store(f"{url}/others?{user}")
         with pytest.raises(StoreError):
