@@ -209,7 +209,8 @@ class Graphs:
         """
         graph, number = workflow.graph, row.number
         graph.moved(number, State(row.state))
-        workflow.colony.open_workflows.changed(workflow)
+        if self.workflows.get(workflow.wid) is workflow:  # else its end was heard of before
+            workflow.colony.open_workflows.changed(workflow)
         row.blocked = row.state == State.WAITING and not graph.may_run(number)
         if row.blocked:
             row.deadline_ns = 0
@@ -218,9 +219,13 @@ class Graphs:
             row.deadline_ns = max(live.deadline_ns, ready_ns)
 
     def member_ended(self, pid: bytes, state: State, ended_ns: int) -> None:
-        """A member's end is in the list of closed processes."""
+        """A member's end is in the list of closed processes.
+
+        That may be heard of after the end of its workflow, which is then being removed: of such a
+        one nothing is known, nor needed.
+        """
         workflow = self.of(pid)
-        if workflow is None:
+        if workflow is None or keys.number_of(pid) > len(workflow.graph):
             return
         change = workflow.graph.ended(keys.number_of(pid), state, ended_ns)
         for number in change.released:
