@@ -13,7 +13,7 @@ from colonist_protocol.process import MAX_LIST, Process, State
 from colonist_protocol.server import Statistics
 from colonist_server.repo import keys
 from colonist_server.repo.records import decode_closed
-from tests.cluster.campaign import Campaign
+from tests.cluster.campaign import Campaign, is_busy
 from tests.support.books import check_books
 from tests.support.rooms import COLONY
 
@@ -48,7 +48,7 @@ async def check_nodes(campaign: Campaign, nodes: int) -> None:
         assert one == other
     (statistics,) = {codec.encode(picture.statistics) for picture in pictures}
     told = codec.decode(statistics, Statistics, "statistics")
-    assert (told.waitingprocesses, told.runningprocesses) == (0, 0)
+    assert not is_busy(told)
     for id in ids:
         process = await campaign.client(name, 0).get(id)
         _check_one(campaign, process)
@@ -80,6 +80,9 @@ def check_stored(campaign: Campaign, told: Statistics, stored: dict[bytes, bytes
     states = Counter(closed.live.state for closed in ends.values())
     assert set(states) == {State.SUCCESS}
     assert told.successfulprocesses == len(ends)
+    assert told.failedprocesses == told.cancelledprocesses == 0
+    heads = sum(1 for name in stored if name.startswith(keys.WORKFLOW))
+    assert told.successfulworkflows == heads
     for id, closed in ends.items():
         result = codec.scan(closed.payload)
         assert _out(result) == [campaign.closed.get(id, _out(result)[0])], id

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import Raw
 
@@ -23,14 +24,19 @@ from colonist_client.http import HttpTransport
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol.colony import Colony
 from colonist_protocol.executor import Executor
+from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import CloseSuccessful, Process
+from colonist_protocol.server import Statistics
 from colonist_protocol.times import from_text
+from colonist_protocol.workflow import WorkflowSpec
 from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, TYPE, key, spec
 
 REPLY_S = 4.0  # after so long an asker tries another node
 POLL_S = 1
 REST_S = 0.05
 SUBMITTERS = 6
+DIAMOND = {"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]}
+WORKFLOWS = 0.05  # share of submits
 CLOCK_NS = 50_000_000  # how exactly two moments are compared
 
 
@@ -64,13 +70,14 @@ class Campaign:
         self.unsure = 0  # submits whose outcome nobody was told
         self.grants: dict[str, list[Grant]] = {}
         self.closed: dict[str, str] = {}
+        self.closing: set[str] = set()  # a close was sent, whatever became of it
         self.answers: Counter[str] = Counter()
         self._seed = seed
         self._lease_s = lease_s
         self._pace_s = pace_s
         self._transports = [HttpTransport(url, max_connections=0) for url in urls]
         self._done = asyncio.Event()
-        self._count = 0
+        self._pending = 0
 
     def client(self, name: str, node: int) -> Client:
         return Client(self._transports[node], key(name), reply_s=REPLY_S)
@@ -124,7 +131,7 @@ class Campaign:
             while not self._done.is_set():
                 with contextlib.suppress(UnreachableError):
                     found = await client.colony_statistics(COLONY)
-                    if self.faults or not (found.waitingprocesses or found.runningprocesses):
+                    if self.faults or not is_busy(found):
                         self._done.set()
                 await asyncio.sleep(REST_S)
 
@@ -134,29 +141,39 @@ class Campaign:
 
     async def _submit(self, number: int) -> None:
         dice = random.Random(f"{self._seed}/submitter {number}")
-        while len(self.submitted) + self._pending_submits() < self.wanted and not self.faults:
+        while len(self.submitted) + self._pending < self.wanted and not self.faults:
             client = self.client(dice.choice(self.names), dice.randrange(len(self._transports)))
-            self._count += 1
+            is_workflow = dice.random() < WORKFLOWS
+            size = len(DIAMOND) if is_workflow else 1
+            self._pending += size
             try:
-                process = await client.submit(
-                    spec(maxexectime=self._lease_s, maxretries=-1, maxwaittime=-1)
-                )
+                ids = await (self._one_workflow(client) if is_workflow else self._one(client))
             except NotSentError:
                 await asyncio.sleep(REST_S)
             except UnreachableError:
-                self.unsure += 1
+                self.unsure += size
             except ServerError as error:
                 self._note("submit", error)
-                self.unsure += 1
+                self.unsure += size
                 await asyncio.sleep(REST_S)
             else:
-                self.submitted.append(process.processid)
+                self.submitted += ids
                 await asyncio.sleep(self._pace_s)
             finally:
-                self._count -= 1
+                self._pending -= size
 
-    def _pending_submits(self) -> int:
-        return self._count
+    async def _one(self, client: Client) -> list[str]:
+        return [(await client.submit(self._spec())).processid]
+
+    async def _one_workflow(self, client: Client) -> list[str]:
+        specs = [
+            self._spec(nodename=name, dependencies=parents) for name, parents in DIAMOND.items()
+        ]
+        made = await client.submit_workflow(WorkflowSpec(colonyname=COLONY, functionspecs=specs))
+        return made.processids
+
+    def _spec(self, **changes: Any) -> FunctionSpec:
+        return spec(maxexectime=self._lease_s, maxretries=-1, maxwaittime=-1, **changes)
 
     async def _work(self, name: str) -> None:
         dice = random.Random(f"{self._seed}/{name}")
@@ -179,6 +196,8 @@ class Campaign:
         token = f"{name}/{len(earlier)}"
         grant = Grant(name, time.time_ns(), until_ns, token)
         self._compare(id, earlier, grant)
+        if not set(process.parents) <= self.closing:
+            self.faults.append(f"{id} was given to {name} before its parents had ended")
         earlier.append(grant)
         if dice.random() < 0.2:
             await asyncio.sleep(dice.random() * 0.02)  # some work takes a while
@@ -197,6 +216,7 @@ class Campaign:
     async def _close(self, grant: Grant, id: str, dice: random.Random) -> None:
         out = Raw(f'["{grant.token}"]'.encode())
         body = self.client(grant.executor, 0).pack(CloseSuccessful(processid=id, out=out))
+        self.closing.add(id)
         while True:
             client = self.client(grant.executor, dice.randrange(len(self._transports)))
             try:
@@ -221,3 +241,9 @@ class Campaign:
         self.answers[f"{what.partition(' ')[0]} {error.status} {error.code}"] += 1
         if error.is_definite:
             self.faults.append(f"{what}: {error.status} {error.code}: {error}")
+
+
+def is_busy(found: Statistics) -> bool:
+    """Whether anything waits or runs."""
+    processes = found.waitingprocesses + found.runningprocesses
+    return bool(processes + found.waitingworkflows + found.runningworkflows)

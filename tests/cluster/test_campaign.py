@@ -14,7 +14,7 @@ from tests.cluster import planted
 from tests.cluster.house import on_etcd, on_sqlite
 from tests.cluster.survival import survive
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 PLANTED = "tests.cluster.planted"
 
 

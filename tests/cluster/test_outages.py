@@ -23,7 +23,7 @@ from tests.cluster.survival import finish, survive
 from tests.cluster.trouble import Trouble
 from tests.support.rooms import COLONY, key, spec
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 DEADLINE_S = 30.0
 FAILOVER_S = 5.0
 

@@ -22,6 +22,7 @@ from colonist_server.repo.records import (
     decode_closed,
     decode_ended,
     decode_live,
+    decode_workflow,
 )
 
 EVENTS = msgspec.msgpack.Decoder(tuple[Event, ...])
@@ -45,7 +46,7 @@ def check_books(stored: Mapping[bytes, bytes]) -> None:
     listed = {
         name[-keys.PID_BYTES :]: (keys.state_of_ended(name), decode_ended(value))
         for name, value in stored.items()
-        if name.startswith(keys.ENDED)
+        if name.startswith(keys.ENDED) and keys.kind_of_ended(name) == keys.KIND_PROCESS
     }
     assert not lives.keys() & ends.keys()
     assert lives.keys() | ends.keys() == births.keys()
@@ -56,7 +57,7 @@ def check_books(stored: Mapping[bytes, bytes]) -> None:
     for pid, birth in births.items():
         found: Live | Closed = lives.get(pid) or ends[pid]
         live = found.live if isinstance(found, Closed) else found
-        check_chain(pid, birth, (*moved.get(pid, ()), *live.events), live)
+        check_chain(pid, _first(pid, birth, stored), (*moved.get(pid, ()), *live.events), live)
         assert (live.state in FINAL) == isinstance(found, Closed)
     for prefix in (keys.OUTPUT, keys.ATTRIBUTE, keys.EVENTS):
         owners = {name[2 : 2 + keys.PID_BYTES] for name in stored if name.startswith(prefix)}
@@ -73,20 +74,30 @@ def _moved(stored: Mapping[bytes, bytes]) -> dict[bytes, list[Event]]:
     return found
 
 
-def check_chain(pid: bytes, birth: Birth, events: Sequence[Event], live: Live) -> None:
-    """The events from the birth on lead to the state and the head, each by a legal step."""
-    state, attempt = State.WAITING, 0
-    line = EventLine(
+def _first(pid: bytes, birth: Birth, stored: Mapping[bytes, bytes]) -> EventLine:
+    """The submit: of a member it is the workflow's."""
+    workflow = stored.get(keys.workflow(pid[: keys.WID_BYTES]))
+    if workflow is None:
+        request, signature = digest(codec.to_base64(birth.payload).encode()), birth.signature
+    else:
+        record = decode_workflow(workflow)
+        request, signature = record.digest, record.signature
+    return EventLine(
         chain=pid.hex(),
         n=0,
         what="submitted",
         who=birth.initiator_id,
         attempt=0,
         time=birth.submitted_ns // 1_000_000,
-        req=_digest(birth.payload).hex(),
-        sig=birth.signature.hex(),
+        req=request.hex(),
+        sig=signature.hex(),
         prev="",
     )
+
+
+def check_chain(pid: bytes, line: EventLine, events: Sequence[Event], live: Live) -> None:
+    """The events from the first on lead to the state and the head, each by a legal step."""
+    state, attempt = State.WAITING, 0
     for number, event in enumerate(events, 1):
         state = step(state, What(event.what))
         attempt += event.what == What.ASSIGNED
@@ -104,7 +115,3 @@ def check_chain(pid: bytes, birth: Birth, events: Sequence[Event], live: Live) -
         )
     assert (live.state, live.attempt, live.count) == (state, attempt, line.n + 1)
     assert live.head == event_hash(line)
-
-
-def _digest(payload: bytes) -> bytes:
-    return digest(codec.to_base64(payload).encode())
