@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from colonist_server.store.opening import open_store
-from tests.support import etcd
+from tests.support import etcd, parts
 from tests.support.etcd import Cluster, Options
 from tests.support.rooms import OWNER
 from tests.support.server_process import ServerProcess
@@ -46,7 +46,10 @@ class Member:
         self.name = f"etcd {member.name}"
 
     async def kill(self) -> None:
-        self.member.kill()
+        if parts.etcd().version in parts.FORGETFUL_ETCD:
+            self.member.stop()
+        else:
+            self.member.kill()
 
     async def start(self) -> None:
         await self.member.restart()
