@@ -82,7 +82,7 @@ class Retention:
         """By tag: how many were left when no more could be removed."""
         self._woken = asyncio.Event()
         if policy.count:
-            view.on_closed = self._closed
+            view.on_closed.append(self._closed)
 
     async def run(self) -> None:
         """Forget until cancelled; returns at once where nothing is ever forgotten."""
@@ -94,7 +94,7 @@ class Retention:
                 await self._guarded(self._trim_crowded)
 
     def _closed(self, colony: Colony) -> None:
-        if self._policy.is_crowded(sum(colony.closed), self._floors.get(colony.tag, 0)):
+        if self._policy.is_crowded(sum(colony.ended), self._floors.get(colony.tag, 0)):
             self._crowded.add(colony)
             self._woken.set()
 
@@ -154,13 +154,13 @@ class Retention:
         return 0.0
 
     async def _trim(self, colony: Colony) -> None:
-        surplus = self._policy.surplus(sum(colony.closed))
+        surplus = self._policy.surplus(sum(colony.ended))
         if surplus:
             oldest = self._retirement.oldest(colony)
             done = await self._retire(colony, oldest, _END_OF_TIME, surplus)
             if self._retire_workflows is not None:
                 await self._retire_workflows(colony, done.last_ns)
-            kept = sum(colony.closed)
+            kept = sum(colony.ended)
             # What ended meanwhile has called for a trim of its own.
             if done.members and self._policy.surplus(kept):
                 self._floors[colony.tag] = kept

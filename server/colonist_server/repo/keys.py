@@ -18,6 +18,7 @@
 | `n/node`, `nl` | a running node; the one that leads: both go with their leases |
 | `nh/node/part` | when a node last heard executors |
 | `h/tag/~time,digest` | who changed what about members and owner, newest first |
+| `t/tag` | what the archive holds of a colony: counts, and what is on its way |
 | `m/..` | schema, owner; remains of colonies to be swept; nodes that have not stopped in order |
 
 A process id is `colony tag 4, birth minute 4, 20 bytes, member 4`: what belongs together is
@@ -55,6 +56,8 @@ OUTPUT: Final = b"o/"
 ATTRIBUTE: Final = b"a/"
 LOG: Final = b"l/"
 EVENTS: Final = b"e/"
+PAST: Final = b"t/"
+ATTRIBUTE_INDEX: Final = b"ai/"
 NODE: Final = b"n/"
 LEADER: Final = b"nl"
 HEARD: Final = b"nh/"
@@ -73,6 +76,8 @@ CHANGES: Final = b"h/"
 OWNER: Final = b"m/owner"
 REMAINS: Final = b"m/remains/"
 SCHEMA: Final = b"m/schema"
+ARCHIVE: Final = b"m/archive"
+"""The identity of the archive that holds this store's history."""
 RUNNING: Final = b"m/running/"
 RESTORING: Final = b"m/restoring"
 """Stands from the first to the last commit of a restore: what is stored is not whole."""
@@ -236,7 +241,7 @@ def attribute(pid: bytes, id: str) -> bytes:
 
 def attribute_index(id: str) -> bytes:
     """Which process an attribute belongs to."""
-    return b"ai/" + bytes.fromhex(id)
+    return ATTRIBUTE_INDEX + bytes.fromhex(id)
 
 
 def logs(pid: bytes, attempt: int | None = None) -> bytes:
@@ -257,6 +262,11 @@ def after_logs(pid: bytes) -> bytes:
 def pid_of_log(key: bytes) -> bytes:
     """The process, or executor's log, in a key that `log` made."""
     return key[len(LOG) : len(LOG) + PID_BYTES]
+
+
+def executor_logs(tag: bytes) -> bytes:
+    """All lines of all executors' own logs."""
+    return LOG + tag + _NO_MINUTE
 
 
 def time_of_log(key: bytes) -> int:
@@ -458,6 +468,11 @@ def heard_part(name: str, part: int) -> bytes:
 def name_of_heard(key: bytes) -> str:
     """The node in a key that `heard_part` made."""
     return key[len(HEARD) : -_PART_BYTES].decode(errors="replace")
+
+
+def past(tag: bytes) -> bytes:
+    """What the archive holds of a colony."""
+    return PAST + tag
 
 
 def remains(tag: bytes) -> bytes:

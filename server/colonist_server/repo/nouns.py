@@ -18,6 +18,7 @@ from colonist_server.repo.records import (
     ColonyRecord,
     ExecutorRecord,
     FunctionRecord,
+    PastRecord,
     UserRecord,
     WorkflowRecord,
     WorkflowState,
@@ -210,6 +211,8 @@ class Colony:
         "members",
         "missed",
         "open_workflows",
+        "past",
+        "past_revision",
         "queue",
         "recent",
         "record",
@@ -246,8 +249,22 @@ class Colony:
         """Up to where a load has counted; the watch may bring some of that again."""
         self.closed_workflows = [0] * len(State)
         self.counted_workflows_at: list[Revision] = [0] * len(State)
+        self.past = PastRecord()
+        """What the archive holds of it."""
+        self.past_revision: Revision = 0
         self.recent: list[tuple[Revision, int, int, int]] | None = None
         """Revision, kind, state and change of what is counted while a load reads; None: none."""
+
+    @property
+    def ended(self) -> list[int]:
+        """How many processes have ended, by state, wherever they are kept."""
+        return [near + far for near, far in zip(self.closed, self.past.processes, strict=True)]
+
+    @property
+    def ended_workflows(self) -> list[int]:
+        """How many workflows have ended, by state, wherever they are kept."""
+        both = zip(self.closed_workflows, self.past.workflows, strict=True)
+        return [near + far for near, far in both]
 
     def enlist(self, member: Executor | User) -> None:
         """Know a member by its id; two hold one id only while the watch lags, then the newer."""

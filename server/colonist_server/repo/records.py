@@ -310,6 +310,20 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """It stops in order: what it has assigned was answered."""
 
 
+class PastRecord(msgspec.Struct, frozen=True, array_like=True):
+    """`t/tag`: what the archive holds of a colony, by state.
+
+    `moving` names processes and workflows that are being copied into it by `mover`: nobody removes
+    those. `removing` names what is being removed from it: nobody sees that any more.
+    """
+
+    processes: tuple[int, ...] = (0,) * len(State)
+    workflows: tuple[int, ...] = (0,) * len(State)
+    moving: tuple[bytes, ...] = ()
+    removing: tuple[bytes, ...] = ()
+    mover: bytes = b""
+
+
 class LeaderRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`nl`: the node that leads, and which start of it."""
 
@@ -340,4 +354,5 @@ decode_firings: Final = msgspec.msgpack.Decoder(FiringsRecord).decode
 decode_firing: Final = msgspec.msgpack.Decoder(FiringRecord).decode
 decode_cron: Final = msgspec.msgpack.Decoder(CronRecord).decode
 decode_node: Final = msgspec.msgpack.Decoder(NodeRecord).decode
+decode_past: Final = msgspec.msgpack.Decoder(PastRecord).decode
 decode_leader: Final = msgspec.msgpack.Decoder(LeaderRecord).decode

@@ -99,7 +99,7 @@ class View:
         self._listeners: list[Listener] = []
         self._member_changed: list[Callable[[Colony, str], None]] = []
         self.graphs = Graphs(self)
-        self.on_closed: Callable[[Colony], None] | None = None
+        self.on_closed: list[Callable[[Colony], None]] = []
         """Told of each process that ended, after it was counted: no awaits."""
         self.on_reached: Callable[[Revision], None] | None = None
         """Told when the view has come to a revision: no awaits."""
@@ -238,8 +238,9 @@ class View:
         (colony.closed if is_process else colony.closed_workflows)[state] += change
         if colony.recent is not None:
             colony.recent.append((revision, kind, state, change))
-        if is_process and change > 0 and self.on_closed is not None:
-            self.on_closed(colony)
+        if is_process and change > 0:
+            for told in self.on_closed:
+                told(colony)
         if is_process and value is not None and state == State.SUCCESS and not self._is_ahead:
             self._tally_in(colony, value, revision)
 

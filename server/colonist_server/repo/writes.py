@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from colonist_protocol.errors import ContendedError, TooLargeError, UnavailableError
+from colonist_server.archive.interface import Archive
 from colonist_server.repo import effects
 from colonist_server.repo.keys import WORKFLOW, edits_of
+from colonist_server.repo.past import Past
 from colonist_server.repo.records import decode_workflow
 from colonist_server.repo.view import View
 from colonist_server.store.interface import (
@@ -37,11 +39,13 @@ class Plan(NamedTuple):
 class Writes:
     """Commits to the store on behalf of this node."""
 
-    __slots__ = ("store", "view")
+    __slots__ = ("past", "store", "view")
 
-    def __init__(self, store: Store, view: View) -> None:
+    def __init__(self, store: Store, view: View, archive: Archive | None = None) -> None:
         self.store = store
         self.view = view
+        self.past = Past(self, view, archive)
+        """What has ended, also in the archive."""
 
     async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
         """Commit once: the revision, or None when a guard failed.

@@ -55,7 +55,8 @@ async def colony_statistics(
 def _counted(colony: Colony) -> wire.Statistics:
     states = [executor.record.state for executor in colony.executors.values()]
     open_workflows = colony.open_workflows.counts()
-    workflows = [open_workflows[state] + colony.closed_workflows[state] for state in State]
+    closed, closed_workflows = colony.ended, colony.ended_workflows
+    workflows = [open_workflows[state] + closed_workflows[state] for state in State]
     return wire.Statistics(
         colonies=1,
         executors=len(states),
@@ -63,9 +64,9 @@ def _counted(colony: Colony) -> wire.Statistics:
         unregisteredexecutors=states.count(ExecutorState.UNREGISTERED),
         waitingprocesses=colony.waiting,
         runningprocesses=len(colony.running),
-        successfulprocesses=colony.closed[State.SUCCESS],
-        failedprocesses=colony.closed[State.FAILED],
-        cancelledprocesses=colony.closed[State.CANCELLED],
+        successfulprocesses=closed[State.SUCCESS],
+        failedprocesses=closed[State.FAILED],
+        cancelledprocesses=closed[State.CANCELLED],
         waitingworkflows=workflows[State.WAITING],
         runningworkflows=workflows[State.RUNNING],
         successfulworkflows=workflows[State.SUCCESS],
