@@ -89,6 +89,7 @@ class Client:
         self._current = 0
         self._token = ""
         self._login: asyncio.Task[None] | None = None
+        self._is_closed = False
         self.trouble = ""
         """What the last call met; "" when it was answered."""
 
@@ -170,6 +171,7 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._is_closed = True
         for channel in self._channels.values():
             await channel.close()
 
@@ -220,13 +222,15 @@ class Client:
 
     def _unary(self, endpoint: str, method: wire.Method) -> Any:
         found = self._calls.get((endpoint, method.path))
-        if found is None:
+        if found is None or self._is_closed:
             channel = cast("Any", self._channel(endpoint))
             found = channel.unary_unary(method.path, None, method.parse)
             self._calls[endpoint, method.path] = found
         return found
 
     def _channel(self, endpoint: str) -> grpc.aio.Channel:
+        if self._is_closed:
+            raise UnavailableError("the store is closed")
         channel = self._channels.get(endpoint)
         if channel is None:
             if self._credentials is None:
