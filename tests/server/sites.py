@@ -12,8 +12,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
-import msgspec
-
 from colonist_core.matching import Profile, placement
 from colonist_core.process import Cause, Limits, Live, born
 from colonist_protocol.errors import ColonistError
@@ -185,6 +183,7 @@ class Town:
             try:
                 grant = await site.hand_over.assign(site.ask(name), 50)
             except ColonistError:
+                await asyncio.sleep(0.01)
                 continue
             await self.run(site, grant, each_s)
 
@@ -245,8 +244,3 @@ class Town:
                     fits = not names or waiter.profile.name in names
                     assert not (is_long and fits), (pid.hex(), waiter.profile)
             await asyncio.sleep(0.005)
-
-
-def with_state(live: Live, **changes: Any) -> Live:
-    """A live record with some members changed."""
-    return msgspec.structs.replace(live, **changes)
