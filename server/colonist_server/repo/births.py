@@ -106,16 +106,19 @@ class Births:
         if value is not None:
             self._heard_bytes -= len(value) + _OVERHEAD_BYTES
 
-    async def of(self, pid: bytes) -> Submitted | None:
-        """The birth; None when the process was removed."""
-        return self.known(pid) or (await self.of_many([pid]))[0]
+    async def of(self, pid: bytes, *, is_past: bool = False) -> Submitted | None:
+        """The birth; None when the process was removed. `is_past`: it may be in the archive."""
+        return self.known(pid) or (await self.of_many([pid], is_past=is_past))[0]
 
-    async def of_many(self, pids: Sequence[bytes]) -> list[Submitted | None]:
+    async def of_many(
+        self, pids: Sequence[bytes], *, is_past: bool = False
+    ) -> list[Submitted | None]:
         """Several births, with one read for all that are not in memory."""
+        source = self._writes.past if is_past else self._writes
         found = {pid: birth for pid in pids if (birth := self.known(pid)) is not None}
         missing = [pid for pid in pids if pid not in found]
         if missing:
-            items = await self._writes.read_many([keys.birth(pid) for pid in missing])
+            items = await source.read_many([keys.birth(pid) for pid in missing])
             for pid, item in zip(missing, items, strict=True):
                 if item is not None:
                     found[pid] = _restore(pid, decode_birth(item.value))

@@ -125,7 +125,7 @@ class Delivery:
 
     async def ended(self, colony: Colony, pid: bytes) -> Moment:
         """A process that has ended. Raises `NotFoundError`, `UnavailableError`."""
-        item = await self._writes.read(keys.closed(pid))
+        item = await self._writes.past.read(keys.closed(pid))
         if item is None:
             raise NotFoundError("Failed to subscribe to process, process not found")
         return moments.of_closed(colony, pid, item.value)

@@ -16,6 +16,7 @@ from colonist_server.repo.births import Births
 from colonist_server.repo.budget import Budget
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Row
+from colonist_server.repo.past import Reads
 from colonist_server.repo.processes import check_running
 from colonist_server.repo.records import (
     AttributeRecord,
@@ -72,15 +73,15 @@ class Journal:
 
     async def attribute_owner(self, id: str) -> bytes | None:
         """The process that an attribute belongs to."""
-        item = await self._writes.read(keys.attribute_index(id))
+        item = await self._writes.past.read(keys.attribute_index(id))
         return item.value if item is not None else None
 
     async def attribute(self, pid: bytes, id: str) -> AttributeRecord:
         """One attribute, also one made from the spec's `env`. Raises `NotFoundError`."""
-        item = await self._writes.read(keys.attribute(pid, id))
+        item = await self._writes.past.read(keys.attribute(pid, id))
         if item is not None:
             return decode_attribute(item.value)
-        birth = await self._births.of(pid)
+        birth = await self._births.of(pid, is_past=True)
         record = dict(birth.env).get(id) if birth is not None else None
         if record is None:
             raise NotFoundError("Attribute does not exists")
@@ -125,13 +126,15 @@ class Journal:
             pid = bytes.fromhex(wanted.processid)
             attempts = range(1, await self._attempts(pid) + 1)
         backwards = wanted.latest and wanted.since <= 0
+        # What lives is never asked for in the archive.
+        source = self._writes if pid in self._view.rows else self._writes.past
         found: list[Log] = []
         room = Budget()
         for attempt in reversed(attempts) if backwards else attempts:
             prefix = keys.logs(pid, attempt)
             after = b"" if wanted.since <= 0 else keys.log(pid, attempt, wanted.since)
             count = wanted.count - len(found)
-            async for items in self._pages(prefix, after, count, backwards=backwards):
+            async for items in self._pages(source, prefix, after, count, backwards=backwards):
                 found += room.first([_shown(colony, decode_log(item.value)) for item in items])
                 if room.is_spent:
                     break
@@ -140,12 +143,18 @@ class Journal:
         return found[::-1] if backwards else found
 
     async def _pages(
-        self, prefix: bytes, after: bytes, count: int, *, backwards: bool = False
+        self,
+        source: Reads,
+        prefix: bytes,
+        after: bytes,
+        count: int,
+        *,
+        backwards: bool = False,
     ) -> AsyncIterator[Sequence[Item]]:
         """Up to `count` records under a prefix, few at a time while they are long."""
         limit = _LONG_PAGE
         while count > 0:
-            page = await self._writes.range(
+            page = await source.range(
                 prefix, after=after, limit=min(limit, count), reverse=backwards
             )
             yield page.items
@@ -160,7 +169,7 @@ class Journal:
         row = self._view.rows.get(pid)
         if row is not None:
             return row.live().attempt
-        item = await self._writes.read(keys.closed(pid))
+        item = await self._writes.past.read(keys.closed(pid))
         if item is None:
             raise NotFoundError("Failed to get logs, process does not exist")
         return decode_closed(item.value).live.attempt
@@ -173,7 +182,7 @@ class Journal:
         room = Budget()
         if count <= 0:
             return found
-        async for items in self._pages(prefix, b"", sys.maxsize):
+        async for items in self._pages(self._writes.past, prefix, b"", sys.maxsize):
             records = [(item.key, decode_log(item.value)) for item in items]
             fitting = [
                 _shown(colony, record)

@@ -17,6 +17,7 @@ from colonist_server.repo.budget import Budget
 from colonist_server.repo.graphs import Graphs
 from colonist_server.repo.nouns import Workflow
 from colonist_server.repo.outputs import Outputs
+from colonist_server.repo.past import Reads
 from colonist_server.repo.records import decode_workflow
 from colonist_server.repo.render import NO_OUTPUT, Kin
 from colonist_server.repo.view import View
@@ -68,13 +69,13 @@ class Family:
         # Those that have the same parents share what is read; it is shown at each of them.
         inputs: dict[tuple[bytes, ...], bytes] = {}
         found: dict[bytes, Kin] = {}
-        for pid, _, _ in members:
+        for pid, _, closed in members:
             kin, wanted = family[pid], sources.get(pid)
             joined: bytes | None = NO_OUTPUT
             if wanted is not None and wanted in inputs:
                 joined = inputs[wanted] if room.takes(len(inputs[wanted])) else None
             elif wanted is not None:
-                joined = await self._outputs.joined(wanted, room)
+                joined = await self._outputs.joined(wanted, room, is_past=closed is not None)
                 inputs.update({wanted: joined} if joined is not None else {})
             if joined is None:
                 found[pid] = kin._replace(reason=kin.reason or TOO_LONG.format(room.size))
@@ -111,6 +112,7 @@ class Family:
         """Whose outputs are a member's input, where it has one already."""
         sources: dict[bytes, tuple[bytes, ...]] = {}
         roots: list[bytes] = []
+        is_past = any(closed is not None for _, _, closed in members)
         for pid, live, closed in members:
             workflow, number = self._graphs.of(pid), keys.number_of(pid)
             parents, _ = _relations(workflow, number, closed)
@@ -123,23 +125,27 @@ class Family:
             elif not parents:
                 roots.append(pid)
         if roots:
-            await self._add_previous(roots, sources)
+            source = self._writes.past if is_past else self._writes
+            await self._add_previous(roots, sources, source)
         return sources
 
     async def _add_previous(
-        self, roots: Sequence[bytes], sources: dict[bytes, tuple[bytes, ...]]
+        self,
+        roots: Sequence[bytes],
+        sources: dict[bytes, tuple[bytes, ...]],
+        source: Reads,
     ) -> None:
         """The leaves of what their cron started before."""
-        before = await self._previous({pid[: keys.WID_BYTES] for pid in roots})
+        before = await self._previous({pid[: keys.WID_BYTES] for pid in roots}, source)
         if not before:
             return
-        leaves = await self._leaves(set(before.values()))
+        leaves = await self._leaves(set(before.values()), source)
         for pid in roots:
             previous = before.get(pid[: keys.WID_BYTES])
             if previous is not None and leaves.get(previous):
                 sources[pid] = tuple(keys.member(previous, each) for each in leaves[previous])
 
-    async def _previous(self, wids: Iterable[bytes]) -> dict[bytes, bytes]:
+    async def _previous(self, wids: Iterable[bytes], source: Reads) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
         ended: list[bytes] = []
         for wid in wids:
@@ -149,13 +155,13 @@ class Family:
             elif workflow.record.previous:
                 found[wid] = workflow.record.previous
         if ended:
-            for item in await self._writes.read_many([keys.workflow(wid) for wid in ended]):
+            for item in await source.read_many([keys.workflow(wid) for wid in ended]):
                 previous = decode_workflow(item.value).previous if item is not None else b""
                 if item is not None and previous:
                     found[item.key[len(keys.WORKFLOW) :]] = previous
         return found
 
-    async def _leaves(self, wids: set[bytes]) -> dict[bytes, Sequence[int]]:
+    async def _leaves(self, wids: set[bytes], source: Reads) -> dict[bytes, Sequence[int]]:
         found: dict[bytes, Sequence[int]] = {
             wid: self._graphs.workflows[wid].graph.leaves
             for wid in wids
@@ -163,7 +169,7 @@ class Family:
         }
         ended = [wid for wid in wids if wid not in found]
         if ended:
-            for item in await self._writes.read_many([keys.workflow(wid) for wid in ended]):
+            for item in await source.read_many([keys.workflow(wid) for wid in ended]):
                 if item is not None:
                     wid = item.key[len(keys.WORKFLOW) :]
                     found[wid] = decode_workflow(item.value).leaves

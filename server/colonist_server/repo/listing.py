@@ -17,6 +17,7 @@ from colonist_server.repo.kin import Family
 from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.outputs import MAX_JOINED_BYTES, Outputs
+from colonist_server.repo.past import Reads
 from colonist_server.repo.records import (
     AttributeRecord,
     Ended,
@@ -50,10 +51,11 @@ class _Room:
 class Listing:
     """Processes as they are read."""
 
-    __slots__ = ("_births", "_family", "_view", "_writes")
+    __slots__ = ("_births", "_family", "_past", "_view", "_writes")
 
     def __init__(self, writes: Writes, births: Births, outputs: Outputs) -> None:
         self._writes = writes
+        self._past = writes.past
         self._view: View = writes.view
         self._births = births
         self._family = Family(writes, outputs)
@@ -64,7 +66,7 @@ class Listing:
         if row is not None:
             found = await self._render(colony, [_of_row(row)])
         else:
-            item = await self._writes.read(keys.closed(pid))
+            item = await self._past.read(keys.closed(pid))
             found = await self._render(colony, [_of_closed(pid, item.value)] if item else [])
         if not found:
             raise NotFoundError("Failed to get process, process not found")
@@ -170,7 +172,7 @@ class Listing:
         found: list[tuple[int, bytes]] = []
         after = b""
         while len(found) < MAX_HISTORY:
-            page = await self._writes.range(
+            page = await self._past.range(
                 keys.ended_in(colony.tag, state), after=after, limit=_PAGE
             )
             listed = [(item.key, decode_ended(item.value)) for item in page.items]
@@ -189,7 +191,7 @@ class Listing:
         pids: list[bytes] = []
         after = b""
         while len(pids) < wanted.count:
-            page = await self._writes.range(
+            page = await self._past.range(
                 keys.ended_in(colony.tag, state), after=after, limit=_PAGE
             )
             pids.extend(
@@ -211,7 +213,7 @@ class Listing:
         return shown
 
     async def _read_closed(self, pids: Sequence[bytes]) -> list[_Shown]:
-        items = await self._writes.read_many([keys.closed(pid) for pid in pids])
+        items = await self._past.read_many([keys.closed(pid) for pid in pids])
         return [
             _of_closed(pid, item.value)
             for pid, item in zip(pids, items, strict=True)
@@ -246,8 +248,9 @@ class Listing:
         self, colony: Colony, found: Sequence[_Shown], family: dict[bytes, Kin], room: _Room
     ) -> list[Process]:
         """One read for all births, one for all outputs, one per process that has attributes."""
-        births = await self._births.of_many([pid for pid, *_ in found])
-        outputs = await self._outputs(found)
+        is_past = any(entry[2] is not None for entry in found)
+        births = await self._births.of_many([entry[0] for entry in found], is_past=is_past)
+        outputs = await self._outputs(found, self._source(is_past=is_past))
         members = [entry[:3] for entry in found]
         family = await self._family.with_inputs(members, family, room.inputs)
         shown: list[Process] = []
@@ -266,7 +269,7 @@ class Listing:
                 live,
                 out=outputs.get(pid, out) if render.is_empty(out) else out,
                 errors=render.reasons(closed) if closed else (),
-                attributes=await self.attributes(pid) if has_attributes else (),
+                attributes=await self._attributes(pid, closed) if has_attributes else (),
                 kin=kin,
             )
             if not room.reply.holds(process):
@@ -274,20 +277,27 @@ class Listing:
             shown.append(process)
         return shown
 
-    async def _outputs(self, found: Sequence[_Shown]) -> dict[bytes, bytes]:
+    async def _outputs(self, found: Sequence[_Shown], source: Reads) -> dict[bytes, bytes]:
         pids = [pid for pid, _, _, _, has_output in found if has_output]
         if not pids:
             return {}
-        items = await self._writes.read_many([keys.output(pid) for pid in pids])
+        items = await source.read_many([keys.output(pid) for pid in pids])
         return {pid: item.value for pid, item in zip(pids, items, strict=True) if item is not None}
 
-    async def attributes(self, pid: bytes) -> list[tuple[str, AttributeRecord]]:
+    async def _attributes(
+        self, pid: bytes, closed: Closed | None
+    ) -> list[tuple[str, AttributeRecord]]:
         """The attributes set while a process ran, with their ids."""
-        found = await self._writes.range(keys.attributes(pid))
+        source = self._source(is_past=closed is not None)
+        found = await source.range(keys.attributes(pid))
         return [
             (item.key[-keys.ATTRIBUTE_BYTES :].hex(), decode_attribute(item.value))
             for item in found.items
         ]
+
+    def _source(self, *, is_past: bool) -> Reads:
+        """What lives is never asked for in the archive."""
+        return self._past if is_past else self._writes
 
 
 def _running(colony: Colony) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from colonist_server.repo import keys, render
 from colonist_server.repo.budget import Budget
+from colonist_server.repo.past import Reads
 from colonist_server.repo.records import decode_closed
 from colonist_server.repo.writes import Writes
 
@@ -40,24 +41,26 @@ class Outputs:
             _, oldest = self._cache.popitem(last=False)
             self._bytes -= len(oldest) + _OVERHEAD_BYTES
 
-    async def joined(self, pids: Sequence[bytes], room: Budget) -> bytes | None:
+    async def joined(self, pids: Sequence[bytes], room: Budget, *, is_past: bool) -> bytes | None:
         """The outputs of several ended processes as one array, in order (section 4.7).
 
         `[]` stands for one that left none, or was removed. None when there is no room for
-        them: little more than that is read, and nothing if it is known already.
+        them: little more than that is read, and nothing if it is known already. `is_past`: they
+        may be in the archive.
         """
         if not room.has(sum(len(self._cache.get(pid, b"")) for pid in pids)):
             room.spend()
             return None
+        source = self._writes.past if is_past else self._writes
         found: list[bytes] = []
         for start in range(0, len(pids), _AT_ONCE):
-            part = await self._some(pids[start : start + _AT_ONCE])
+            part = await self._some(pids[start : start + _AT_ONCE], source)
             if not room.takes(sum(map(len, part))):
                 return None
             found += part
         return _join(found)
 
-    async def _some(self, pids: Sequence[bytes]) -> list[bytes]:
+    async def _some(self, pids: Sequence[bytes], source: Reads) -> list[bytes]:
         found: dict[bytes, bytes] = {}
         for pid in pids:
             out = self._cache.get(pid)
@@ -66,12 +69,12 @@ class Outputs:
                 found[pid] = out
         missing = [pid for pid in pids if pid not in found]
         if missing:
-            found.update(await self._read(missing))
+            found.update(await self._read(missing, source))
         return [found[pid] for pid in pids]
 
-    async def _read(self, pids: Sequence[bytes]) -> dict[bytes, bytes]:
-        items = await self._writes.read_many([keys.closed(pid) for pid in pids])
-        earlier = await self._writes.read_many([keys.output(pid) for pid in pids])
+    async def _read(self, pids: Sequence[bytes], source: Reads) -> dict[bytes, bytes]:
+        items = await source.read_many([keys.closed(pid) for pid in pids])
+        earlier = await source.read_many([keys.output(pid) for pid in pids])
         read: dict[bytes, bytes] = {}
         for pid, item, output in zip(pids, items, earlier, strict=True):
             out = render.result(decode_closed(item.value)) if item is not None else render.NO_OUTPUT

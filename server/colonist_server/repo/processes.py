@@ -35,6 +35,7 @@ from colonist_server.repo.handover import HandOver, Spawn
 from colonist_server.repo.new_workflow import newborn
 from colonist_server.repo.nouns import Colony, Executor, Row, User
 from colonist_server.repo.outputs import Outputs
+from colonist_server.repo.past import Past
 from colonist_server.repo.records import (
     Birth,
     Ended,
@@ -280,7 +281,7 @@ class Processes:
 
         Raises `NotFoundError`, `AccessError`, `ConflictError`.
         """
-        _, closed = await find_closed(self._writes, pid)
+        _, closed = await find_closed(self._writes.past, pid)
         last = closed.live.events[-1]
         if last.digest == cause.digest and last.who.hex() == cause.who:
             return
@@ -295,7 +296,7 @@ class Processes:
 
         Raises `NotFoundError`, `ConflictError`.
         """
-        _, closed = await find_closed(self._writes, pid)
+        _, closed = await find_closed(self._writes.past, pid)
         if what is not None:
             step(State(closed.live.state), what)
         raise ConflictError(f"{refusal}, process is not running")
@@ -320,9 +321,9 @@ class Processes:
         raise ContendedError("the output changed too often")
 
 
-async def find_closed(writes: Writes, pid: bytes) -> tuple[Item, Closed]:
+async def find_closed(past: Past, pid: bytes) -> tuple[Item, Closed]:
     """A process that has ended. Raises `NotFoundError`."""
-    item = await writes.read(keys.closed(pid))
+    item = await past.read(keys.closed(pid))
     if item is None:
         raise NotFoundError("Failed to get process, process not found")
     return item, decode_closed(item.value)

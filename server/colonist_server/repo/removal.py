@@ -45,7 +45,7 @@ class Removal:
         if row is not None:
             await self._remove_waiting(row)
         else:
-            item, closed = await find_closed(self._writes, pid)
+            item, closed = await find_closed(self._writes.past, pid)
             await self._remove_closed(pid, item, closed)
 
     async def _try_remove_waiting(self, row: Row) -> None:

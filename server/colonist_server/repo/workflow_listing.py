@@ -43,10 +43,10 @@ _BACKGROUND: Final = {
 class WorkflowListing:
     """Workflows as they are read."""
 
-    __slots__ = ("_view", "_writes")
+    __slots__ = ("_past", "_view")
 
     def __init__(self, writes: Writes) -> None:
-        self._writes = writes
+        self._past = writes.past
         self._view: View = writes.view
 
     async def get(self, colony: Colony, wid: bytes) -> ProcessGraph:
@@ -56,7 +56,7 @@ class WorkflowListing:
             _, names = await self._read_graph(wid, workflow.record)
             shown = _Shown(workflow.record, workflow.graph, workflow.started_ns)
             return _render(colony, wid, shown, names[: len(workflow.graph)])
-        _, record = await find_ended(self._writes, wid)
+        _, record = await find_ended(self._past, wid)
         graph, names = await self._read_graph(wid, record)
         if len(graph) != len(record.states):
             raise NotFoundError("no such workflow")  # it was removed meanwhile
@@ -68,7 +68,7 @@ class WorkflowListing:
         workflow = self._view.workflows.get(wid)
         if workflow is not None and workflow.is_shown:
             return [workflow.graph.state_of(number) for number in workflow.graph]
-        _, record = await find_ended(self._writes, wid)
+        _, record = await find_ended(self._past, wid)
         return [State(state) for state in record.states]
 
     async def by_state(
@@ -100,9 +100,9 @@ class WorkflowListing:
         if not count:
             return []
         prefix = keys.ended_in(colony.tag, state, keys.KIND_WORKFLOW)
-        page = await self._writes.range(prefix, limit=count, keys_only=True)
+        page = await self._past.range(prefix, limit=count, keys_only=True)
         wids = [item.key[-keys.WID_BYTES :] for item in page.items]
-        heads = await self._writes.read_many([keys.workflow(wid) for wid in wids])
+        heads = await self._past.read_many([keys.workflow(wid) for wid in wids])
         found: list[tuple[int, bytes, ProcessGraph]] = []
         room = Budget()
         for wid, head in zip(wids, heads, strict=True):
@@ -121,16 +121,16 @@ class WorkflowListing:
         return found
 
     async def _read_graph(self, wid: bytes, record: WorkflowRecord) -> tuple[Graph, list[str]]:
-        """Who waits for whom, from the store, and the members' names."""
+        """Who waits for whom, as it is stored, and the members' names."""
         parents: list[tuple[int, ...]] = []
         names: list[str] = []
-        for item in (await self._writes.range(keys.shape_of(wid))).items:
+        for item in (await self._past.range(keys.shape_of(wid))).items:
             part = decode_shape(item.value)
             parents += part.parents
             names += part.names
         graph = Graph(parents)
         if record.edits:
-            for item in (await self._writes.range(keys.edits_of(wid))).items:
+            for item in (await self._past.range(keys.edits_of(wid))).items:
                 edit = decode_edit(item.value)
                 names.append(edit.name)
                 if edit.insert:

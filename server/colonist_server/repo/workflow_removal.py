@@ -18,6 +18,7 @@ from colonist_protocol.process import FINAL, State
 from colonist_server.repo import chain, keys
 from colonist_server.repo.births import Births, env_ids
 from colonist_server.repo.nouns import Colony, Workflow
+from colonist_server.repo.past import Past
 from colonist_server.repo.records import (
     ENDED_WORKFLOW,
     WorkflowRecord,
@@ -67,7 +68,7 @@ class WorkflowRemoval:
         return Plan([Guard(workflow.key, workflow.revision)], [Put(workflow.key, record)])
 
     async def _hide_ended(self, wid: bytes) -> None:
-        item, record = await find_ended(self._writes, wid)
+        item, record = await find_ended(self._writes.past, wid)
         self._check_not_needed(wid)
         index = keys.ended_workflow(wid[: keys.TAG_BYTES], record.state, record.submitted_ns, wid)
         # A lost race is somebody else's removal: it is gone either way.
@@ -137,7 +138,7 @@ class WorkflowRemoval:
 
         Raises `NotFoundError`, `ConflictError`.
         """
-        _, record = await find_ended(self._writes, wid)
+        _, record = await find_ended(self._writes.past, wid)
         state = State(record.state).name.lower().replace("success", "successful")
         raise ConflictError(f"the processgraph is {state}: it has ended")
 
@@ -202,9 +203,9 @@ class WorkflowRemoval:
         return ops
 
 
-async def find_ended(writes: Writes, wid: bytes) -> tuple[Item, WorkflowRecord]:
+async def find_ended(past: Past, wid: bytes) -> tuple[Item, WorkflowRecord]:
     """A workflow that has ended. Raises `NotFoundError`."""
-    item = await writes.read(keys.workflow(wid))
+    item = await past.read(keys.workflow(wid))
     record = decode_workflow(item.value) if item is not None else None
     if item is None or record is None or record.state not in ENDED_WORKFLOW:
         raise NotFoundError("no such workflow")
