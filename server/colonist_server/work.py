@@ -295,13 +295,22 @@ def _about(config: ServerConfig) -> About:
 
 
 async def _check_schema(store: Store) -> None:
-    item = await store.get(keys.SCHEMA)
-    if item is None:
-        await store.commit([Guard(keys.SCHEMA, 0)], [Put(keys.SCHEMA, str(SCHEMA).encode())])
-    elif item.value != str(SCHEMA).encode():
+    item, restoring = await store.get_many([keys.SCHEMA, keys.RESTORING])
+    if restoring is not None:
         raise StoreError(
-            f"the store was written with schema {item.value.decode(errors='replace')!r}, "
-            f"this server knows {SCHEMA}: run the version that wrote it"
+            "a restore into this store was begun and not finished: repeat `colonist restore`"
+        )
+    known = str(SCHEMA).encode()
+    if item is None:
+        # A restore that begins at this moment is noticed by its mark.
+        guards = [Guard(keys.SCHEMA, 0), Guard(keys.RESTORING, 0)]
+        if await store.commit(guards, [Put(keys.SCHEMA, known)]) is None:
+            await _check_schema(store)
+    elif item.value != known:
+        raise StoreError(
+            f"the store was written with schema {item.value[:32].decode(errors='replace')!r}, this"
+            f" server knows {SCHEMA}: run the version that wrote it, or take another store"
+            " (for etcd: another prefix)"
         )
 
 

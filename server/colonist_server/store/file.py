@@ -180,14 +180,19 @@ def _check_or_create(connection: sqlite3.Connection, path: Path) -> None:
     if application_id == 0 and tables == 0:
         _create(connection, path)
         return
-    if application_id != APPLICATION_ID:
+    check_is_ours(connection, path)
+    _check_whole(connection, path)
+
+
+def check_is_ours(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `StoreError` unless the file is a store of this version."""
+    if _number(connection, "PRAGMA application_id") != APPLICATION_ID:
         raise StoreError(f"{path}: an SQLite file, but not a Colonist store")
     version = _number(connection, "PRAGMA user_version")
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"{path}: a Colonist store of version {version}, this server reads {SCHEMA_VERSION}"
         )
-    _check_whole(connection, path)
 
 
 def _check_whole(connection: sqlite3.Connection, path: Path) -> None:

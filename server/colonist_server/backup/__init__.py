@@ -1,0 +1,1 @@
+"""Backup, restore, migration and checks of a store, whichever it is."""
