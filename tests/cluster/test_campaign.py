@@ -6,6 +6,7 @@ nodes tell the same. The trouble comes from a seed: `make campaign SEED=7` repea
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from tests.cluster import planted
 from tests.cluster.house import on_etcd, on_sqlite
 from tests.cluster.survival import survive
+from tests.cluster.trouble import Trouble, troubles
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 PLANTED = "tests.cluster.planted"
@@ -33,6 +35,33 @@ async def test_three_servers_on_three_members(tmp_path: Path, seed: int) -> None
 async def test_three_servers_on_three_members_for_long(tmp_path: Path, seed: int) -> None:
     async with on_etcd(tmp_path) as house:
         await survive(house, seed, processes=20_000, executors=50, lasts_s=12.0, deadline_s=2_000.0)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3_000)
+async def test_leases_that_end_give_work_to_others_in_turn(tmp_path: Path, seed: int) -> None:
+    async with on_etcd(tmp_path) as house:
+        campaign = await survive(
+            house,
+            seed,
+            processes=5_000,
+            executors=30,
+            lease_s=3,
+            rest_s=0.6,
+            lasts_s=8.0,
+            deadline_s=1_000.0,
+        )
+    assert any(len(grants) > 1 for grants in campaign.grants.values())
+
+
+def test_trouble_is_that_of_its_seed_and_spares_one() -> None:
+    def drawn(seed: str) -> list[Trouble]:
+        plan = troubles(seed, 3, at_once=2, rest_s=1.0, lasts_s=2.0)
+        return list(itertools.islice(plan, 200))
+
+    assert drawn("1") == drawn("1") != drawn("2")
+    assert {len(set(trouble.victims)) for trouble in drawn("1")} == {1, 2}
+    assert {trouble.is_kill for trouble in drawn("1")} == {False, True}
 
 
 async def test_campaign_finds_what_was_acknowledged_and_not_written(
