@@ -39,6 +39,7 @@ async def _stay(made: Cluster, name: str, for_s: float) -> None:
     while True:
         with suppress(Refused):
             await made[name].bench.assign("parked", timeout=int(for_s))
+        await asyncio.sleep(1)
 
 
 @virtual
