@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S: Final = 10.0
 EVERY_S: Final = 1.0
-SILENT_S: Final = 3.0
+SILENT_S: Final = 2.5
 """A node that has not written for so long is dead, or as good as that: its name may be taken."""
 LOOK_S: Final = 0.25
 BEHIND_S: Final = 2.0
