@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from colonist_core import archiving
 from colonist_core.process import MAX_LIMIT_S
 from colonist_core.retention import Policy
 from colonist_protocol.errors import InvalidValueError
@@ -18,6 +19,9 @@ NODE = "node-1"
 PORTS = range(65_536)
 MAX_NODE_BYTES = 255
 RETENTION_VARIABLE = "COLONIES_RETENTION"
+ARCHIVE_VARIABLE = "COLONIST_ARCHIVE"
+ARCHIVE_AGE_VARIABLE = "COLONIST_ARCHIVE_AFTER_AGE"
+ARCHIVE_COUNT_VARIABLE = "COLONIST_ARCHIVE_AFTER_COUNT"
 RETENTION_AGE_VARIABLE = "COLONIES_RETENTION_POLICY"
 
 _AGE = re.compile(r"([0-9]{1,12})([smhd]?)")
@@ -47,6 +51,13 @@ def retention_age(flag: str, environment: Mapping[str, str]) -> float:
     return age_seconds(text)
 
 
+def whole_number(text: str, what: str) -> int:
+    """A count. Raises `InvalidValueError`."""
+    if re.fullmatch("[0-9]{1,12}", text) is None:
+        raise InvalidValueError(f"{what} {text[:32]!r} is not a whole number")
+    return int(text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """The server's settings. Raises `InvalidValueError` for what makes no sense.
@@ -56,7 +67,8 @@ class ServerConfig:
     the server owner's id, "" to make a key at the first start; `keys` the folder of key files, by
     default beside the store; `node` this node's name, "" for one that suits the store.
     `retention_age_s` and `retention_count` bound the history that each colony keeps, 0: all of it
-    is kept.
+    is kept. `archive` is `sqlite:PATH` or `postgresql://..`, "" for none; what ended so long ago,
+    or is more than these, leaves the store for it.
     """
 
     host: str = "127.0.0.1"
@@ -74,6 +86,10 @@ class ServerConfig:
     shutdown_s: float = 10.0
     retention_age_s: float = 0.0
     retention_count: int = 0
+    archive: str = field(default="", repr=False)  # it may hold a password
+    archive_age_s: float = 300.0
+    archive_count: int = 100_000
+    archive_bytes: int = 512 * MEBIBYTE
 
     def __post_init__(self) -> None:
         if self.port not in PORTS:
@@ -86,10 +102,26 @@ class ServerConfig:
             raise InvalidValueError("the age of retention is not 0 to a century")
         if self.retention_count < 0:
             raise InvalidValueError("the count of retention is negative")
+        self._check_archive()
         if "/" in self.node or len(self.node.encode()) > MAX_NODE_BYTES:
             raise InvalidValueError(
                 f"node name {self.node[:64]!r} holds a slash, or more than {MAX_NODE_BYTES} bytes"
             )
+
+    def _check_archive(self) -> None:
+        if self.archive and not re.match("sqlite:.|postgres(ql)?://.", self.archive):
+            raise InvalidValueError(
+                "the archive's address is not sqlite:PATH or postgresql://user@host/database"
+            )
+        if not 0 <= self.archive_age_s <= MAX_LIMIT_S:
+            raise InvalidValueError("the age of archiving is not 0 to a century")
+        if self.archive_count < 0 or self.archive_bytes < 0:
+            raise InvalidValueError("the count of archiving is negative")
+
+    @property
+    def archiving(self) -> archiving.Policy:
+        """How much history the store keeps, where there is an archive."""
+        return archiving.Policy(self.archive_age_s, self.archive_count, self.archive_bytes)
 
     def at(self, port: int) -> ServerConfig:
         """The same at a port that was taken, with a name for the node if it has none.

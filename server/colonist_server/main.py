@@ -26,7 +26,17 @@ from aiohttp import web
 from colonist_client import keyfile
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
-from colonist_server.config import ServerConfig, retention_age
+from colonist_server.archive.interface import Archive
+from colonist_server.archive.sql import SqlArchive
+from colonist_server.config import (
+    ARCHIVE_AGE_VARIABLE,
+    ARCHIVE_COUNT_VARIABLE,
+    ARCHIVE_VARIABLE,
+    ServerConfig,
+    age_seconds,
+    retention_age,
+    whole_number,
+)
 from colonist_server.http import app, figures
 from colonist_server.loops.gauges import StoreGauge
 from colonist_server.rpc.dispatch import Dispatch
@@ -75,7 +85,8 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
         config = config.at(port)
         async with (
             await open_store(config.store, separate_writer=config.separate_writer) as store,
-            _at_work(config, store, owner) as (dispatch, ways),
+            _archive(config.archive) as archive,
+            _at_work(config, store, archive, owner) as (dispatch, ways),
         ):
             _spare_collector()
             async with _open(door, dispatch, ways, config.shutdown_s):
@@ -89,12 +100,23 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
+async def _archive(address: str) -> AsyncGenerator[Archive | None]:
+    if not address:
+        yield None
+        return
+    async with await SqlArchive.open(address) as archive:
+        yield archive
+
+
+@asynccontextmanager
 async def _at_work(
-    config: ServerConfig, store: Store, owner: str
+    config: ServerConfig, store: Store, archive: Archive | None, owner: str
 ) -> AsyncGenerator[tuple[Dispatch, web.Server]]:
     """A server at work, and the ways in to it, which also tell what it knows of itself."""
     gauge = StoreGauge(partial(measure, store, config.store))
-    async with at_work(config, store, SystemClock(), owner, gauge) as dispatch:
+    async with at_work(
+        config, store, SystemClock(), owner, gauge=gauge, archive=archive
+    ) as dispatch:
         rooms = dispatch.rooms
 
         def told() -> dict[str, float]:
@@ -162,6 +184,21 @@ def configure(arguments: list[str]) -> ServerConfig:
     parser.add_argument("--node", default="", help="this node's name, its own on a shared store")
     parser.add_argument("--retention-age", default="", help="forget what ended so long ago: 30d")
     parser.add_argument("--retention-count", type=int, default=0, help="closed processes to keep")
+    parser.add_argument(
+        "--archive",
+        default=os.environ.get(ARCHIVE_VARIABLE, ""),
+        help="where old history goes: sqlite:PATH, or postgresql://user@host/database",
+    )
+    parser.add_argument(
+        "--archive-after-age",
+        default=os.environ.get(ARCHIVE_AGE_VARIABLE, "300s"),
+        help="it goes there so long after its end: 300s, 12h",
+    )
+    parser.add_argument(
+        "--archive-after-count",
+        default=os.environ.get(ARCHIVE_COUNT_VARIABLE, str(default.archive_count)),
+        help="closed processes that the store keeps at most",
+    )
     flags = parser.parse_args(arguments)
     return ServerConfig(
         host=flags.host,
@@ -174,6 +211,9 @@ def configure(arguments: list[str]) -> ServerConfig:
         may_reregister=os.environ.get(REREGISTER_VARIABLE, "").lower() == "true",
         retention_age_s=retention_age(flags.retention_age, os.environ),
         retention_count=flags.retention_count,
+        archive=flags.archive,
+        archive_age_s=age_seconds(flags.archive_after_age),
+        archive_count=whole_number(flags.archive_after_count, "the count of archiving"),
     )
 
 

@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.server import Backend, ServerInfo, VersionReply
+from colonist_server.archive.interface import Archive
 from colonist_server.config import ServerConfig
 from colonist_server.loops import compaction, heartbeat, tallies
+from colonist_server.loops.archiver import Archiver
 from colonist_server.loops.crons import CronLoop
 from colonist_server.loops.deadlines import Deadlines
 from colonist_server.loops.gauges import StoreGauge
@@ -25,12 +27,14 @@ from colonist_server.loops.presence import Presence
 from colonist_server.loops.retention import Retention
 from colonist_server.loops.watcher import Watcher
 from colonist_server.repo import keys
+from colonist_server.repo.archive_claim import claim as claim_archive
+from colonist_server.repo.archiving import Archiving
 from colonist_server.repo.births import Births
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.cron_ready import ReadyRuns
 from colonist_server.repo.cron_runs import CronRuns
-from colonist_server.repo.cron_view import CronView
+from colonist_server.repo.cron_view import CronView, in_use
 from colonist_server.repo.crons import Crons
 from colonist_server.repo.firings import Firings
 from colonist_server.repo.freshness import Freshness
@@ -71,11 +75,18 @@ INSTANCE_BYTES: Final = 12
 
 @asynccontextmanager
 async def at_work(
-    config: ServerConfig, store: Store, clock: Clock, owner: str, gauge: StoreGauge | None = None
+    config: ServerConfig,
+    store: Store,
+    clock: Clock,
+    owner: str,
+    *,
+    gauge: StoreGauge | None = None,
+    archive: Archive | None = None,
 ) -> AsyncGenerator[Dispatch]:
     """The rooms of a server on a store, with their loops running; only the ways in are missing."""
     await _check_schema(store)
-    writes = Writes(store, View(node=config.node, is_shared=store.is_shared))
+    await claim_archive(store, archive, config.node)
+    writes = Writes(store, View(node=config.node, is_shared=store.is_shared), archive)
     nodes = Nodes(writes.view, clock, name=config.node, instance=os.urandom(INSTANCE_BYTES))
     leadership = Leadership(writes, nodes, clock)
     async with _tasks() as group:
@@ -127,8 +138,8 @@ async def at_work(
             leadership.run(),
             compaction.run(store, leadership, clock),
         ]
-        if gauge is not None:
-            loops.append(gauge.run())
+        loops += [gauge.run()] if gauge is not None else []
+        loops += [each.run() for each in _archivers(config, writes, rooms, leadership)]
         tasks = [group.create_task(loop) for loop in loops]
         try:
             yield Dispatch(rooms, group.create_task)
@@ -195,6 +206,26 @@ def _retention(
     )
 
 
+def _archivers(
+    config: ServerConfig, writes: Writes, rooms: Rooms, leadership: Leadership
+) -> list[Archiver]:
+    """One, where there is an archive."""
+    archive = writes.past.archive
+    if archive is None:
+        return []
+    archiver = Archiver(
+        writes,
+        Archiving(writes, archive),
+        rooms.removal.past,
+        rooms.clock,
+        policy=config.archiving,
+        leads=leadership,
+        fold=rooms.functions.fold,
+        needed=partial(in_use, writes.view, rooms.crons.view),
+    )
+    return [archiver]
+
+
 def _rooms(
     config: ServerConfig,
     writes: Writes,
@@ -245,7 +276,7 @@ def _rooms(
         fault=fault,
         behind_s=behind_s,
         leader=lambda: leadership.name,
-        colonies=Colonies(writes, os.urandom, trail),
+        colonies=Colonies(writes, os.urandom, trail, removal.past),
         members=Members(
             writes, processes, clock, trail, freshness, may_reregister=config.may_reregister
         ),

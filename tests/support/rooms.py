@@ -30,6 +30,7 @@ from colonist_protocol.workflow import (
     SubmitWorkflowSpec,
     WorkflowSpec,
 )
+from colonist_server.archive.interface import Archive
 from colonist_server.config import ServerConfig
 from colonist_server.repo.clock import Timer
 from colonist_server.repo.nouns import Colony as ColonyView
@@ -170,10 +171,12 @@ def spec(**changes: Any) -> FunctionSpec:
 
 
 @asynccontextmanager
-async def bench(store: Store, **settings: Any) -> AsyncGenerator[Bench]:
+async def bench(
+    store: Store, *, archive: Archive | None = None, **settings: Any
+) -> AsyncGenerator[Bench]:
     """A server's rooms at work on a store, on the loop's clock."""
     config = ServerConfig(owner=OWNER.id, **settings)
-    async with at_work(config, store, LoopClock(), OWNER.id) as dispatch:
+    async with at_work(config, store, LoopClock(), OWNER.id, archive=archive) as dispatch:
         yield Bench(dispatch)
 
 

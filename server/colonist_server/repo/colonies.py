@@ -8,11 +8,12 @@ from typing import Final
 
 import msgspec
 
-from colonist_protocol.errors import AccessError, ExistsError
+from colonist_protocol.errors import AccessError, ExistsError, UnavailableError
 from colonist_server.repo import keys
 from colonist_server.repo.births import env_ids
 from colonist_server.repo.clock import Entropy
 from colonist_server.repo.nouns import Colony
+from colonist_server.repo.past_removal import PastRemoval
 from colonist_server.repo.records import (
     ColonyRecord,
     all_ids,
@@ -45,10 +46,13 @@ Elsewhere = Callable[[Item], list[bytes]]
 class Colonies:
     """What happens to colonies."""
 
-    __slots__ = ("_entropy", "_trail", "_view", "_writes")
+    __slots__ = ("_entropy", "_past_removal", "_trail", "_view", "_writes")
 
-    def __init__(self, writes: Writes, entropy: Entropy, trail: Trail) -> None:
+    def __init__(
+        self, writes: Writes, entropy: Entropy, trail: Trail, past_removal: PastRemoval
+    ) -> None:
         self._writes = writes
+        self._past_removal = past_removal
         self._trail = trail
         self._view: View = writes.view
         self._entropy = entropy
@@ -108,7 +112,10 @@ class Colonies:
             )
 
         await self._writes.apply(decide)
-        await self.sweep(colony.tag)
+        try:
+            await self.sweep(colony.tag)
+        except UnavailableError as error:
+            log.warning("the next leader sweeps colony=%s: %s", colony.tag.hex(), error)
 
     async def sweep(self, tag: bytes) -> None:
         """Delete all that a removed colony left; the next start finishes what a stop interrupts.
@@ -126,6 +133,7 @@ class Colonies:
             return  # another sweep is at it
         for prefix, elsewhere in _elsewhere(tag).items():
             await self._sweep_range(prefix + tag, elsewhere)
+        await self._past_removal.sweep(tag)
         for prefix in keys.BY_TAG:
             revision = await self._sweep_pages(tag, prefix, revision)
         if revision is not None:  # else another sweep is at it

@@ -142,6 +142,16 @@ class CronView:
             self.names[key] = revision
 
 
+def in_use(view: View, crons: CronView) -> set[bytes]:
+    """The workflows whose results a run reads, or the next one will."""
+    found = {workflow.record.previous for workflow in view.workflows.values()}
+    for cron in crons.all.values():
+        found.add(cron.record.previous)
+        if cron.record.pending is not None:
+            found |= {cron.record.pending.wid, cron.record.pending.previous}
+    return found
+
+
 def schedule_of(interval_s: int, expression: str, *, is_random: bool) -> Schedule:
     """When a cron runs; an interval wins over the expression. Raises `InvalidValueError`."""
     if interval_s != OFF:

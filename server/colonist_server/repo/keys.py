@@ -106,6 +106,7 @@ BY_TAG: Final = (
     FIRING,
     CRON,
     CRON_NAME,
+    PAST,
 )
 
 _MAX_FUNCTION_BYTES: Final = 128

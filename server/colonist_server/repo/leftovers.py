@@ -6,15 +6,17 @@ leaves its lines: COLONIES-RPC 2.6), and the trail of changes of members.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from itertools import takewhile
 from typing import Final
 
 from colonist_server.repo import keys
 from colonist_server.repo.journal import executor_pid
 from colonist_server.repo.nouns import Colony
+from colonist_server.repo.past import ARCHIVED, reading
 from colonist_server.repo.retirement import remove_items
 from colonist_server.repo.writes import Writes
+from colonist_server.store.interface import Item
 
 PAGE: Final = 100
 
@@ -22,10 +24,11 @@ PAGE: Final = 100
 class Leftovers:
     """Forgets what is older than a horizon."""
 
-    __slots__ = ("_writes",)
+    __slots__ = ("_past", "_writes")
 
     def __init__(self, writes: Writes) -> None:
         self._writes = writes
+        self._past = writes.past
 
     async def forget(self, colony: Colony, horizon_ns: int) -> AsyncGenerator[int]:
         """Forget all of one colony; yields after each commit how many went with it."""
@@ -54,26 +57,32 @@ class Leftovers:
         after = b""
         more = True
         while more:
-            page = await self._writes.range(keys.logs(pid), after=after, limit=PAGE, keys_only=True)
+            page = await self._past.range(keys.logs(pid), after=after, limit=PAGE, keys_only=True)
             old = [item for item in page.items if keys.time_of_log(item.key) <= horizon_ns]
-            await remove_items(self._writes, old)
+            await self._forget(old)
             # In one row, behind what is kept nothing is older.
             is_done = keys.is_executor_pid(pid) and len(old) < len(page.items)
             more = page.more and not is_done
             after = page.items[-1].key if page.items else after
             yield len(old)
 
+    async def _forget(self, old: Sequence[Item]) -> None:
+        await remove_items(self._writes, [item for item in old if item.modified != ARCHIVED])
+        if self._past.archive is not None:
+            async with reading():
+                await self._past.archive.delete([item.key for item in old])
+
     async def _removed(self, colony: Colony, horizon_ns: int) -> AsyncGenerator[bytes]:
         """Processes that were born before the horizon, are gone, and have left lines."""
         prefix = keys.LOG + colony.tag
         after = b""
         while True:
-            page = await self._writes.range(prefix, after=after, limit=1, keys_only=True)
+            page = await self._past.range(prefix, after=after, limit=1, keys_only=True)
             if not page.items:
                 return
             pid = keys.pid_of_log(page.items[0].key)
             if keys.is_executor_pid(pid) or keys.born_ns(pid) > horizon_ns:
                 return
-            if await self._writes.read(keys.birth(pid)) is None:
+            if await self._past.read(keys.birth(pid)) is None:
                 yield pid
             after = keys.after_logs(pid)

@@ -8,15 +8,17 @@ from contextlib import suppress
 from typing import Any, Final
 
 from colonist_core.process import Closed, Live
-from colonist_protocol.errors import ConflictError
+from colonist_protocol.errors import ConflictError, ContendedError
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys
+from colonist_server.repo import chain, keys, ledger
 from colonist_server.repo.births import Births, Submitted
 from colonist_server.repo.nouns import Colony, Row
+from colonist_server.repo.past import ARCHIVED
+from colonist_server.repo.past_removal import PastRemoval
 from colonist_server.repo.processes import find_closed
 from colonist_server.repo.records import decode_closed
 from colonist_server.repo.view import View
-from colonist_server.repo.writes import Plan, Writes
+from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import Delete, Guard, Item, Op
 
 REMOVED_AT_ONCE: Final = 100
@@ -30,12 +32,13 @@ PART_OF_WORKFLOW: Final = (
 class Removal:
     """Takes processes out of the store; never a running one."""
 
-    __slots__ = ("_births", "_view", "_writes")
+    __slots__ = ("_births", "_view", "_writes", "past")
 
     def __init__(self, writes: Writes, births: Births) -> None:
         self._writes = writes
         self._view: View = writes.view
         self._births = births
+        self.past = PastRemoval(writes, births)
 
     async def remove(self, pid: bytes) -> None:
         """Remove a process that is not running. Raises `NotFoundError`, `ConflictError`."""
@@ -70,15 +73,33 @@ class Removal:
             await self.remove_attributes(row.pid)
 
     async def _remove_closed(self, pid: bytes, item: Item, closed: Closed) -> None:
+        colony = self._view.tags.get(pid[: keys.TAG_BYTES])
+        if colony is None:
+            return
+        if item.modified != ARCHIVED and await self._remove_stored(colony, pid, item, closed):
+            return
+        await self.past.remove(colony, [pid])
+
+    async def _remove_stored(self, colony: Colony, pid: bytes, item: Item, closed: Closed) -> bool:
+        """False when it was moved to the archive just before."""
         birth = await self._births.of(pid)
         if closed.has_attributes:
             await self.remove_attributes(pid)
         live = closed.live
-        index = keys.ended(pid[: keys.TAG_BYTES], live.state, live.changed_ns, pid)
+        index = keys.ended(colony.tag, live.state, live.changed_ns, pid)
         ops = [Delete(item.key), Delete(index), *_traces(pid, birth, live)]
-        # A lost race is somebody else's removal: the process is gone either way.
-        await self._writes.commit([Guard(item.key, item.modified)], ops)
         self._births.forget(pid)
+        for _ in range(ATTEMPTS):
+            await ledger.wait_until_still(colony, [pid])
+            account = ledger.guards(self._writes, colony)
+            if await self._writes.commit([Guard(item.key, item.modified), *account], ops):
+                return True
+            if not account:
+                return True  # a lost race is somebody else's removal
+            await ledger.refresh(self._writes, colony)
+            if await self._writes.read(item.key) is None:
+                return False
+        raise ContendedError("the account of the archive changed too often")
 
     def forget(self, pid: bytes) -> None:
         """Let go of what is held in memory of a process that somebody else removed."""
@@ -117,22 +138,29 @@ class Removal:
         prefix = keys.ended_in(colony.tag, state)
         after = b""
         while True:
-            page = await self._writes.range(
+            page = await self._writes.past.range(
                 prefix, after=after, limit=REMOVED_AT_ONCE, keys_only=True
             )
             all = [item.key[-keys.PID_BYTES :] for item in page.items]
             pids = [pid for pid in all if not keys.number_of(pid)]
-            items = await self._writes.read_many([keys.closed(pid) for pid in pids])
+            items = await self._writes.past.read_many([keys.closed(pid) for pid in pids])
+            far = [pid for pid, item in zip(pids, items, strict=True) if _is_far(item)]
+            if far:
+                await self.past.remove(colony, far)
             await _together(
                 [
                     self._remove_closed(pid, item, decode_closed(item.value))
                     for pid, item in zip(pids, items, strict=True)
-                    if item is not None
+                    if item is not None and not _is_far(item)
                 ]
             )
             if not page.more:
                 return
             after = page.items[-1].key
+
+
+def _is_far(item: Item | None) -> bool:
+    return item is not None and item.modified == ARCHIVED
 
 
 async def _together(works: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 
 from colonist_core.process import Closed
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys
+from colonist_server.repo import chain, keys, ledger
 from colonist_server.repo.births import env_ids
 from colonist_server.repo.nouns import Colony
+from colonist_server.repo.past import ARCHIVED, Reads
 from colonist_server.repo.records import decode_closed
 from colonist_server.repo.removal import Removal
-from colonist_server.repo.writes import Plan, Writes
+from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import MAX_OPS, Delete, Guard, Item, Op, Revision
 
 PAGE: Final = 200
@@ -49,10 +50,10 @@ class Old(NamedTuple):
 class Oldest:
     """The closed processes of a colony, those that ended first before the others, read in pages."""
 
-    __slots__ = ("_after", "_found", "_limit", "_prefixes", "_writes")
+    __slots__ = ("_after", "_found", "_limit", "_prefixes", "_source")
 
-    def __init__(self, writes: Writes, colony: Colony) -> None:
-        self._writes = writes
+    def __init__(self, source: Reads, colony: Colony) -> None:
+        self._source = source
         self._prefixes = {state: keys.ended_in(colony.tag, state) for state in FINAL}
         self._limit = dict.fromkeys(FINAL, PAGE)
         self._after: dict[State, bytes | None] = dict.fromkeys(FINAL, b"")
@@ -85,7 +86,7 @@ class Oldest:
         if after is None:
             return
         limit = self._limit[state]
-        page = await self._writes.range(
+        page = await self._source.range(
             self._prefixes[state], after=after, limit=limit, reverse=True, keys_only=True
         )
         self._limit[state] = min(4 * limit, LARGEST_PAGE)
@@ -98,20 +99,28 @@ class Oldest:
 class Retirement:
     """Removes many processes at once, in commits that hold up nobody."""
 
-    __slots__ = ("_removal", "_writes")
+    __slots__ = ("_past", "_removal", "_writes")
 
     def __init__(self, writes: Writes, removal: Removal) -> None:
         self._writes = writes
         self._removal = removal
+        self._past = removal.past
 
     def oldest(self, colony: Colony) -> Oldest:
         """Its closed processes, oldest first."""
-        return Oldest(self._writes, colony)
+        return Oldest(self._writes.past, colony)
 
     async def retire(self, colony: Colony, batch: Sequence[Old]) -> None:
         """Remove those that belong to no workflow. What somebody else removes meanwhile is gone."""
         lone = [old for old in batch if old.is_lone]
-        for pid in await self._with_lines(colony, [old.pid for old in lone]):
+        await ledger.wait_until_still(colony, [old.pid for old in lone])
+        far = [old.pid for old in lone if old.revision == ARCHIVED]
+        lone = [old for old in lone if old.revision != ARCHIVED]
+        for pid in far:
+            await self._past.remove_lines(pid)
+        if far:
+            await self._past.remove(colony, far)
+        for pid in await with_lines(self._writes, colony, [old.pid for old in lone]):
             await self._remove_all(keys.logs(pid))
         pids = [old.pid for old in lone]
         items = await self._writes.read_many([*map(keys.closed, pids), *map(keys.birth, pids)])
@@ -119,7 +128,7 @@ class Retirement:
         for number, old in enumerate(lone):
             closed, birth = items[number], items[number + len(lone)]
             parts.append(await self._part(old, closed, birth))
-        await self._commit(parts)
+        await self._commit(colony, parts)
         for pid in pids:
             self._removal.forget(pid)
 
@@ -139,41 +148,39 @@ class Retirement:
             ops.extend(Delete(keys.attribute_index(id)) for id in env_ids(birth))
         return Plan([Guard(old.key, old.revision)], ops)
 
-    async def _commit(self, parts: Sequence[Plan]) -> None:
+    async def _commit(self, colony: Colony, parts: Sequence[Plan]) -> None:
         """As many to a commit as fit; where one was raced, each alone."""
         together: list[Plan] = []
         for part in parts:
             if together and sum(len(each.ops) for each in (*together, part)) > MAX_OPS:
-                await self._commit_together(together)
+                await self._commit_together(colony, together)
                 together = []
             together.append(part)
         if together:
-            await self._commit_together(together)
+            await self._commit_together(colony, together)
 
-    async def _commit_together(self, parts: Sequence[Plan]) -> None:
-        guards = [guard for part in parts for guard in part.guards]
-        ops = [op for part in parts for op in part.ops]
-        if await self._writes.commit(guards, ops) is None and len(parts) > 1:
+    async def _commit_together(self, colony: Colony, parts: Sequence[Plan]) -> None:
+        if not await self._commit_once(colony, parts):
             for part in parts:
-                await self._writes.commit(part.guards, part.ops)
+                await self._commit_once(colony, [part])
 
-    async def _with_lines(self, colony: Colony, pids: Sequence[bytes]) -> list[bytes]:
-        """Those that have log lines: where few have, a few reads for all of them."""
-        wanted = sorted(pids)
-        found: list[bytes] = []
-        at = 0
-        while at < len(wanted):
-            page = await self._writes.range(
-                keys.LOG + colony.tag, after=keys.logs(wanted[at]), limit=1, keys_only=True
+    async def _commit_once(self, colony: Colony, parts: Sequence[Plan]) -> bool:
+        """False when it was raced; whatever the archiver changes in its account is no race."""
+        ops = [op for part in parts for op in part.ops]
+        guards = [guard for part in parts for guard in part.guards]
+        for _ in range(ATTEMPTS):
+            await ledger.wait_until_still(
+                colony, [guard.key[-keys.PID_BYTES :] for guard in guards]
             )
-            if not page.items:
-                break
-            pid = keys.pid_of_log(page.items[0].key)
-            at = bisect_left(wanted, pid)
-            if at < len(wanted) and wanted[at] == pid:
-                found.append(pid)
-                at += 1
-        return found
+            account = ledger.guards(self._writes, colony)
+            if await self._writes.commit([*guards, *account], ops) is not None:
+                return True
+            if not account:
+                return False
+            await ledger.refresh(self._writes, colony)
+            if account == ledger.guards(self._writes, colony):
+                return False
+        return False
 
     async def _remove_all(self, prefix: bytes) -> None:
         while True:
@@ -181,6 +188,25 @@ class Retirement:
             await remove_items(self._writes, page.items)
             if not page.more:
                 return
+
+
+async def with_lines(writes: Writes, colony: Colony, pids: Sequence[bytes]) -> list[bytes]:
+    """Those that have log lines in the store: where few have, a few reads for all of them."""
+    wanted = sorted(pids)
+    found: list[bytes] = []
+    at = 0
+    while at < len(wanted):
+        page = await writes.range(
+            keys.LOG + colony.tag, after=keys.logs(wanted[at]), limit=1, keys_only=True
+        )
+        if not page.items:
+            break
+        pid = keys.pid_of_log(page.items[0].key)
+        at = bisect_left(wanted, pid)
+        if at < len(wanted) and wanted[at] == pid:
+            found.append(pid)
+            at += 1
+    return found
 
 
 async def remove_items(writes: Writes, items: Sequence[Item]) -> None:

@@ -15,10 +15,10 @@ import msgspec
 
 from colonist_protocol.errors import ConflictError, NotFoundError
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys
+from colonist_server.repo import chain, keys, ledger
 from colonist_server.repo.births import Births, env_ids
 from colonist_server.repo.nouns import Colony, Workflow
-from colonist_server.repo.past import Past
+from colonist_server.repo.past import ARCHIVED, Past
 from colonist_server.repo.records import (
     ENDED_WORKFLOW,
     WorkflowRecord,
@@ -30,7 +30,7 @@ from colonist_server.repo.records import (
 )
 from colonist_server.repo.removal import Removal
 from colonist_server.repo.view import View
-from colonist_server.repo.writes import Plan, Writes
+from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import MAX_OPS, Delete, DeleteRange, Guard, Item, Op, Put
 
 RUNS: Final = "Failed to remove processgraph, cannot remove a running processgraph"
@@ -68,14 +68,27 @@ class WorkflowRemoval:
         return Plan([Guard(workflow.key, workflow.revision)], [Put(workflow.key, record)])
 
     async def _hide_ended(self, wid: bytes) -> None:
-        item, record = await find_ended(self._writes.past, wid)
-        self._check_not_needed(wid)
-        index = keys.ended_workflow(wid[: keys.TAG_BYTES], record.state, record.submitted_ns, wid)
-        # A lost race is somebody else's removal: it is gone either way.
-        await self._writes.commit(
-            [Guard(item.key, item.modified)],
-            [Put(item.key, _as(record, WorkflowState.REMOVING)), Delete(index)],
-        )
+        colony = self._view.tags.get(wid[: keys.TAG_BYTES])
+        for _ in range(ATTEMPTS):
+            if colony is not None:
+                await ledger.wait_until_still(colony, [wid])
+            account = ledger.guards(self._writes, colony) if colony is not None else []
+            item, record = await find_ended(self._writes.past, wid)
+            self._check_not_needed(wid)
+            if item.modified == ARCHIVED and colony is not None:
+                await self._removal.past.remove_workflow(colony, wid)
+                return
+            index = keys.ended_workflow(
+                wid[: keys.TAG_BYTES], record.state, record.submitted_ns, wid
+            )
+            done = await self._writes.commit(
+                [Guard(item.key, item.modified), *account],
+                [Put(item.key, _as(record, WorkflowState.REMOVING)), Delete(index)],
+            )
+            # Without an archive a lost race is somebody else's removal: it is gone either way.
+            if done or not account or colony is None:
+                return
+            await ledger.refresh(self._writes, colony)
 
     def _check_not_needed(self, wid: bytes) -> None:
         """The input of a cron's run is read from the run before, as long as it goes on."""
@@ -96,7 +109,9 @@ class WorkflowRemoval:
             prefix = keys.ended_in(colony.tag, state, keys.KIND_WORKFLOW)
             after = b""
             while True:
-                page = await self._writes.range(prefix, after=after, limit=_LISTED, keys_only=True)
+                page = await self._writes.past.range(
+                    prefix, after=after, limit=_LISTED, keys_only=True
+                )
                 for item in page.items:
                     await self._try_remove(item.key[-keys.WID_BYTES :])
                 if not page.more:
@@ -108,14 +123,14 @@ class WorkflowRemoval:
         for state in sorted(FINAL):
             after = b""
             while True:
-                page = await self._writes.range(
+                page = await self._writes.past.range(
                     keys.ended_in(colony.tag, state, keys.KIND_WORKFLOW),
                     after=after,
                     limit=_LISTED,
                     reverse=True,
                     keys_only=True,
                 )
-                heads = await self._writes.read_many(
+                heads = await self._writes.past.read_many(
                     [keys.workflow(item.key[-keys.WID_BYTES :]) for item in page.items]
                 )
                 for head in heads:

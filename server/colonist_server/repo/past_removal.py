@@ -1,0 +1,197 @@
+"""Removing from the archive what was moved there.
+
+The account says first what is being removed, and counts it no more: from then on nobody sees it.
+Then it is deleted, then struck off. The next leader finishes what a stop interrupts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from colonist_protocol.errors import ContendedError
+from colonist_server.archive.interface import Archive
+from colonist_server.repo import keys, ledger
+from colonist_server.repo.births import Births, env_ids
+from colonist_server.repo.nouns import Colony
+from colonist_server.repo.past import ARCHIVED, reading
+from colonist_server.repo.records import decode_closed, decode_workflow
+from colonist_server.repo.writes import ATTEMPTS, Writes
+from colonist_server.store.interface import Item
+
+_PAGE: Final = 100
+
+Counts = Counter[int]
+
+
+class PastRemoval:
+    """Takes archived processes and workflows away. Without an archive there are none."""
+
+    __slots__ = ("_archive", "_births", "_writes")
+
+    def __init__(self, writes: Writes, births: Births) -> None:
+        self._writes = writes
+        self._archive: Archive | None = writes.past.archive
+        self._births = births
+
+    async def remove(self, colony: Colony, pids: Sequence[bytes]) -> None:
+        """Remove those of these processes that are in the archive; their log lines stay."""
+        for _ in range(ATTEMPTS if self._archive is not None else 0):
+            await ledger.wait_until_still(colony, pids)
+            before = colony.past_revision
+            found, counts = await self._find(colony, pids)
+            if not found or await self._decide(colony, before, found, counts, Counter()):
+                await self._erase(colony, found)
+                return
+        if self._archive is not None:
+            raise ContendedError("the account of the archive changed too often")
+
+    async def remove_workflow(self, colony: Colony, wid: bytes) -> None:
+        """Remove a workflow that is in the archive, with its members."""
+        for _ in range(ATTEMPTS):
+            await ledger.wait_until_still(colony, [wid])
+            before = colony.past_revision
+            head = await self._writes.past.read(keys.workflow(wid))
+            if head is None:
+                return
+            counts = await self._count_members(wid)
+            state = Counter([decode_workflow(head.value).state])
+            if await self._decide(colony, before, [wid], counts, state):
+                await self._erase(colony, [wid])
+                return
+        raise ContendedError("the account of the archive changed too often")
+
+    async def remove_lines(self, pid: bytes) -> None:
+        """Remove the archived log lines of a process."""
+        if self._archive is not None:
+            async with reading():
+                await self._archive.delete_range(keys.logs(pid))
+
+    async def finish(self, colony: Colony) -> None:
+        """Finish what a stop interrupted."""
+        if colony.past.removing:
+            await self._erase(colony, colony.past.removing)
+
+    async def sweep(self, tag: bytes) -> None:
+        """Delete all that a removed colony left."""
+        if self._archive is None:
+            return
+        async with reading():
+            for prefix in (keys.BIRTH, keys.ATTRIBUTE):
+                after = b""
+                more = True
+                while more:
+                    page = await self._archive.range(prefix + tag, after=after, limit=_PAGE)
+                    ids: list[str] = []
+                    for row in page.rows:
+                        ids += _ids(Item(row.key, row.value, ARCHIVED, ARCHIVED))
+                    await self._archive.delete([keys.attribute_index(id) for id in ids])
+                    after = page.rows[-1].key if page.rows else b""
+                    more = page.more
+            for prefix in keys.BY_TAG:
+                await self._archive.delete_range(prefix + tag)
+
+    # -- deciding
+
+    async def _find(self, colony: Colony, pids: Sequence[bytes]) -> tuple[list[bytes], Counts]:
+        assert self._archive is not None  # noqa: S101 - the caller knows
+        async with reading():
+            rows = await self._archive.get_many([keys.closed(pid) for pid in pids])
+        there = [
+            (pid, decode_closed(row.value).live.state)
+            for pid, row in zip(pids, rows, strict=True)
+            if row is not None and pid not in colony.past.removing
+        ]
+        return [pid for pid, _ in there], Counter(state for _, state in there)
+
+    async def _count_members(self, wid: bytes) -> Counts:
+        counts: Counts = Counter()
+        after = b""
+        more = True
+        while more:
+            page = await self._writes.past.range(keys.CLOSED + wid, after=after, limit=_PAGE)
+            counts.update(decode_closed(item.value).live.state for item in page.items)
+            after = page.items[-1].key if page.items else b""
+            more = page.more
+        return counts
+
+    async def _decide(
+        self, colony: Colony, before: int, ids: Sequence[bytes], counts: Counts, heads: Counts
+    ) -> bool:
+        """Put it out of sight and out of the counts; False when the account changed meanwhile."""
+        if colony.past_revision != before:
+            return False
+        record = colony.past
+        after = msgspec.structs.replace(
+            record,
+            processes=ledger.counted(record.processes, counts, -1),
+            workflows=ledger.counted(record.workflows, heads, -1),
+            removing=(*record.removing, *ids),
+        )
+        if await self._writes.commit([ledger.guard(colony)], [ledger.put(colony, after)]):
+            return True
+        await ledger.refresh(self._writes, colony)
+        return False
+
+    # -- deleting; what the rest is found by goes last
+
+    async def _erase(self, colony: Colony, ids: Sequence[bytes]) -> None:
+        async with reading():
+            lone = [id for id in ids if len(id) == keys.PID_BYTES]
+            await self._erase_processes(lone)
+            for id in ids:
+                if len(id) == keys.WID_BYTES:
+                    await self._erase_workflow(id)
+        await ledger.strike(self._writes, colony, ids)
+        for pid in lone:
+            self._births.forget(pid)
+
+    async def _erase_workflow(self, wid: bytes) -> None:
+        assert self._archive is not None  # noqa: S101 - the caller knows
+        while True:
+            page = await self._archive.range(keys.CLOSED + wid, limit=_PAGE, keys_only=True)
+            if not page.rows:
+                break
+            await self._erase_processes([row.key[len(keys.CLOSED) :] for row in page.rows])
+        for prefix in (keys.shape_of(wid), keys.edits_of(wid), keys.request_of(wid)):
+            await self._archive.delete_range(prefix)
+        [head] = await self._archive.get_many([keys.workflow(wid)])
+        if head is not None:
+            record = decode_workflow(head.value)
+            tag = wid[: keys.TAG_BYTES]
+            index = keys.ended_workflow(tag, record.state, record.submitted_ns, wid)
+            await self._archive.delete([index, head.key])
+
+    async def _erase_processes(self, pids: Sequence[bytes]) -> None:
+        assert self._archive is not None  # noqa: S101 - the caller knows
+        rows = await self._archive.get_many([keys.closed(pid) for pid in pids])
+        births = await self._archive.get_many([keys.birth(pid) for pid in pids])
+        doomed: list[bytes] = []
+        for pid, row, birth in zip(pids, rows, births, strict=True):
+            if row is None:
+                continue
+            closed = decode_closed(row.value)
+            ids = _ids(Item(*birth, ARCHIVED, ARCHIVED)) if birth is not None else []
+            if closed.has_attributes:
+                set_ = await self._archive.range(keys.attributes(pid), keys_only=True)
+                ids += [each.key[-keys.ATTRIBUTE_BYTES :].hex() for each in set_.rows]
+            await self._archive.delete([keys.attribute_index(id) for id in ids])
+            if closed.has_attributes:
+                await self._archive.delete_range(keys.attributes(pid))
+            if closed.live.count > len(closed.live.events) + 1:
+                await self._archive.delete_range(keys.events_of(pid))
+            live = closed.live
+            doomed.append(keys.ended(pid[: keys.TAG_BYTES], live.state, live.changed_ns, pid))
+            doomed += [keys.birth(pid), keys.output(pid), keys.closed(pid)]
+            self._births.forget(pid)
+        await self._archive.delete(doomed)
+
+
+def _ids(item: Item) -> list[str]:
+    """The attributes that a birth or an attribute accounts for in the index."""
+    if item.key.startswith(keys.ATTRIBUTE):
+        return [item.key[-keys.ATTRIBUTE_BYTES :].hex()]
+    return env_ids(item)
