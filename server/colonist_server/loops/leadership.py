@@ -182,16 +182,18 @@ class Leadership:
 
     async def _catch_up(self, group: asyncio.TaskGroup) -> None:
         """See all that was committed before; then act."""
-        while True:
-            try:
-                newest = await self._writes.newest()
-                break
-            except ColonistError as error:
-                log.warning("node=%s cannot begin to lead: %s", self._nodes.name, error)
-                await asyncio.sleep(RETRY_S)
+        newest = await self._newest()
         while self._writes.view.reached < newest:  # noqa: ASYNC110 - seldom, and soon over
             await asyncio.sleep(BARRIER_S)
         self._begin(group)
+
+    async def _newest(self) -> Revision:
+        while True:
+            try:
+                return await self._writes.newest()
+            except ColonistError as error:
+                log.warning("node=%s cannot begin to lead: %s", self._nodes.name, error)
+                await asyncio.sleep(RETRY_S)
 
     def _begin(self, group: asyncio.TaskGroup) -> None:
         self._elected.set()
