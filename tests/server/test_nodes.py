@@ -9,6 +9,7 @@ import pytest
 
 from colonist_server.loops.heartbeat import LEASE_S
 from colonist_server.repo import keys
+from colonist_server.repo.handover import HandOver
 from colonist_server.repo.records import decode_node
 from colonist_server.store.interface import Guard, Put, StoreError
 from tests.support.clock import virtual
@@ -202,3 +203,17 @@ async def test_what_is_no_record_is_no_node() -> None:
         await made.start("a")
         await asyncio.sleep(0.1)
         assert _known(made["b"]) == {"a"}
+
+
+@virtual
+async def test_however_many_types_of_executors_wait_a_node_stays_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = tuple((number.to_bytes(4, "big"), "t" * 200) for number in range(9_000))
+    monkeypatch.setattr(HandOver, "classes", lambda _: many)
+    async with cluster("a", "b") as made:
+        await asyncio.sleep(LEASE_S + 5)
+        assert _known(made["a"]) == {"b"}
+        nodes = made["a"].bench.rooms.nodes
+        assert nodes.interested(*many[0]) == ("b",)
+        assert not nodes.interested(*many[-1])

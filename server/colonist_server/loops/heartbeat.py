@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from colonist_protocol.errors import ColonistError, UnavailableError
@@ -28,6 +29,8 @@ EVERY_S: Final = 1.0
 SILENT_S: Final = 2.5
 """A node that has not written for so long is dead, or as good as that: its name may be taken."""
 LOOK_S: Final = 0.25
+CLASSES_BYTES: Final = 65_536
+FRAME_BYTES: Final = 8
 BEHIND_S: Final = 2.0
 
 Classes = Callable[[], tuple[tuple[bytes, str], ...]]
@@ -202,7 +205,7 @@ class Heartbeat:
             instance=self._nodes.instance,
             url=self._about.url,
             clock_ns=self._clock.now_ns(),
-            classes=self._classes(),
+            classes=_bounded(self._classes()),
             archive=self._about.archive,
             is_leaving=self._is_leaving,
         )
@@ -226,6 +229,15 @@ class Heartbeat:
             await self._beat()
         with suppress(StoreError):
             await self._writes.store.revoke(self._lease)
+
+
+def _bounded(classes: Sequence[tuple[bytes, str]]) -> tuple[tuple[bytes, str], ...]:
+    """As many as a record holds that is written each second; of the rest nobody is told.
+
+    Executors name their types themselves. What others do not know of they do not leave to us.
+    """
+    sizes = accumulate(len(tag) + 4 * len(type) + FRAME_BYTES for tag, type in classes)
+    return tuple(classes[: sum(size <= CLASSES_BYTES for size in sizes)])
 
 
 def _taken(name: str, url: str) -> str:
