@@ -56,6 +56,7 @@ class Kind(Enum):
     """Which options a command shares with others."""
 
     LOCAL = auto()
+    LOCAL_SHOW = auto()
     CALL = auto()
     SHOW = auto()
 
@@ -69,6 +70,7 @@ _SHARED: Final[dict[Kind, tuple[tuple[str, Any, Any], ...]]] = {
         ("home", _HOME, None),
     ),
 }
+_SHARED[Kind.LOCAL_SHOW] = (("form", _FORM, Form.TABLE), *_SHARED[Kind.LOCAL])
 _SHARED[Kind.SHOW] = (("form", _FORM, Form.TABLE), *_SHARED[Kind.CALL])
 
 

@@ -21,6 +21,7 @@ from colonist_cli.commands import (
     records,
     rotate,
     start,
+    store,
     work,
     workflows,
 )
@@ -42,6 +43,8 @@ work.add(app)
 app.add_typer(workflows.workflows, name="workflow", rich_help_panel=work.PANEL)
 app.add_typer(generators.generators, name="generator", rich_help_panel=work.PANEL)
 app.add_typer(crons.crons, name="cron", rich_help_panel=work.PANEL)
+store.add(app)
+app.add_typer(store.stores, name="store", rich_help_panel=store.PANEL)
 events.add(app)
 records.add(app)
 app.add_typer(colony.colonies, name="colony", rich_help_panel="Who is who")

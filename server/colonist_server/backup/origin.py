@@ -113,6 +113,7 @@ class Marks:
 
     def __init__(self) -> None:
         self.is_ours = False
+        self.archive = b""
 
     def check(self, items: list[Item]) -> None:
         """Refuse what is not whole, or not of this version. Raises `BackupError`."""
@@ -122,6 +123,8 @@ class Marks:
                     "a restore into that store was begun and not finished: repeat it, or take"
                     " another store"
                 )
+            if item.key == keys.ARCHIVE:
+                self.archive = item.value
             if item.key == keys.SCHEMA:
                 self._check_schema(item.value)
 

@@ -52,14 +52,23 @@ async def save(store: Readable, archive: ReadableArchive | None, destination: De
                 if not page.more:
                     break
                 page = await anext(pages)
-            if not marks.is_ours:
-                raise BackupError("there is no Colonist state in that store: nothing was saved")
+            _check_marks(marks, about)
             await _save_archive(archive, writer)
             end = await asyncio.to_thread(writer.finish)
         finally:
             await asyncio.to_thread(writer.close)
     size = destination.path.stat().st_size
     return Saved(about.revision, end.items, end.rows, size)
+
+
+def _check_marks(marks: Marks, about: About) -> None:
+    if not marks.is_ours:
+        raise BackupError("there is no Colonist state in that store: nothing was saved")
+    if marks.archive and (not about.archive or about.archive.encode() not in marks.archive):
+        raise BackupError(
+            "the history of that store is in an archive: name it with --archive"
+            + (", this is another" if about.archive else "")
+        )
 
 
 def _about(first: Range, archive: ReadableArchive | None, destination: Destination) -> About:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from colonist_server.store import opening
+from colonist_server.store.etcd import address
+from colonist_server.store.etcd.store import EtcdStore
 from colonist_server.store.interface import Range
 from colonist_server.store.sqlite_reading import SqliteReading
 
@@ -34,7 +36,7 @@ async def open_reading(url: str) -> AsyncGenerator[HasStatus]:
     """Open a store that is there, only to read it. Raises `StoreError`."""
     opening.check_url(url)
     if opening.is_shared(url):
-        async with await opening.EtcdStore.open(opening.address.parse(url)) as store:
+        async with await EtcdStore.open(address.parse(url)) as store:
             yield store
     else:
         path = Path(url.removeprefix(opening.SQLITE))
