@@ -288,8 +288,9 @@ class Listing:
         self, pid: bytes, closed: Closed | None
     ) -> list[tuple[str, AttributeRecord]]:
         """The attributes set while a process ran, with their ids."""
-        source = self._source(is_past=closed is not None)
-        found = await source.range(keys.attributes(pid))
+        found = await self._writes.range(keys.attributes(pid))
+        if not found.items and closed is not None:  # they leave the store all at once
+            found = await self._past.range(keys.attributes(pid))
         return [
             (item.key[-keys.ATTRIBUTE_BYTES :].hex(), decode_attribute(item.value))
             for item in found.items
