@@ -10,6 +10,7 @@ import pytest
 
 from colonist_core.process import What
 from colonist_protocol.process import CloseFailed, Process
+from colonist_protocol.workflow import RemoveProcessGraph
 from colonist_server.loops.heartbeat import LEASE_S
 from colonist_server.repo import keys, settling
 from colonist_server.repo.new_workflow import NewWorkflow
@@ -285,3 +286,22 @@ async def test_members_that_end_at_two_nodes_at_once_end_their_workflow_at_once(
         assert _heads(made) == [WorkflowState.SUCCESS]
         for name in "lab":
             await check_view(made[name].bench.rooms.view, made.store)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@virtual
+async def test_what_a_dead_node_was_removing_the_leader_removes(at: int) -> None:
+    async with cluster("a", "b") as made:
+        await made["a"].bench.found("e1")
+        graph = await made["a"].bench.submit_workflow("e1", {"r": [], "x": ["r"]})
+        await asyncio.sleep(0.1)
+        made["b"].line.arm(at, "after")
+        message = RemoveProcessGraph(processgraphid=graph.processgraphid)
+        removing = asyncio.create_task(made["b"].bench.call(message, key("e1")))
+        await made["b"].line.dead()
+        await made.kill("b")
+        removing.cancel()
+        assert _heads(made) == [WorkflowState.REMOVING]
+        await asyncio.sleep(settling.PENDING_S + 1)
+        assert not _heads(made)
+        assert not made.store.under(keys.BIRTH)
