@@ -8,13 +8,29 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from colonist_cli.exits import CliError, Exit, innermost
 from colonist_cli.loop import run_until_signal
 from colonist_cli.ports import check_free, why_not
-from colonist_server.config import ServerConfig, retention_age
+from colonist_server.config import (
+    ARCHIVE_AGE_VARIABLE,
+    ARCHIVE_COUNT_VARIABLE,
+    ARCHIVE_VARIABLE,
+    ServerConfig,
+    age_seconds,
+    retention_age,
+    whole_number,
+)
 from colonist_server.main import OWNER_ID_VARIABLE, OWNER_KEY, REREGISTER_VARIABLE, serve
 from colonist_server.store.interface import StoreError
+
+
+class Archiving(TypedDict, total=False):
+    """Settings of the server, where they differ from its own."""
+
+    archive_age_s: float
+    archive_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +44,9 @@ class Options:
     node: str = ""
     retention_age: str = ""
     retention_count: int = 0
+    archive: str = ""
+    archive_after_age: str = ""
+    archive_after_count: str = ""
 
 
 def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
@@ -43,10 +62,22 @@ def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
         may_reregister=environment.get(REREGISTER_VARIABLE, "").lower() == "true",
         retention_age_s=retention_age(options.retention_age, environment),
         retention_count=options.retention_count,
+        archive=options.archive or environment.get(ARCHIVE_VARIABLE, ""),
+        **_archiving(options, environment),
     )
     check_free(config.port, "--port", host=config.host)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     started(lambda: run_until_signal(lambda stop: _serve(config, stop), is_fast=True), config)
+
+
+def _archiving(options: Options, environment: Mapping[str, str]) -> Archiving:
+    """When what ended goes to the archive, as far as anybody says. Raises `InvalidValueError`."""
+    found: Archiving = {}
+    if age := options.archive_after_age or environment.get(ARCHIVE_AGE_VARIABLE, ""):
+        found["archive_age_s"] = age_seconds(age)
+    if count := options.archive_after_count or environment.get(ARCHIVE_COUNT_VARIABLE, ""):
+        found["archive_count"] = whole_number(count, "the count of archiving")
+    return found
 
 
 def started(run: Callable[[], None], config: ServerConfig) -> None:

@@ -116,3 +116,21 @@ def test_a_node_is_named(tmp_path: Path) -> None:
     arguments = ("server", "--port", "0", "--store", "sqlite:a.db", "--node", "hall")
     with colonist.running(*arguments, home=tmp_path, until="serving at") as server:
         assert server.end() == 0
+
+
+def test_what_ended_goes_to_an_archive(tmp_path: Path) -> None:
+    server = ("server", "--port", "0", "--store", "sqlite:a.db")
+    archive = ("--archive", "sqlite:old.db")
+    for wrong in (
+        ("--archive", "nowhere"),
+        (*archive, "--archive-after-age", "soon"),
+        (*archive, "--archive-after-count", "few"),
+        ("--archive", "sqlite:no/folder/old.db"),
+    ):
+        done = run(*server, *wrong, home=tmp_path)
+        assert done.returncode in (2, 9), done.stderr
+        assert "Traceback" not in done.stderr
+    again = ("--archive-after-age", "1s", "--archive-after-count", "10")
+    with colonist.running(*server, *archive, *again, home=tmp_path, until="serving at") as started:
+        assert started.end() == 0
+    assert (tmp_path / "old.db").exists()

@@ -80,6 +80,22 @@ def server(
     retention_count: Annotated[
         int, typer.Option(metavar="N", help="Closed processes that a colony keeps; 0: all.")
     ] = 0,
+    archive: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Where old history goes: sqlite:PATH, or postgresql://USER@HOST/DATABASE.",
+        ),
+    ] = "",
+    archive_after_age: Annotated[
+        str, typer.Option(metavar="AGE", help="It goes there so long after its end; default: 300s.")
+    ] = "",
+    archive_after_count: Annotated[
+        str,
+        typer.Option(
+            metavar="N", help="Closed processes that the store keeps at most; default: 100000."
+        ),
+    ] = "",
 ) -> None:
     """Run the central server.
 
@@ -100,6 +116,9 @@ def server(
         node=node,
         retention_age=retention_age,
         retention_count=retention_count,
+        archive=archive,
+        archive_after_age=archive_after_age,
+        archive_after_count=archive_after_count,
     )
     program.run_blocking(options, shell.environment)
 
