@@ -156,7 +156,7 @@ class Town:
 
     async def backlog(self, many: int) -> list[bytes]:
         """So many processes at once, in the store before anybody asks."""
-        pids = []
+        pids: list[bytes] = []
         for number in range(many):
             pid = keys.process_id(TAG, number, self.random.randbytes(keys.RANDOM_BYTES))
             live: Live = born(
