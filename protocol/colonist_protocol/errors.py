@@ -285,3 +285,10 @@ class UnavailableError(ColonistError):
 
     status = 503
     code = "unavailable"
+
+
+class CorruptRecordError(ColonistError):
+    """What the server has stored of this cannot be read; its operator is told in the log."""
+
+    status = 503
+    code = "corrupt_record"

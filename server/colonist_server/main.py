@@ -122,7 +122,10 @@ async def _at_work(
         def told() -> dict[str, float]:
             return figures.of_work(rooms) | gauge.figures()
 
-        yield dispatch, app.build(dispatch, rooms.fault, told, gauge.note)
+        def note() -> str:
+            return "\n".join(filter(None, (gauge.note(), rooms.view.corrupt_note())))
+
+        yield dispatch, app.build(dispatch, rooms.fault, told, note)
 
 
 @asynccontextmanager

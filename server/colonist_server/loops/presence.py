@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from colonist_protocol.errors import ColonistError
+from colonist_protocol.errors import ColonistError, CorruptRecordError
 from colonist_protocol.times import SECOND_NS
 from colonist_server.loops.leadership import Leadership
 from colonist_server.repo import keys
@@ -75,7 +75,7 @@ class Presence:
         """Take over what was stored."""
         heard: dict[bytes, int] = {}
         for item in (await self._writes.range(keys.HEARD)).items:
-            for key, time_ns in decode_heard(item.value).items():
+            for key, time_ns in _heard_in(item.value).items():
                 heard[key] = max(time_ns, heard.get(key, 0))
         for colony in self._writes.view.colonies.values():
             for executor in colony.executors.values():
@@ -142,7 +142,7 @@ class Presence:
         """Delete what nodes that are gone for long have left."""
         horizon_ns = self._clock.now_ns() - max(self._stale_ns, FORGOTTEN_NS)
         for item in (await self._writes.range(keys.HEARD)).items if self._is_shared else ():
-            newest_ns = max(decode_heard(item.value).values(), default=0)
+            newest_ns = max(_heard_in(item.value).values(), default=0)
             is_alive = self._nodes.is_alive(keys.name_of_heard(item.key))
             if not is_alive and newest_ns < horizon_ns:
                 await self._writes.commit([Guard(item.key, item.modified)], [Delete(item.key)])
@@ -168,3 +168,12 @@ def _stale(colony: Colony, horizon_ns: int, busy: set[str]) -> list[str]:
         and 0 < executor.heard_ns < horizon_ns
         and busy.isdisjoint(all_ids(executor.record))
     ]
+
+
+def _heard_in(value: bytes) -> dict[bytes, int]:
+    """Nobody's work hangs on it, and it is written anew every minute."""
+    try:
+        return decode_heard(value)
+    except CorruptRecordError as error:
+        log.warning("when executors were last heard: %s", error)
+        return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import aclosing
 
+from colonist_protocol.errors import CorruptRecordError
 from colonist_server.repo.load import load
 from colonist_server.repo.subscriptions import Subscriptions
 from colonist_server.repo.writes import Writes
@@ -38,5 +39,8 @@ class Watcher:
         async with aclosing(self._writes.store.watch(self.revision)) as events:
             async for event in events:
                 view.watched(event)
-                subscriptions.watched(event)
+                try:
+                    subscriptions.watched(event)
+                except CorruptRecordError as error:
+                    log.warning("followers are not told of revision %d: %s", event.revision, error)
                 self.revision = event.revision

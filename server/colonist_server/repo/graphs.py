@@ -144,6 +144,12 @@ class Graphs:
         if row.state == State.WAITING and not row.blocked:
             self._tell_released(row)
 
+    def hide(self, key: bytes) -> None:
+        """Let nobody see the members of a workflow whose head cannot be read."""
+        workflow = self.workflows.get(key[2:])
+        if workflow is not None and workflow.is_shown:
+            self._hide(workflow)
+
     def _hide(self, workflow: Workflow) -> None:
         for row in list(self.rows(workflow)):
             row.claimed = False

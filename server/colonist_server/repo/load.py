@@ -7,6 +7,7 @@ from itertools import product
 from typing import Final
 
 from colonist_core.process import What
+from colonist_protocol.errors import CorruptRecordError
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
@@ -16,7 +17,7 @@ from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.repo.records import decode_closed
 from colonist_server.repo.view import View, note_start
 from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Delete, Guard, Revision
+from colonist_server.store.interface import Delete, Guard, Item, Revision
 
 DOUBT_NS: Final = 30 * SECOND_NS
 
@@ -101,7 +102,11 @@ async def _load_graph(writes: Writes, view: View, workflow: Workflow) -> None:
     while True:
         page = await writes.range(keys.CLOSED + wid, after=after, limit=_RESULTS)
         for item in page.items:
-            live = decode_closed(item.value).live
+            try:
+                live = decode_closed(item.value).live
+            except CorruptRecordError as error:
+                view.quarantine(item.key, str(error))
+                continue
             view.graphs.member_ended(item.key[2:], State(live.state), live.changed_ns)
             note_start(workflow, live)
         if not page.more:
@@ -143,6 +148,13 @@ async def _count(writes: Writes, colony: Colony, *, is_alone: bool) -> None:
     colony.recent = None
 
 
+def _tally_one(view: View, colony: Colony, item: Item) -> None:
+    try:
+        view.tally(colony, item.value, item.modified)
+    except CorruptRecordError as error:
+        view.quarantine(item.key, str(error))
+
+
 async def _tally(writes: Writes, view: View, colony: Colony) -> None:
     """Add the runs that were closed since the stored tallies, or since the watch was lost."""
     if not colony.functions:
@@ -161,7 +173,7 @@ async def _tally(writes: Writes, view: View, colony: Colony) -> None:
             # Where the store is shared, own runs are added in the order of the watch too.
             is_added = view.is_own(item.key, item.modified) and not writes.store.is_shared
             if not is_counted and not is_added:
-                view.tally(colony, item.value, item.modified)
+                _tally_one(view, colony, item)
         if not page.more:
             break
         after = page.items[-1].key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from colonist_protocol.errors import AccessError
+from colonist_protocol.errors import AccessError, CorruptRecordError
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.records import OwnerRecord, decode_owner, encode
@@ -31,12 +31,14 @@ class Owner:
     @property
     def id(self) -> str:
         """The id whose requests count as the server owner's now."""
+        if keys.OWNER in self._writes.view.corrupt:
+            raise CorruptRecordError("who the server's owner is cannot be read")
         return self._stored or self._configured
 
     @property
     def is_changed(self) -> bool:
         """Whether the store names another owner than the configuration."""
-        return self.id != self._configured
+        return bool(self._stored) and self._stored != self._configured
 
     async def change(self, new: str, warrant: Warrant) -> None:
         """Obey another id from now on. Raises `AccessError` when the caller is it no more."""

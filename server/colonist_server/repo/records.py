@@ -5,6 +5,7 @@ The live and closed parts of a process are the core's own values (`colonist_core
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, TypeVar
 
@@ -13,6 +14,7 @@ import msgspec
 from colonist_core.cron import Turn
 from colonist_core.function import Tally
 from colonist_core.process import Closed, Live
+from colonist_protocol.errors import CorruptRecordError
 from colonist_protocol.executor import Allocations, Capabilities
 from colonist_protocol.function import FunctionArgument
 from colonist_protocol.process import State
@@ -331,28 +333,41 @@ class LeaderRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     instance: bytes
 
 
+def _reader(kind: type[T]) -> Callable[[bytes], T]:
+    """Reads a record. Raises `CorruptRecordError`."""
+    decode = msgspec.msgpack.Decoder(kind).decode
+
+    def read(value: bytes) -> T:
+        try:
+            return decode(value)
+        except msgspec.DecodeError as error:
+            raise CorruptRecordError(f"what is stored cannot be read: {error}") from error
+
+    return read
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 
-decode_colony: Final = msgspec.msgpack.Decoder(ColonyRecord).decode
-decode_executor: Final = msgspec.msgpack.Decoder(ExecutorRecord).decode
-decode_user: Final = msgspec.msgpack.Decoder(UserRecord).decode
-decode_function: Final = msgspec.msgpack.Decoder(FunctionRecord).decode
-decode_birth: Final = msgspec.msgpack.Decoder(Birth).decode
-decode_live: Final = msgspec.msgpack.Decoder(Live).decode
-decode_closed: Final = msgspec.msgpack.Decoder(Closed).decode
-decode_ended: Final = msgspec.msgpack.Decoder(Ended).decode
-decode_workflow: Final = msgspec.msgpack.Decoder(WorkflowRecord).decode
-decode_shape: Final = msgspec.msgpack.Decoder(ShapePart).decode
-decode_edit: Final = msgspec.msgpack.Decoder(EditRecord).decode
-decode_attribute: Final = msgspec.msgpack.Decoder(AttributeRecord).decode
-decode_log: Final = msgspec.msgpack.Decoder(LogRecord).decode
-decode_owner: Final = msgspec.msgpack.Decoder(OwnerRecord).decode
-decode_change: Final = msgspec.msgpack.Decoder(ChangeRecord).decode
-decode_heard: Final = msgspec.msgpack.Decoder(dict[bytes, int]).decode
-decode_generator: Final = msgspec.msgpack.Decoder(GeneratorRecord).decode
-decode_firings: Final = msgspec.msgpack.Decoder(FiringsRecord).decode
-decode_firing: Final = msgspec.msgpack.Decoder(FiringRecord).decode
-decode_cron: Final = msgspec.msgpack.Decoder(CronRecord).decode
-decode_node: Final = msgspec.msgpack.Decoder(NodeRecord).decode
-decode_past: Final = msgspec.msgpack.Decoder(PastRecord).decode
-decode_leader: Final = msgspec.msgpack.Decoder(LeaderRecord).decode
+decode_colony: Final = _reader(ColonyRecord)
+decode_executor: Final = _reader(ExecutorRecord)
+decode_user: Final = _reader(UserRecord)
+decode_function: Final = _reader(FunctionRecord)
+decode_birth: Final = _reader(Birth)
+decode_live: Final = _reader(Live)
+decode_closed: Final = _reader(Closed)
+decode_ended: Final = _reader(Ended)
+decode_workflow: Final = _reader(WorkflowRecord)
+decode_shape: Final = _reader(ShapePart)
+decode_edit: Final = _reader(EditRecord)
+decode_attribute: Final = _reader(AttributeRecord)
+decode_log: Final = _reader(LogRecord)
+decode_owner: Final = _reader(OwnerRecord)
+decode_change: Final = _reader(ChangeRecord)
+decode_heard: Final = _reader(dict[bytes, int])
+decode_generator: Final = _reader(GeneratorRecord)
+decode_firings: Final = _reader(FiringsRecord)
+decode_firing: Final = _reader(FiringRecord)
+decode_cron: Final = _reader(CronRecord)
+decode_node: Final = _reader(NodeRecord)
+decode_past: Final = _reader(PastRecord)
+decode_leader: Final = _reader(LeaderRecord)

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-import msgspec
-
+from colonist_protocol.errors import CorruptRecordError
 from colonist_protocol.process import State
 from colonist_server.repo import keys, records
 from colonist_server.repo.records import WorkflowState
@@ -106,7 +105,7 @@ def fault(key: bytes, value: bytes) -> str:
             _check_ended(key, value)
         else:
             _check(key, value, _FORMS.get(prefix), prefix)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (CorruptRecordError, ValueError) as error:
         return f"not readable: {error}"
     return ""
 

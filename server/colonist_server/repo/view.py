@@ -10,6 +10,7 @@ Rows of processes are kept here; `colony_view` keeps colonies with their members
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Final, Protocol
@@ -17,6 +18,7 @@ from typing import Final, Protocol
 from colonist_core.function import counted
 from colonist_core.matching import Placement
 from colonist_core.process import Live
+from colonist_protocol.errors import CorruptRecordError
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
@@ -24,7 +26,13 @@ from colonist_server.repo.colony_view import Colonies
 from colonist_server.repo.graphs import Graphs
 from colonist_server.repo.nouns import Colony, Executor, Row, User, Workflow
 from colonist_server.repo.records import ExecutorRecord, decode_ended, decode_live
+from colonist_server.repo.soundness import key_text
 from colonist_server.store.interface import Delete, Event, Op, Put, Revision
+
+log = logging.getLogger(__name__)
+
+_HEADS: Final = (keys.COLONY, keys.WORKFLOW)
+"""Without them nothing is held of what hangs on them."""
 
 MAX_PLACEMENTS: Final = 10_000
 
@@ -67,6 +75,7 @@ class View:
         "_own",
         "_placements",
         "colonies",
+        "corrupt",
         "counted_revision",
         "graphs",
         "held",
@@ -104,6 +113,8 @@ class View:
         self.on_reached: Callable[[Revision], None] | None = None
         """Told when the view has come to a revision: no awaits."""
         self.held: dict[bytes, Callable[[], set[bytes]]] = {}
+        self.corrupt: dict[bytes, str] = {}
+        """Records that cannot be read, with the reason: nothing is held of them."""
         self._appliers: dict[bytes, Applier] = {
             keys.LIVE: self._apply_live,
             keys.COLONY: nouns.apply_colony,
@@ -199,8 +210,13 @@ class View:
 
     def _change(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """Apply a change that comes once, and count what it closed."""
+        if key[_PREFIX] not in self._appliers:
+            self.lift(key)
         if key[_PREFIX] == keys.ENDED:
-            self.count_ended(key, value, revision)
+            try:
+                self.count_ended(key, value, revision)
+            except (CorruptRecordError, ValueError, IndexError) as error:
+                self.quarantine(key, str(error))
         else:
             self.apply(key, value, revision)
 
@@ -214,7 +230,41 @@ class View:
             return
         if value is None:
             self.bury(key, revision)
-        applier(key, value, revision)
+        try:
+            applier(key, value, revision)
+            self.lift(key)
+        except (CorruptRecordError, UnicodeDecodeError) as error:
+            self.quarantine(key, str(error))
+            if key[_PREFIX] == keys.WORKFLOW:
+                self.graphs.hide(key)
+            applier(key, None, revision)
+
+    def quarantine(self, key: bytes, why: str) -> None:
+        """Hold nothing of a record that cannot be read, and say so once."""
+        if key not in self.corrupt:
+            name = key_text(key)
+            log.error(
+                "record %s: %s; what it stands for is out of use: look with `colonist store check`,"
+                " then restore a backup, or give it up with `colonist store drop %s`",
+                name,
+                why,
+                name,
+            )
+        self.corrupt[key] = why
+
+    def lift(self, key: bytes) -> None:
+        """A record was written, or is gone: if it could not be read, that is over."""
+        if self.corrupt.pop(key, None) is None:
+            return
+        advice = "; restart the servers to take it up" if key[_PREFIX] in _HEADS else ""
+        log.warning("record %s: written anew or deleted%s", key_text(key), advice)
+
+    def corrupt_note(self) -> str:
+        """Which records cannot be read, for a person; "" where all can."""
+        if not self.corrupt:
+            return ""
+        names = ", ".join(key_text(key) for key in list(self.corrupt)[:3])
+        return f"{len(self.corrupt)} stored records cannot be read: {names}"
 
     def bury(self, key: bytes, revision: Revision) -> None:
         """Let nothing that is older bring back what stood under a key."""

@@ -32,6 +32,7 @@ from colonist_protocol.errors import (
     ColonistError,
     ConflictError,
     ContendedError,
+    CorruptRecordError,
     DuplicateMemberError,
     ExistsError,
     HighSError,
@@ -93,6 +94,7 @@ ANYWHERE: Final[Errors] = (
     TooLargeError,
     WrongDoorError,
     UnavailableError,
+    CorruptRecordError,
     ColonistError,
 )
 """What any request may meet, whatever it asks for."""

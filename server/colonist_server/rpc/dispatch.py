@@ -8,6 +8,8 @@ more after it: nobody is told that there is no such thing because this node has 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, cast
@@ -22,6 +24,7 @@ from colonist_protocol.errors import (
     BusyError,
     ColonistError,
     ConflictError,
+    CorruptRecordError,
     ExistsError,
     InvalidValueError,
     MalformedError,
@@ -64,6 +67,8 @@ _OF_VIEW: Final = (
 )
 """Refusals that rest on what this node knows."""
 _OK: Final = 200
+_ID_BYTES: Final = 28
+"""What ids of a process, and of its workflow, begin with."""
 
 
 CreateTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -121,10 +126,29 @@ class Dispatch:
             sent = envelope.pack_reply(reply.payloadtype or request.payloadtype, payload)
             return Answer(_OK, sent, reply.lost)
         except ColonistError as error:
-            return Answer(error.status, envelope.pack_failure(error))
+            told = self._told(body, error)
+            return Answer(told.status, envelope.pack_failure(told))
         except Exception:
             log.exception("internal error")
             return Answer(_FAULT.status, envelope.pack_failure(_FAULT))
+
+    def _told(self, body: bytes, error: ColonistError) -> ColonistError:
+        """What is only not found because its record cannot be read is not missing."""
+        corrupt = self.rooms.view.corrupt
+        if isinstance(error, CorruptRecordError):
+            log.error("a record cannot be read: %s; look with `colonist store check`", error)
+        if not corrupt or not isinstance(error, (NotFoundError, AccessError)):
+            return error
+        payload = envelope.parse_request(body).payload.encode()
+        with contextlib.suppress(ValueError):
+            text = base64.b64decode(payload)
+            if any(
+                key[2 : 2 + _ID_BYTES].hex().encode() in text
+                for key in corrupt
+                if len(key) > _ID_BYTES
+            ):
+                return CorruptRecordError("what is stored of this cannot be read")
+        return error
 
     async def subscribe(
         self, body: bytes, sink: Sink, admit: Callable[[str], None]
