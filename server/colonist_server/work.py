@@ -98,7 +98,7 @@ async def at_work(
             group=group,
             nodes=nodes,
             leadership=leadership,
-            fault=lambda: beat.fault,
+            fault=lambda: beat.fault or rooms.owner.disagreement(nodes.others()),
             behind_s=lambda: beat.behind_s,
         )
         beat = _heartbeat(config, writes, rooms, leadership)
@@ -117,6 +117,8 @@ async def at_work(
         rooms.owner.tell()
         await presence.load()
         await claiming
+        if told := rooms.owner.disagreement(nodes.others()):
+            raise StoreError(told)
         await doubt_lost_replies(writes, rooms.hand_over, nodes)
         nodes.listen_to_crashes(partial(doubt_replies_of, writes.view, rooms.hand_over))
         await _mark_running(writes, config.node)
@@ -172,7 +174,7 @@ def _heartbeat(
         writes,
         rooms.nodes,
         rooms.clock,
-        about=heartbeat.About(f"http://{config.host}:{config.port}"),
+        about=heartbeat.About(f"http://{config.host}:{config.port}", rooms.owner.configured),
         classes=rooms.hand_over.classes,
         leads=lambda: leadership.is_leader,
     )

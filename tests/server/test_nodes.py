@@ -14,7 +14,7 @@ from colonist_server.repo.records import decode_node
 from colonist_server.store.interface import Guard, Put, StoreError
 from tests.support.clock import virtual
 from tests.support.cluster import Cluster, Member, cluster
-from tests.support.rooms import TYPE
+from tests.support.rooms import OWNER, TYPE, key
 
 
 def _known(member: Member) -> set[str]:
@@ -217,3 +217,26 @@ async def test_however_many_types_of_executors_wait_a_node_stays_alive(
         nodes = made["a"].bench.rooms.nodes
         assert nodes.interested(*many[0]) == ("b",)
         assert not nodes.interested(*many[-1])
+
+
+@virtual
+async def test_a_node_that_is_to_obey_another_owner_is_refused() -> None:
+    async with cluster("a") as made:
+        stranger = key("somebody else").id
+        with pytest.raises(StoreError, match="COLONIES_SERVER_ID") as caught:
+            await made.start("b", owner=stranger)
+        assert stranger in str(caught.value)
+        assert OWNER.id in str(caught.value)
+        await made.start("b")
+
+
+@virtual
+async def test_two_nodes_that_start_at_once_with_different_owners_are_not_ready() -> None:
+    async with cluster() as made:
+        other = key("somebody else").id
+        starts = [made.start("a"), made.start("b", owner=other)]
+        told = await asyncio.gather(*starts, return_exceptions=True)
+        await asyncio.sleep(2)
+        faults = [member.bench.rooms.fault() for member in made.members.values()]
+        refused = [each for each in told if isinstance(each, StoreError)]
+        assert refused or all("is told to obey" in fault for fault in faults)

@@ -86,14 +86,14 @@ class Member:
         self.line = Line(shared)
         self.clock = WrongClock(ahead_s)
         self.bench: Bench
-        self._config = ServerConfig(owner=OWNER.id, node=name, **settings)
+        self._config = ServerConfig(**{"owner": OWNER.id, "node": name, **settings})
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop = asyncio.Event()
         self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            async with at_work(self._config, self.line, self.clock, OWNER.id) as dispatch:
+            async with at_work(self._config, self.line, self.clock, self._config.owner) as dispatch:
                 self.bench = Bench(dispatch)
                 self._ready.set_result(None)
                 await self._stop.wait()

@@ -40,7 +40,7 @@ class About(NamedTuple):
     """What a node's record says beside what changes."""
 
     url: str
-    archive: str = ""
+    owner: str = ""
 
 
 class _Echo(NamedTuple):
@@ -206,7 +206,7 @@ class Heartbeat:
             url=self._about.url,
             clock_ns=self._clock.now_ns(),
             classes=_bounded(self._classes()),
-            archive=self._about.archive,
+            owner=self._about.owner,
             is_leaving=self._is_leaving,
         )
         put = Put(key, encode(record), self._lease)

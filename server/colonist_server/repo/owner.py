@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from colonist_protocol.errors import AccessError, CorruptRecordError
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
+from colonist_server.repo.nodes import Node
 from colonist_server.repo.records import OwnerRecord, decode_owner, encode
 from colonist_server.repo.trail import Warrant
 from colonist_server.repo.writes import Plan, Writes
@@ -39,6 +41,25 @@ class Owner:
     def is_changed(self) -> bool:
         """Whether the store names another owner than the configuration."""
         return bool(self._stored) and self._stored != self._configured
+
+    @property
+    def configured(self) -> str:
+        """Whom the configuration names."""
+        return self._configured
+
+    def disagreement(self, others: Iterable[Node]) -> str:
+        """Why the nodes of a store do not obey the same owner; "" when they do."""
+        if self._stored:
+            return ""
+        for node in others:
+            told = node.record.owner
+            if told and told != self._configured:
+                return (
+                    f"this server is told to obey the owner {self._configured}, but node "
+                    f"{node.name!r} on the same store {told}: give all nodes the same "
+                    "COLONIES_SERVER_ID, or copies of one folder of keys"
+                )
+        return ""
 
     async def change(self, new: str, warrant: Warrant) -> None:
         """Obey another id from now on. Raises `AccessError` when the caller is it no more."""

@@ -299,15 +299,15 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`n/node` of a store that several nodes share; goes with its lease.
 
     `instance` is another at each start, `clock_ns` when it was written, by that node's clock.
-    `classes`: tag and executor type of those who wait there for work. `archive`: where that node
-    keeps what is closed; "" for none.
+    `classes`: tag and executor type of those who wait there for work. `owner`: the
+    server owner that the node is told to obey.
     """
 
     instance: bytes
     url: str
     clock_ns: int
     classes: tuple[tuple[bytes, str], ...] = ()
-    archive: str = ""
+    owner: str = ""
     is_leaving: bool = False
     """It stops in order: what it has assigned was answered."""
 
