@@ -24,9 +24,10 @@ from colonist_protocol.workflow import (
     RemoveAllProcessGraphs,
     RemoveProcessGraph,
 )
+from colonist_server.archive.interface import Row
 from colonist_server.repo import archiving, keys
 from colonist_server.repo.archiving import Archiving
-from colonist_server.store.interface import Guard, Op, Put, Revision, StoreError
+from colonist_server.store.interface import Delete, Guard, Op, Put, Revision, StoreError
 from tests.server.history import ADA, UMA, History, historic
 from tests.server.people import World, attribute_of
 from tests.support.clock import virtual
@@ -224,6 +225,47 @@ async def test_a_removal_waits_for_what_is_being_moved() -> None:
             await history.count()
         tag = made.colony.tag
         assert not [each for each in archive.rows if each.startswith((keys.CLOSED + tag, b"p/"))]
+
+
+class HeldStore(MemoryStore):
+    """Commits that take a closed process away, but are not the archiver's, wait at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
+        is_account = any(op.key.startswith(keys.PAST) for op in ops if isinstance(op, Put))
+        if not is_account and any(
+            op.key.startswith(keys.CLOSED) for op in ops if isinstance(op, Delete)
+        ):
+            await self.gate.wait()
+        return await super().commit(guards, ops)
+
+
+@virtual
+async def test_no_copy_outlives_a_removal_that_was_decided_before_the_move() -> None:
+    archive = MemoryArchive()
+    async with HeldStore() as store, historic(archive, store, archive_age_s=1e6) as made:
+        history = History(made)
+        await history.make()
+        id = history.lone[0]
+        removal = asyncio.create_task(made.call(RemoveProcess(processid=id), UMA))
+        await settle()
+        put = archive.put
+
+        async def then_remove(rows: Sequence[Row]) -> None:
+            await put(rows)
+            store.gate.set()
+            await settle()
+
+        archive.put = then_remove  # type: ignore[method-assign]  # of this test's own object
+        mover = Archiving(made.rooms.removal._writes, archive)
+        await asyncio.gather(mover.move(made.colony, [bytes.fromhex(id)]), return_exceptions=True)
+        await removal
+        assert (await made.answer(GetProcess(processid=id), UMA)).status == 404
+        assert keys.closed(bytes.fromhex(id)) not in archive.rows
+        await history.count()
 
 
 @virtual
