@@ -13,6 +13,8 @@ import pytest
 from colonist_protocol.function import GetFunctions
 from colonist_protocol.generator import GetGenerator, PackGenerator
 from colonist_protocol.process import State
+from colonist_server.archive.interface import Row
+from colonist_server.archive.sql import SqlArchive
 from colonist_server.backup.form import BackupError
 from colonist_server.backup.origin import FileOrigin, StoreOrigin
 from colonist_server.backup.reader import BackupReader
@@ -386,3 +388,31 @@ async def test_migration_needs_no_file() -> None:
         assert lasting(other) == lasting(store)
         async with world(other):
             pass
+
+
+async def test_archive_goes_with_its_store(tmp_path: Path) -> None:
+    rows = [Row(b"z/%04d" % n, b"v" * n) for n in range(1_500)]
+    async with (
+        await SqlArchive.open(f"sqlite:{tmp_path / 'old.db'}") as old,
+        await SqlArchive.open(f"sqlite:{tmp_path / 'new.db'}") as new,
+        MemoryStore() as store,
+        MemoryStore() as other,
+    ):
+        await old.put(rows)
+        marks = [Put(keys.SCHEMA, b"1"), Put(keys.ARCHIVE, old.identity.encode())]
+        assert await store.commit([Guard(keys.SCHEMA, 0)], marks)
+        with pytest.raises(BackupError, match="--archive"):
+            await back_up(store, tmp_path / "b")
+        with pytest.raises(BackupError, match="this is another"):
+            await save(store, new, Destination(tmp_path / "b", "0.1.0", 1))
+        saved = await save(store, old, Destination(tmp_path / "b", "0.1.0", 1))
+        assert saved.rows == len(rows)
+        with pytest.raises(BackupError, match="--archive"):
+            await bring_back(tmp_path / "b", other)
+        with pytest.raises(BackupError, match="archive is not empty"):
+            await restore(FileOrigin(BackupReader(tmp_path / "b")), other, old)
+        assert other.under(b"") == []
+        await restore(FileOrigin(BackupReader(tmp_path / "b")), other, new)
+        assert (await new.range(b"")).rows == rows
+        assert new.identity == old.identity
+        assert lasting(other) == lasting(store)
