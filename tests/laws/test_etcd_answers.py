@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from colonist_server.store.etcd import wire
-from colonist_server.store.etcd.batches import Batches
+from colonist_server.store.etcd.batches import MANY, Batches
 from colonist_server.store.etcd.client import FullError, NotDoneError, TroubleError
 from colonist_server.store.interface import (
     MAX_OPS,
@@ -28,6 +29,7 @@ from colonist_server.store.interface import (
     Put,
     ReadOnlyError,
     Revision,
+    StoreError,
     TooBigError,
     UnavailableError,
 )
@@ -77,6 +79,10 @@ class ModelEtcd:
 
     async def ask(self, method: wire.Method, request: bytes, give_up_s: float = 10.0) -> Any:
         return self._answer(request)
+
+    def sweep(self) -> None:
+        """As `compact` does with old fences."""
+        self.keys = {key: held for key, held in self.keys.items() if not key.startswith(b"p/f")}
 
     def _answer(self, request: bytes) -> Any:
         wanted = rpc_pb2.TxnRequest.FromString(request)
@@ -149,11 +155,20 @@ class Client:
             return type(error)
 
 
+async def sweep_at_times(etcd: ModelEtcd, rest_s: float) -> None:
+    """Far more often than `compact` does: nothing is proved by how long a sweep takes to come."""
+    while True:
+        await asyncio.sleep(etcd.chance.uniform(0, rest_s))
+        etcd.sweep()
+
+
 async def play(chance: Random, fates: dict[str, int]) -> tuple[ModelEtcd, dict[bytes, Outcome]]:
     etcd = ModelEtcd(chance, fates)
     batches = Batches(etcd, PREFIX, b"p/f", lambda revision: None)  # pyright: ignore[reportArgumentType] - a model
     clients = [Client(number, etcd, batches) for number in range(CLIENTS)]
+    sweeps = asyncio.ensure_future(sweep_at_times(etcd, chance.choice([2.0, 60.0])))
     await asyncio.gather(*[client.run() for client in clients])
+    sweeps.cancel()
     fates.clear()
     fates["answered"] = 1
     await batches.drain()
@@ -216,7 +231,7 @@ def test_many_commits_share_few_transactions() -> None:
     etcd = quiet()
     answers = run_virtual(crowd(etcd, [new(number) for number in range(200)]))
     assert None not in answers
-    assert etcd.transactions <= 3
+    assert etcd.transactions <= 5  # two of them write the fences
     assert len(set(answers)) <= 3
 
 
@@ -272,3 +287,176 @@ def test_those_that_wait_behind_an_outage_are_told_when_those_before_them_are() 
 
     assert run_virtual(outage()) < 30.0
     assert not etcd.done
+
+
+# -- told exactly, one network after the other
+
+Fate = str | BaseException
+
+
+class Scripted(ModelEtcd):
+    """A network that does what is said, call by call; then all is answered."""
+
+    def __init__(self, script: Sequence[Fate] = ()) -> None:
+        super().__init__(Random(1), {"answered": 1})
+        self.script = script
+        self.kept: list[bytes] = []
+
+    async def call(self, method: wire.Method, request: bytes, timeout_s: float = 3.0) -> Any:
+        fate = self.script[0] if self.script else "answered"
+        self.script = self.script[1:]
+        if isinstance(fate, BaseException):
+            raise fate
+        if fate == "kept":
+            self.kept.append(request)
+        if fate == "done":
+            self._answer(request)
+        if fate != "answered":
+            await asyncio.sleep(timeout_s)
+            raise TroubleError("no answer")
+        return self._answer(request)
+
+
+def lanes(etcd: ModelEtcd) -> Batches:
+    return Batches(etcd, PREFIX, b"p/f", lambda revision: None)  # pyright: ignore[reportArgumentType] - a model
+
+
+async def ask(batches: Batches, guards: list[Guard], ops: list[Op]) -> Outcome:
+    try:
+        return await batches.put(guards, ops, check(guards, ops))
+    except UnavailableError as error:
+        return type(error)
+
+
+def marked(name: bytes) -> tuple[list[Guard], list[Op]]:
+    """Makes a key that was absent, which others may delete again."""
+    return [Guard(b"x", 0)], [Put(b"x", b""), Put(b"mark/" + name, b"")]
+
+
+def test_a_try_that_comes_when_fences_were_swept_comes_too_late() -> None:
+    """The first transaction of a lane, on a member that stood still for minutes."""
+
+    async def play() -> Scripted:
+        etcd = Scripted(["kept", "answered"] * 2)
+        assert isinstance(await ask(lanes(etcd), *marked(b"a")), int)
+        del etcd.keys[PREFIX + b"x"]
+        etcd.sweep()
+        for late in etcd.kept:
+            etcd._answer(late)
+        return etcd
+
+    assert run_virtual(play()).done == {PREFIX + b"mark/a": 1}
+
+
+def test_a_mark_that_was_swept_is_not_taken_for_one_that_never_was() -> None:
+    """It was done, its answer lost; then this process slept, and the fence was swept."""
+
+    async def play() -> tuple[Scripted, Outcome]:
+        etcd = Scripted()
+        batches = lanes(etcd)
+        assert await ask(batches, *marked(b"a"))
+        del etcd.keys[PREFIX + b"x"]
+        etcd.script = ["done", "answered"]
+        asked = asyncio.ensure_future(ask(batches, *marked(b"b")))
+        await asyncio.sleep(1)
+        etcd.sweep()
+        return etcd, await asked
+
+    etcd, told = run_virtual(play())
+    assert etcd.done[PREFIX + b"mark/b"] == 1
+    assert told is UnavailableError
+
+
+def test_a_fence_that_was_planted_late_hides_no_mark() -> None:
+    """As above, and a try to plant it comes after the sweep."""
+
+    async def play() -> tuple[Scripted, Outcome]:
+        etcd = Scripted(["kept", "answered"])
+        batches = lanes(etcd)
+        assert await ask(batches, [Guard(b"y", 0)], [Put(b"y", b"")])
+        etcd.script = ["done", "answered"]
+        asked = asyncio.ensure_future(ask(batches, *marked(b"b")))
+        await asyncio.sleep(1)
+        etcd.sweep()
+        etcd._answer(etcd.kept[0])
+        return etcd, await asked
+
+    etcd, told = run_virtual(play())
+    assert etcd.done[PREFIX + b"mark/b"] == 1
+    assert told is UnavailableError
+
+
+def test_a_mark_that_was_swept_when_etcd_was_full_is_not_guessed() -> None:
+    async def play() -> Outcome:
+        etcd = Scripted()
+        batches = lanes(etcd)
+        assert await ask(batches, *marked(b"a"))
+        etcd.script = [FullError("no space")]
+        etcd.sweep()
+        return await ask(batches, *marked(b"b"))
+
+    assert run_virtual(play()) is UnavailableError
+
+
+@pytest.mark.parametrize("trouble", [TroubleError("gone"), FullError("no space")])
+def test_who_waits_for_a_fence_is_told_in_time(trouble: UnavailableError) -> None:
+    """A guard has failed, an earlier try may be on its way, and then nobody answers."""
+
+    async def play() -> Outcome:
+        etcd = Scripted()
+        batches = lanes(etcd)
+        assert await ask(batches, *marked(b"a"))
+        etcd.script = ["kept", "answered", *[trouble] * 10_000]
+        async with asyncio.timeout(60):
+            told = await ask(batches, *marked(b"b"))
+        etcd.script = []
+        assert await ask(batches, [Guard(b"y", 0)], [Put(b"y", b"")])
+        return told
+
+    assert run_virtual(play()) is UnavailableError
+
+
+@pytest.mark.parametrize("refusal", [TooBigError("too large"), StoreError("not let in")])
+def test_a_refusal_says_nothing_of_an_earlier_try(refusal: StoreError) -> None:
+    """Members may be set differently, and users lose what they may do."""
+
+    async def play() -> list[Outcome]:
+        etcd = Scripted()
+        batches = lanes(etcd)
+        assert await ask(batches, *marked(b"a"))
+        del etcd.keys[PREFIX + b"x"]
+        etcd.script = ["done", refusal]
+        other = ask(batches, [Guard(b"y", 0)], [Put(b"y", b"")])
+        return list(await asyncio.gather(ask(batches, *marked(b"b")), other))
+
+    assert run_virtual(play()) == [UnavailableError, UnavailableError]
+
+
+def test_a_crowd_that_waits_for_more_is_seen_through_before_the_end() -> None:
+    async def play() -> list[Outcome]:
+        etcd = Scripted()
+        batches = lanes(etcd)
+        await asyncio.gather(*[ask(batches, *new(number)) for number in range(MANY)])
+        last = [asyncio.ensure_future(ask(batches, *new(100 + number))) for number in range(2)]
+        await asyncio.sleep(0)
+        await batches.drain()
+        await asyncio.sleep(0)
+        assert all(each.done() for each in last)
+        return await asyncio.gather(*last)
+
+    assert all(isinstance(each, int) for each in run_virtual(play()))
+
+
+def test_a_caller_that_leaves_harms_nobody() -> None:
+    async def play() -> tuple[Scripted, list[Outcome]]:
+        etcd = Scripted(["done"])
+        batches = lanes(etcd)
+        asked = [asyncio.ensure_future(ask(batches, *new(number))) for number in range(9)]
+        await asyncio.sleep(1)
+        asked[4].cancel()
+        found = await asyncio.gather(*asked[:4], *asked[5:])
+        return etcd, found
+
+    etcd, found = run_virtual(play())
+    assert all(isinstance(each, int) for each in found)
+    assert PREFIX + b"n/4" in etcd.keys

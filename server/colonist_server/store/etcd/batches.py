@@ -7,7 +7,9 @@ stand: commits whose guards differ are lost, the others go again.
 
 Every transaction guards and writes the fence of its lane, a key of this process alone. So one that
 was sent twice happens once; and where no answer came, the fence tells what happened: it bears the
-transaction's mark, or it does not and, being written since, never will (docs/adr/0013).
+transaction's mark, or it does not and, being written since, never will (docs/adr/0013). A fence is
+written alone before the first transaction that guards it: that it is absent could hold again, once
+it was swept.
 """
 
 from __future__ import annotations
@@ -53,8 +55,11 @@ PACE_S: Final = 0.002
 """this long."""
 MAX_BYTES: Final = 1_048_576
 """Merged transactions stay below; a single commit may be larger."""
-SURE_S: Final = 30.0
-"""Fences older than a minute may be swept: after so long, the lack of a mark proves nothing."""
+UNKNOWN: Final = "whether this was written is not known"
+NOTHING: Final = "nothing was written"
+
+PLANTED: Final = b""
+"""What a fence bears that was absent before; as an absent one, it tells of no transaction."""
 
 Answer = asyncio.Future[Revision | None]
 
@@ -111,7 +116,14 @@ class _Lane:
         self.fence = fence
         self.takes_large = takes_large
         self.revision: Revision = 0
+        self.was_swept = False
         self.is_busy = False
+
+    def find(self, fence: wire.Found) -> None:
+        """Learn how the fence stands: absent, or written where it was absent, it was swept."""
+        if fence.revision != self.revision and fence.value == PLANTED:
+            self.was_swept = True
+        self.revision = fence.revision
 
 
 class Batches:
@@ -132,6 +144,7 @@ class Batches:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_woken = False
         self._is_paced = False
+        self._is_draining = False
         self._last_size = 0
         self._number = 0
         self.fault = ""
@@ -152,7 +165,8 @@ class Batches:
         return await answer or 0
 
     async def drain(self) -> None:
-        """Wait until all that was put is answered."""
+        """Wait until all that was put is answered; what is put meanwhile waits for no more."""
+        self._is_draining = True
         self._pump()
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -195,7 +209,7 @@ class Batches:
         A transaction costs etcd, and everybody who watches, more than a commit in it.
         """
         waiting = self._waiting
-        if len(waiting) >= MANY or any(commit.is_large for commit in waiting):
+        if len(waiting) >= MANY or self._is_draining or any(each.is_large for each in waiting):
             return True
         if lane.takes_large and self._lanes[0].is_busy:
             return False
@@ -249,7 +263,8 @@ class Batches:
     async def _carry(self, lane: _Lane, batch: list[Commit]) -> None:
         try:
             while batch:
-                batch = await self._send(lane, batch)
+                go = self._send if lane.revision else self._plant
+                batch = await go(lane, batch)
         except StoreError as error:
             for commit in batch:
                 commit.fail(error)
@@ -261,35 +276,41 @@ class Batches:
             lane.is_busy = False
             self._pump()
 
+    async def _plant(self, lane: _Lane, batch: list[Commit]) -> list[Commit]:
+        """Write a fence that is absent; the batch is to go then."""
+        try:
+            await self._fence_off(lane, PLANTED)
+        except FullError:
+            return self._fail(batch, ReadOnlyError(FULL))
+        except UnavailableError as error:
+            return self._give_up(batch, error, NOTHING)
+        return batch
+
     async def _send(self, lane: _Lane, batch: list[Commit]) -> list[Commit]:
         """Try a transaction until its fate is known; which commits are to go again."""
         mark = self._new_mark()
         request = b"".join(
             [wire.fence(lane.fence, lane.revision, mark), *[commit.fragment for commit in batch]]
         )
-        started = self._loop.time()
-        may_be_done = False
-        trouble = UnavailableError("etcd does not answer")
+        until = self._loop.time() + GIVE_UP_S
+        lane.was_swept = may_be_done = False
+        trouble: StoreError = UnavailableError("etcd does not answer")
         for pause_s in pauses():
             try:
                 answer = wire.answer(await self._client.call(wire.TXN, request))
             except (TroubleError, NotDoneError) as error:
-                may_be_done = may_be_done or isinstance(error, TroubleError)
                 trouble = error
+                may_be_done = may_be_done or isinstance(error, TroubleError)
             except FullError:
                 return await self._refused(lane, batch, mark, may_be_done=may_be_done)
-            except TooBigError as error:
-                return self._apart(batch, error)
+            except StoreError as error:
+                return self._not_taken(batch, error, may_be_done=may_be_done)
             else:
-                took_s = self._loop.time() - started
-                return await self._settled(
-                    lane, batch, mark, answer, sent_again=may_be_done, took_s=took_s
-                )
-            if self._loop.time() - started + pause_s > GIVE_UP_S:
+                return await self._settled(lane, batch, mark, answer, sent_again=may_be_done)
+            if self._loop.time() + pause_s > until:
                 break
             await asyncio.sleep(pause_s)
-        self._give_up(batch, trouble, may_be_done=may_be_done)
-        return []
+        return self._give_up(batch, trouble, UNKNOWN if may_be_done else NOTHING)
 
     async def _settled(
         self,
@@ -299,7 +320,6 @@ class Batches:
         answer: wire.Answer,
         *,
         sent_again: bool,
-        took_s: float,
     ) -> list[Commit]:
         """What etcd answered: it is done now, was done at an earlier try, or a guard failed."""
         self.fault = ""
@@ -308,12 +328,13 @@ class Batches:
         fence = answer.found[0]
         if fence.value == mark:
             return self._done(lane, batch, fence.revision)
-        lane.revision = fence.revision
-        if took_s > SURE_S:
-            raise UnavailableError("etcd answered too late to tell what was done")
+        lane.find(fence)
         if sent_again:
             # A guard of "absent" may hold again later: the earlier try must not come then.
-            revision = await self._fence_off(lane, mark)
+            try:
+                revision = await self._fence_off(lane, mark)
+            except StoreError as error:
+                return self._give_up(batch, error, UNKNOWN)
             if revision:
                 return self._done(lane, batch, revision)
         return _those_to_repeat(batch, answer.found)
@@ -330,57 +351,79 @@ class Batches:
     ) -> list[Commit]:
         """No space; etcd may have done what filled it, all the same. The fence tells."""
         self.fault = FULL
-        answer = await self._read_fence(lane)
-        if answer.value == mark:
-            return self._done(lane, batch, answer.revision)
-        kind = UnavailableError if may_be_done else ReadOnlyError
-        for commit in batch:
-            commit.fail(kind(FULL))
-        return []
+        try:
+            fence = await self._read_fence(lane)
+        except StoreError as error:
+            return self._give_up(batch, error, UNKNOWN)
+        if fence.value == mark:
+            return self._done(lane, batch, fence.revision)
+        lane.find(fence)
+        if may_be_done or lane.was_swept:
+            return self._give_up(batch, UnavailableError(FULL), UNKNOWN)
+        return self._fail(batch, ReadOnlyError(FULL))
 
     async def _read_fence(self, lane: _Lane) -> wire.Found:
         response = await self._client.ask(wire.TXN, wire.read_many([lane.fence]))
         item = wire.items_read(response, 0)[0]
         return wire.Found(item.modified, item.value) if item else wire.Found(0, b"")
 
-    def _apart(self, batch: list[Commit], error: TooBigError) -> list[Commit]:
-        """Let nothing share a transaction: etcd is set to take less than as it comes."""
-        if len(batch) == 1:
-            batch[0].fail(error)
-            return []
+    def _not_taken(
+        self, batch: list[Commit], error: StoreError, *, may_be_done: bool
+    ) -> list[Commit]:
+        """Refused for good. What is too large goes apart: etcd may be set to take less."""
+        if may_be_done:  # by another member, which may be set otherwise
+            return self._give_up(batch, error, UNKNOWN)
+        if len(batch) == 1 or not isinstance(error, TooBigError):
+            return self._fail(batch, error)
         for commit in batch:
             commit.is_alone = True
         self._waiting.extendleft(reversed(batch))
         return []
 
-    def _give_up(
-        self, batch: list[Commit], trouble: UnavailableError, *, may_be_done: bool
-    ) -> None:
+    @staticmethod
+    def _fail(batch: list[Commit], error: StoreError) -> list[Commit]:
+        for commit in batch:
+            commit.fail(error)
+        return []
+
+    def _give_up(self, batch: list[Commit], trouble: StoreError, known: str) -> list[Commit]:
         """Tell those that were sent, and those that wait for as long and were not."""
-        known = "whether this was written is not known" if may_be_done else "nothing was written"
         for commit in batch:
             commit.fail(UnavailableError(f"{trouble}: {known}"))
         oldest = self._loop.time() - GIVE_UP_S
         while self._waiting and self._waiting[0].since <= oldest:
-            error = UnavailableError(f"{trouble}: nothing was written")
+            error = UnavailableError(f"{trouble}: {NOTHING}")
             self._waiting.popleft().fail(error)
+        return []
 
     async def _fence_off(self, lane: _Lane, mark: bytes) -> Revision:
-        """Let what may still be on its way come too late: 0; or the revision at which it came."""
+        """Let what may still be on its way come too late: 0; or the revision at which it came.
+
+        Afterwards there is a fence. Raises `StoreError` where what came cannot be told.
+        """
+        until = self._loop.time() + GIVE_UP_S
         for pause_s in pauses():
-            request = wire.fence(lane.fence, lane.revision, self._new_mark())
+            written = self._new_mark() if lane.revision else PLANTED
+            request = wire.fence(lane.fence, lane.revision, written)
             try:
                 answer = wire.answer(await self._client.call(wire.TXN, request))
-            except UnavailableError:
+            except (TroubleError, NotDoneError):
+                if self._loop.time() + pause_s > until:
+                    raise
                 await asyncio.sleep(pause_s)
                 continue
+            except FullError:
+                self.fault = FULL
+                raise
             if answer.done:
                 lane.revision = answer.revision
-                return 0
-            lane.revision = answer.found[0].revision
-            if answer.found[0].value == mark:
+                break
+            lane.find(answer.found[0])
+            if lane.revision and answer.found[0].value == mark:
                 return lane.revision
-        raise AssertionError  # pragma: no cover - pauses do not end
+        if lane.was_swept and mark != PLANTED:
+            raise UnavailableError("the fence was swept, and what it told with it")
+        return 0
 
     def _new_mark(self) -> bytes:
         self._number += 1
