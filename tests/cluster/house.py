@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
+from colonist_server.archive.sql import SqlArchive
 from colonist_server.store.opening import open_store
 from tests.support import etcd, parts
 from tests.support.etcd import Cluster, Options
@@ -14,6 +15,7 @@ from tests.support.server_process import ServerProcess
 
 PROGRAM = "colonist_server.main"
 PREFIX = "colonist"
+ARCHIVE_AFTER = "1s"
 
 
 class Server:
@@ -64,10 +66,14 @@ class Member:
 class House:
     """Everything that runs."""
 
-    def __init__(self, store: str, servers: list[Server], members: list[Member]) -> None:
+    def __init__(
+        self, store: str, servers: list[Server], members: list[Member], archive: str = ""
+    ) -> None:
         self.store = store
         self.servers = servers
         self.members = members
+        self.archive = archive
+        self.archived = 0  # rows that a dump found there
 
     @property
     def urls(self) -> list[str]:
@@ -85,16 +91,21 @@ class House:
             assert code == 0, f"{server.name} ended with {code}: {server.process.log[-3000:]}"
 
     async def dump(self) -> dict[bytes, bytes]:
-        """All that is stored; servers on an embedded store must have stopped."""
+        """All that is stored and archived; servers on an embedded store must have stopped."""
+        found: dict[bytes, bytes] = {}
+        if self.archive:
+            async with await SqlArchive.open(self.archive) as archive:
+                found |= {row.key: row.value async for page in archive.snapshot() for row in page}
+            self.archived = len(found)
         async with await open_store(self.store) as store:
-            return {item.key: item.value for item in (await store.range(b"")).items}
+            return found | {item.key: item.value for item in (await store.range(b"")).items}
 
 
 @contextlib.asynccontextmanager
 async def on_sqlite(folder: Path, *, program: str = PROGRAM) -> AsyncGenerator[House, None]:
     """One server on a file."""
     store = f"sqlite:{folder / 'store.db'}"
-    async with _serving(folder, store, 1, [], program) as house:
+    async with _serving(folder, store, 1, program=program) as house:
         yield house
 
 
@@ -106,11 +117,14 @@ async def on_etcd(
     members: int = 3,
     options: Options | None = None,
     program: str = PROGRAM,
+    archive: str = "",
 ) -> AsyncGenerator[House, None]:
-    """Several servers on a cluster."""
+    """Several servers on a cluster; what has ended goes to an archive at once."""
     async with etcd.cluster(members, options) as cluster:
         victims = [Member(member) for member in cluster.members]
-        async with _serving(folder, url(cluster), servers, victims, program) as house:
+        async with _serving(
+            folder, url(cluster), servers, members=victims, program=program, archive=archive
+        ) as house:
             yield house
 
 
@@ -120,16 +134,25 @@ def url(cluster: Cluster) -> str:
 
 @contextlib.asynccontextmanager
 async def _serving(
-    folder: Path, store: str, count: int, members: list[Member], program: str
+    folder: Path,
+    store: str,
+    count: int,
+    *,
+    members: Sequence[Member] = (),
+    program: str,
+    archive: str = "",
 ) -> AsyncGenerator[House, None]:
+    flags = ("--archive", archive, "--archive-after-age", ARCHIVE_AFTER) if archive else ()
     processes = [
-        ServerProcess(folder, OWNER.id, store=store, node=f"n{number}", program=program)
+        ServerProcess(
+            folder, OWNER.id, store=store, node=f"n{number}", program=program, flags=flags
+        )
         for number in range(1, count + 1)
     ]
     try:
         for process in processes:
             await process.start()
-        yield House(store, [Server(process) for process in processes], members)
+        yield House(store, [Server(process) for process in processes], list(members), archive)
     finally:
         for process in processes:
             await process.kill()

@@ -15,6 +15,7 @@ from tests.cluster import planted
 from tests.cluster.house import on_etcd, on_sqlite
 from tests.cluster.survival import survive
 from tests.cluster.trouble import Trouble, troubles
+from tests.support.postgres import PASSWORD, postgres
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 PLANTED = "tests.cluster.planted"
@@ -28,6 +29,16 @@ async def test_one_server_on_a_file(tmp_path: Path, seed: int) -> None:
 async def test_three_servers_on_three_members(tmp_path: Path, seed: int) -> None:
     async with on_etcd(tmp_path) as house:
         await survive(house, seed, processes=1_500, executors=50)
+
+
+async def test_history_moves_to_an_archive_meanwhile(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres() as database:
+        monkeypatch.setenv("PGPASSWORD", PASSWORD)
+        async with on_etcd(tmp_path, archive=database.url()) as house:
+            await survive(house, seed, processes=800, executors=30)
+            assert house.archived > 800
 
 
 @pytest.mark.campaign
