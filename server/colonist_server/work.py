@@ -102,6 +102,7 @@ async def at_work(
             behind_s=lambda: beat.behind_s,
         )
         beat = _heartbeat(config, writes, rooms, leadership)
+        rooms.hand_over.interest.on_new = beat.hasten
         claiming = group.create_task(beat.claim())
         deadlines = Deadlines(
             writes.view, rooms.processes, clock, leadership=leadership, nodes=nodes

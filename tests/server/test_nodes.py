@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from colonist_server.loops.heartbeat import LEASE_S
+from colonist_server.loops.heartbeat import LEASE_S, SOONEST_S
 from colonist_server.repo import keys
 from colonist_server.repo.handover import HandOver
 from colonist_server.repo.records import decode_node
@@ -240,3 +240,15 @@ async def test_two_nodes_that_start_at_once_with_different_owners_are_not_ready(
         faults = [member.bench.rooms.fault() for member in made.members.values()]
         refused = [each for each in told if isinstance(each, StoreError)]
         assert refused or all("is told to obey" in fault for fault in faults)
+
+
+@virtual
+async def test_a_new_kind_of_work_is_told_at_once() -> None:
+    async with cluster("a", "b") as made:
+        await made["a"].bench.found("e1")
+        tag = made["a"].bench.colony.tag
+        await asyncio.sleep(1)
+        waiting = asyncio.create_task(made["a"].bench.assign("e1", timeout=5))
+        await asyncio.sleep(SOONEST_S + 0.05)
+        assert made["b"].bench.rooms.nodes.interested(tag, TYPE) == ("a",)
+        waiting.cancel()

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S: Final = 10.0
 EVERY_S: Final = 1.0
+SOONEST_S: Final = 0.1
 SILENT_S: Final = 2.5
 """A node that has not written for so long is dead, or as good as that: its name may be taken."""
 LOOK_S: Final = 0.25
@@ -62,6 +63,7 @@ class Heartbeat:
         "_is_shared",
         "_leads",
         "_lease",
+        "_news",
         "_nodes",
         "_revision",
         "_trouble",
@@ -87,6 +89,7 @@ class Heartbeat:
         self._leads = leads
         self._is_shared = writes.store.is_shared
         self._is_leaving = False
+        self._news = asyncio.Event()
         self._lease = 0
         self._revision: Revision = 0
         self._echo: _Echo | None = None
@@ -167,7 +170,7 @@ class Heartbeat:
     async def run(self) -> None:
         """Write each second until cancelled. Raises `StoreError` when the name was taken."""
         while self._is_shared:
-            await asyncio.sleep(EVERY_S)
+            await self._rest()
             try:
                 async with asyncio.timeout(LEASE_S):
                     await self._beat()
@@ -175,6 +178,17 @@ class Heartbeat:
                 self._failed(str(error) or "the store does not answer")
             if self._nodes.is_name_taken and not self._is_leaving:
                 raise StoreError(_taken(self._nodes.name, ""))
+
+    def hasten(self) -> None:
+        """There is news that others had better know soon."""
+        self._news.set()
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(SOONEST_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EVERY_S - SOONEST_S):
+                await self._news.wait()
+        self._news.clear()
 
     def _failed(self, why: str) -> None:
         if not self._trouble:

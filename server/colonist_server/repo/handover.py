@@ -65,7 +65,6 @@ class HandOver:
     __slots__ = (
         "_clock",
         "_closing",
-        "_interest",
         "_node",
         "_pace",
         "_peers",
@@ -76,6 +75,7 @@ class HandOver:
         "conflicts",
         "doubtful",
         "grants",
+        "interest",
     )
 
     def __init__(
@@ -94,7 +94,7 @@ class HandOver:
         self._spawn = spawn
         self._node = node
         self._peers = peers or Alone()
-        self._interest = Interest(clock)
+        self.interest = Interest(clock)
         self._pace = Pace()
         self.grants = 0
         """Assignments that were committed."""
@@ -113,7 +113,7 @@ class HandOver:
         Raises `NoProcessError`, `AssignPausedError`, `AssignPausedTimeoutError`, `AccessError`.
         """
         until = self._clock.monotonic() + timeout_s
-        self._interest.note(ask.colony.tag, ask.profile.type)
+        self.interest.note(ask.colony.tag, ask.profile.type)
         while True:
             doubtful = await self._redeliver(ask)
             if doubtful is not None:
@@ -172,7 +172,7 @@ class HandOver:
         finally:
             waiter.timer.cancel()
             room.unpark(waiter)
-            self._interest.note(ask.colony.tag, ask.profile.type)
+            self.interest.note(ask.colony.tag, ask.profile.type)
         if woken is Wake.LOOK_AGAIN:
             return None
         if isinstance(woken, Wake):
@@ -459,7 +459,7 @@ class HandOver:
 
         What nobody has asked for in the last seconds is left out.
         """
-        return self._interest.classes(
+        return self.interest.classes(
             (colony.tag, type) for colony, room in self._rooms.items() for type in room.types
         )
 

@@ -12,7 +12,7 @@ This decides who tries first only. Who gets it is decided by the guarded commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -135,15 +135,21 @@ def _weight(pid: bytes, node: str) -> tuple[bytes, str]:
 class Interest:
     """What executors have asked this node for of late; other nodes are told of it."""
 
-    __slots__ = ("_asked", "_clock")
+    __slots__ = ("_asked", "_clock", "on_new")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._asked: dict[Work, float] = {}
+        self.on_new: Callable[[], None] | None = None
+        """Told of a kind of work that nobody has asked for of late."""
 
     def note(self, tag: bytes, type: str) -> None:
         """Somebody asks, or has stopped waiting, just now."""
-        self._asked[tag, type] = self._clock.monotonic()
+        work = (tag, type)
+        is_new = work not in self._asked
+        self._asked[work] = self._clock.monotonic()
+        if is_new and self.on_new is not None:
+            self.on_new()
 
     def classes(self, waiting: Iterable[Work]) -> tuple[Work, ...]:
         """What somebody waits for, or asked for within the last `INTEREST_S`, in order."""
