@@ -7,7 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from colonist_server.archive.interface import Archive
 from colonist_server.archive.sql import SqlArchive
+from tests.support.memory_archive import MemoryArchive
 from tests.support.postgres import PASSWORD, Postgres, postgres
 
 _NUMBERS = count(1)
@@ -19,13 +21,12 @@ def server() -> Generator[Postgres]:
         yield made
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty archive."""
-    if request.param == "sqlite":
+def _new(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty archive."""
+    if kind == "sqlite":
         return f"sqlite:{tmp_path / 'archive.db'}"
     made: Postgres = request.getfixturevalue("server")
-    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    request.getfixturevalue("monkeypatch").setenv("PGPASSWORD", PASSWORD)
     name = f"archive{next(_NUMBERS)}"
     with psycopg.connect(made.url(), autocommit=True) as connection:
         connection.execute(
@@ -34,7 +35,17 @@ def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return made.url(name)
 
 
-@pytest.fixture
-async def archive(address: str) -> AsyncGenerator[SqlArchive]:
-    async with await SqlArchive.open(address) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty archive."""
+    return _new(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
+async def archive(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Archive]:
+    """An open archive; the one in memory is what other tests are made with."""
+    if request.param == "memory":
+        yield MemoryArchive()
+        return
+    async with await SqlArchive.open(_new(request.param, request, tmp_path)) as opened:
         yield opened

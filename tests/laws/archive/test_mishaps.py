@@ -122,13 +122,15 @@ def _backends(postmaster: int) -> list[int]:
 async def test_nothing_takes_effect_after_its_time(tmp_path: Path) -> None:
     """Who gave up may rely on it that nothing follows."""
     path = tmp_path / "archive.db"
-    async with await SqlArchive.open(f"sqlite:{path}", time_s=0.2) as archive:
+    async with await SqlArchive.open(f"sqlite:{path}") as archive:
+        archive._writes._time_s = 0.2
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(ArchiveUnavailableError):
             await archive.put([Row(b"k", b"v")])
         other.execute("ROLLBACK")
         other.close()
+        archive._writes._time_s = 5.0
         # The next in the same lane comes after whatever is left of the first.
         async with asyncio.timeout(10):
             while True:
