@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, Final, cast
-
-import grpc
-import grpc.aio
+from typing import Any, Final
 
 from colonist_server.store.etcd import wire
 from colonist_server.store.etcd.address import Address
+from colonist_server.store.etcd.channel import HANDSHAKE, Channel
+from colonist_server.store.etcd.frames import CallError, Code
 from colonist_server.store.interface import (
     CompactedError,
     LawError,
@@ -31,19 +31,6 @@ GIVE_UP_S: Final = 10.0
 """How long a caller waits, over all endpoints."""
 PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 1.0
-
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", -1),  # the default of 4 MiB breaks ranges and watches
-    ("grpc.max_send_message_length", -1),
-    ("grpc.enable_retries", 0),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.use_local_subchannel_pool", 1),
-)
-_Code = grpc.StatusCode
 
 
 class TroubleError(UnavailableError):
@@ -83,9 +70,8 @@ class Client:
     def __init__(self, address: Address) -> None:
         """Raise `StoreError` if a certificate cannot be read."""
         self.address = address
-        self._credentials = _credentials(address)
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._calls: dict[tuple[str, str], Any] = {}
+        tls = _tls(address)
+        self._channels = {each: Channel(each, tls) for each in address.endpoints}
         self._current = 0
         self._token = ""
         self._login: asyncio.Task[None] | None = None
@@ -110,10 +96,12 @@ class Client:
         if self.address.user and not self._token:
             await self._log_in(timeout_s)
         try:
-            response = await self._unary(endpoint, method)(
-                request, timeout=timeout_s, metadata=self._metadata()
+            response = method.read(
+                await self._channels[endpoint].unary(
+                    method.path, request, self._metadata(), timeout_s
+                )
             )
-        except grpc.aio.AioRpcError as error:
+        except CallError as error:
             told = self._told(error, endpoint)
             if isinstance(told, TroubleError):
                 self.trouble = str(told)
@@ -142,21 +130,16 @@ class Client:
         endpoint = self.endpoint
         if self.address.user and not self._token:
             await self._log_in(CALL_S)
-        channel = self._channel(endpoint)
         # A member that has lost its leader ends the stream instead of keeping silent.
         metadata = (*self._metadata(), ("hasleader", "true"))
-        call: Any = cast("Any", channel).stream_stream(method.path, None, method.parse)(
-            metadata=metadata
-        )
         try:
-            await call.write(request)
+            stream = await self._channels[endpoint].stream(method.path, request, metadata)
             opened(endpoint)
-            while (response := await call.read()) is not grpc.aio.EOF:
-                yield response
-        except grpc.aio.AioRpcError as error:
+            with closing(stream):
+                async for message in stream:
+                    yield method.read(message)
+        except CallError as error:
             raise self._told(error, endpoint) from error
-        finally:
-            call.cancel()
 
     async def renew(self, lease: int) -> bool:
         """Keep a lease alive; False when it has ended."""
@@ -191,8 +174,10 @@ class Client:
         endpoint = self.endpoint
         request = wire.login_request(self.address.user, self.address.password)
         try:
-            response = await self._unary(endpoint, wire.AUTHENTICATE)(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
+            response = wire.AUTHENTICATE.read(
+                await self._channels[endpoint].unary(wire.AUTHENTICATE.path, request, (), timeout_s)
+            )
+        except CallError as error:
             if "not enabled" in _details(error):
                 raise StoreError(
                     f"etcd at {endpoint} asks for no user: leave out user= in the store's address"
@@ -203,42 +188,22 @@ class Client:
             raise told from error
         self._token = response.token
 
-    def _told(self, error: grpc.aio.AioRpcError, endpoint: str) -> StoreError:
+    def _told(self, error: CallError, endpoint: str) -> StoreError:
         """An error of etcd as one of ours."""
-        details, code = _details(error), error.code()
+        details = _details(error)
         for text, kind, told in _KNOWN:
             if text in details:
                 if kind is NotDoneError:
                     self._token = ""
                 return kind(told or f"etcd at {endpoint}: {details}")
-        if code is _Code.PERMISSION_DENIED:
+        if error.code == Code.PERMISSION_DENIED:
             user = f"user {self.address.user!r}" if self.address.user else "whoever has no user"
             return StoreError(
                 f"etcd does not let {user} at the keys {self.address.prefix}/: grant a role with "
                 f"readwrite on that prefix ({details})"
             )
         hint = _tls_hint(details, self.address)
-        return TroubleError(f"etcd at {endpoint}: {details or code.name}{hint}")
-
-    def _unary(self, endpoint: str, method: wire.Method) -> Any:
-        found = self._calls.get((endpoint, method.path))
-        if found is None or self._is_closed:
-            channel = cast("Any", self._channel(endpoint))
-            found = channel.unary_unary(method.path, None, method.parse)
-            self._calls[endpoint, method.path] = found
-        return found
-
-    def _channel(self, endpoint: str) -> grpc.aio.Channel:
-        if self._is_closed:
-            raise UnavailableError("the store is closed")
-        channel = self._channels.get(endpoint)
-        if channel is None:
-            if self._credentials is None:
-                channel = grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
-            else:
-                channel = grpc.aio.secure_channel(endpoint, self._credentials, options=_OPTIONS)
-            self._channels[endpoint] = channel
-        return channel
+        return TroubleError(f"etcd at {endpoint}: {details or f'error {error.code} of gRPC'}{hint}")
 
 
 _WRONG_USER: Final = "etcd refuses this user or password: check user= and the password"
@@ -258,39 +223,48 @@ _KNOWN: Final[tuple[tuple[str, type[StoreError], str], ...]] = (
 )
 
 
-def _details(error: grpc.aio.AioRpcError) -> str:
-    return (error.details() or "").removeprefix("etcdserver: ")
-
-
-_BROKEN_OFF: Final = ("ssl", "tls", "tsi_", "handshake", "socket closed", "goaway", "reset by peer")
+def _details(error: CallError) -> str:
+    return error.details.removeprefix("etcdserver: ")
 
 
 def _tls_hint(details: str, address: Address) -> str:
-    lowered = details.lower()
-    if "certificate_verify_failed" in lowered or "hostname verification" in lowered:
+    if "CERTIFICATE_VERIFY_FAILED" in details:
         return ": its certificate is not signed by ca=, or not for this host name"
-    if not any(word in lowered for word in _BROKEN_OFF):
+    if HANDSHAKE not in details:
         return ""
     if address.is_tls:
         return ": check ca=, cert= and key= in the store's address"
     return ": if it speaks TLS, add ca= (and cert=, key=) or tls=true to the store's address"
 
 
-def _credentials(address: Address) -> grpc.ChannelCredentials | None:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it logs each handshake that fails
+def _tls(address: Address) -> ssl.SSLContext | None:
     if not address.is_tls:
         return None
-    files = address.files
-    return grpc.ssl_channel_credentials(_read(files.ca), _read(files.key), _read(files.cert))
+    ca, cert, key = address.files.ca, address.files.cert, address.files.key
+    for path in (ca, cert, key):
+        _check(path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    try:
+        if ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(ca)
+        if cert is not None:
+            # A key with a password would be asked for at the terminal.
+            context.load_cert_chain(cert, key, password="")
+    except OSError as error:
+        raise StoreError(f"the certificates for etcd cannot be used: {error}") from error
+    return context
 
 
-def _read(path: Path | None) -> bytes | None:
+def _check(path: Path | None) -> None:
     if path is None:
-        return None
+        return
     try:
         text = path.read_bytes()
     except OSError as error:
         raise StoreError(f"a certificate for etcd cannot be read: {error}") from error
     if b"-----BEGIN " not in text:
         raise StoreError(f"{path}: not in PEM format, as certificates for etcd must be")
-    return text

@@ -7,9 +7,16 @@ encoded once, as a fragment of a transaction, and a merged transaction is its fr
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from google.protobuf.message import DecodeError
+
+from colonist_server.store.etcd.frames import CallError, Code
 from colonist_server.store.interface import (
     Change,
     Delete,
@@ -23,7 +30,19 @@ from colonist_server.store.interface import (
 )
 from colonist_server.store.laws import prefix_end
 
-_rpc: Final[Any] = importlib.import_module("aetcd.rpc.rpc_pb2")  # untyped, and named by nobody else
+
+def _stubs() -> Any:
+    """The messages that `aetcd` ships, untyped; without its packages, which import all of grpc."""
+    found = importlib.util.find_spec("aetcd")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'aetcd'", name="aetcd")
+    package = ModuleType("_aetcd_messages")
+    package.__path__ = [str(Path(found.submodule_search_locations[0]) / "rpc")]
+    sys.modules[package.__name__] = package
+    return importlib.import_module(f"{package.__name__}.rpc_pb2")
+
+
+_rpc: Final[Any] = _stubs()
 
 Parse = Any
 """Bytes to a message of the stubs."""
@@ -34,6 +53,13 @@ class Method(NamedTuple):
 
     path: str
     parse: Parse
+
+    def read(self, data: bytes) -> Any:
+        """An answer. Raises `CallError` if it cannot be read."""
+        try:
+            return self.parse(data)
+        except DecodeError as error:
+            raise CallError(Code.INTERNAL, f"not what {self.path} answers: {error}") from error
 
 
 def _method(service: str, name: str) -> Method:
