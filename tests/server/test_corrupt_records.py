@@ -98,6 +98,23 @@ async def test_process_of_a_corrupt_record_is_neither_served_nor_missing(
         assert (await made.assign("ada")).processid == id
 
 
+@pytest.mark.parametrize("prefix", [keys.USER, keys.EXECUTOR, keys.COLONY])
+@virtual
+async def test_member_of_a_corrupt_record_is_not_told_to_be_a_stranger(prefix: bytes) -> None:
+    async with MemoryStore() as store:
+        await populated(store)
+        [name] = [i.key for i in store.under(prefix) if i.key.endswith((b"/ada", b"/uma"))] or [
+            store.under(prefix)[0].key
+        ]
+        item = await store.get(name)
+        assert item is not None
+        assert await store.commit([Guard(name, item.modified)], [Put(name, RUBBISH)])
+        async with world(store) as made:
+            call = made.assign("ada") if prefix == keys.EXECUTOR else made.submit("uma")
+            with pytest.raises(Refused, match="corrupt_record"):
+                await call
+
+
 @virtual
 async def test_owner_that_cannot_be_read_is_nobody() -> None:
     async with MemoryStore() as store, world(store) as made:

@@ -37,7 +37,7 @@ from colonist_protocol.errors import (
 )
 from colonist_protocol.message import Message
 from colonist_protocol.process import AssignProcess
-from colonist_server.repo import effects
+from colonist_server.repo import effects, keys
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.topics import Order, Sink, Subscription
 from colonist_server.rpc.rooms import Call, Reply, Rooms
@@ -67,6 +67,8 @@ _OF_VIEW: Final = (
 )
 """Refusals that rest on what this node knows."""
 _OK: Final = 200
+_MEMBERSHIP: Final = frozenset((keys.COLONY, keys.EXECUTOR, keys.USER))
+"""As long as one of these cannot be read, nobody can be told to be a stranger."""
 _ID_BYTES: Final = 28
 """What ids of a process, and of its workflow, begin with."""
 
@@ -139,6 +141,8 @@ class Dispatch:
             log.error("a record cannot be read: %s; look with `colonist store check`", error)
         if not corrupt or not isinstance(error, (NotFoundError, AccessError)):
             return error
+        if isinstance(error, AccessError) and any(key[:2] in _MEMBERSHIP for key in corrupt):
+            return CorruptRecordError("who is a member is not known: a record cannot be read")
         payload = envelope.parse_request(body).payload.encode()
         with contextlib.suppress(ValueError):
             text = base64.b64decode(payload)
