@@ -64,7 +64,7 @@ class History:
 
     async def _process(self, number: int) -> None:
         made = self.made
-        env = {f"E{each}": "1" for each in range(90 if number == 3 else number % 3)}
+        env = {f"E{each}": "1" for each in range(100 if number == 3 else number % 3)}
         id = (await made.submit("uma", env=env, label=f"l{number % 2}")).processid
         self.lone.append(id)
         if number == 6:
@@ -76,8 +76,9 @@ class History:
                 await made.call(ReleaseProcess(processid=id), ADA)
                 await made.assign("ada")
         if number % 2:
-            reply = await made.call(attribute_of(id), ADA)
-            self.attributes.append(reply["attributeid"])
+            for each in range(30 if number == 3 else 1):  # more than one commit could take away
+                reply = await made.call(attribute_of(id, f"k{each}"), ADA)
+                self.attributes.append(reply["attributeid"])
             await made.call(AddLog(processid=id, message=f"line {number}"), ADA)
         if number == 2:
             await made.call(SetOutput(processid=id, out=msgspec.Raw(b"[7]")), ADA)

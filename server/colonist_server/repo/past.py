@@ -149,17 +149,16 @@ def _item(row: Row) -> Item:
 
 
 def _merged(near: Range, far: Page, limit: int, *, reverse: bool) -> tuple[list[Item], bool]:
-    """Both in key order, the store's where both have one; no further than both have looked."""
+    """Both in key order, the store's where both have one.
+
+    Who has more has given as many as the limit, so the page ends where both have looked.
+    """
     if not far.rows:
         return near.items, near.more
     found = {row.key: _item(row) for row in far.rows}
     found.update((item.key, item) for item in near.items)
     order = sorted(found, reverse=reverse)
     more = near.more or far.more
-    if near.more:
-        order = order[: order.index(near.items[-1].key) + 1]
-    if far.more and far.rows[-1].key in order:
-        order = order[: order.index(far.rows[-1].key) + 1]
     if limit and len(order) > limit:
         order, more = order[:limit], True
     return [found[key] for key in order], more
