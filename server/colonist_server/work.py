@@ -102,7 +102,6 @@ async def at_work(
             behind_s=lambda: beat.behind_s,
         )
         beat = _heartbeat(config, writes, rooms, leadership)
-        rooms.hand_over.interest.on_new = beat.hasten
         claiming = group.create_task(beat.claim())
         deadlines = Deadlines(
             writes.view, rooms.processes, clock, leadership=leadership, nodes=nodes
@@ -118,15 +117,11 @@ async def at_work(
         rooms.owner.tell()
         await presence.load()
         await claiming
-        if told := rooms.owner.disagreement(nodes.others()):
-            raise StoreError(told)
-        await doubt_lost_replies(writes, rooms.hand_over, nodes)
-        nodes.listen_to_crashes(partial(doubt_replies_of, writes.view, rooms.hand_over))
-        await _mark_running(writes, config.node)
+        await _join(writes, rooms)
         retention = _retention(config, writes, rooms, leadership)
+        for work in (partial(forget_marks, writes, nodes), rooms.colonies.sweep_remains):
+            leadership.at_election(partial(_survive, work))
         leadership.at_election(rooms.settling.look_at_all)
-        leadership.at_election(partial(_survive, partial(forget_marks, writes, nodes)))
-        leadership.at_election(partial(_survive, rooms.colonies.sweep_remains))
         loops: list[Coroutine[Any, Any, None]] = [
             retention.run(),
             watcher.run(),
@@ -155,6 +150,16 @@ async def at_work(
                 task.cancel()
 
 
+async def _join(writes: Writes, rooms: Rooms) -> None:
+    """Take up work beside the other nodes, and look after what those that crashed have left."""
+    nodes = rooms.nodes
+    if told := rooms.owner.disagreement(nodes.others()):
+        raise StoreError(told)
+    await doubt_lost_replies(writes, rooms.hand_over, nodes)
+    nodes.listen_to_crashes(partial(doubt_replies_of, writes.view, rooms.hand_over))
+    await _mark_running(writes, nodes.name)
+
+
 @asynccontextmanager
 async def _tasks() -> AsyncGenerator[asyncio.TaskGroup]:
     """A task group out of which a single error comes as it is."""
@@ -171,7 +176,7 @@ async def _tasks() -> AsyncGenerator[asyncio.TaskGroup]:
 def _heartbeat(
     config: ServerConfig, writes: Writes, rooms: Rooms, leadership: Leadership
 ) -> Heartbeat:
-    return Heartbeat(
+    beat = Heartbeat(
         writes,
         rooms.nodes,
         rooms.clock,
@@ -179,6 +184,8 @@ def _heartbeat(
         classes=rooms.hand_over.classes,
         leads=lambda: leadership.is_leader,
     )
+    rooms.hand_over.interest.on_new = beat.hasten
+    return beat
 
 
 def _presence(
