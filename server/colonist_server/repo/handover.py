@@ -43,12 +43,15 @@ from colonist_server.repo.sharing import (
     choose,
     turn_s,
 )
+from colonist_server.repo.unsure import Unsure
 from colonist_server.repo.view import View
 from colonist_server.repo.waiting import Ask, Grant, Waiter, Wake
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import Guard
 
 log = logging.getLogger(__name__)
+
+RETRY_S: Final = 1.0
 
 NOTHING: Final = "No process available for assignment"
 PAUSED: Final = "No processes available: colony assignments are paused"
@@ -70,6 +73,7 @@ class HandOver:
         "_peers",
         "_rooms",
         "_spawn",
+        "_unsure",
         "_view",
         "_writes",
         "conflicts",
@@ -96,6 +100,7 @@ class HandOver:
         self._peers = peers or Alone()
         self.interest = Interest(clock)
         self._pace = Pace()
+        self._unsure = Unsure()
         self.grants = 0
         """Assignments that were committed."""
         self.conflicts = 0
@@ -262,6 +267,7 @@ class HandOver:
             raise
         except ColonistError:
             self._release(row)
+            self.note_unsure(row.pid, after)
             raise
         self._pace.note(self._clock.monotonic() - begun)
         if revision is not None:
@@ -275,15 +281,35 @@ class HandOver:
     async def _settle(self, row: Row, plan: Plan, after: Live) -> None:
         """Find out what became of a commit nobody waited for, by sending it again; undo it."""
         key = keys.live(row.pid)
-        revision = await self._writes.commit(plan.guards, plan.ops)
-        if revision is None:
-            item = (await self._writes.refresh([key]))[0]
-            if item is None or decode_live(item.value).head != after.head:
-                self._release(row)
-                return
-        await self._hand_back(row.pid, after.attempt)
+        try:
+            revision = await self._writes.commit(plan.guards, plan.ops)
+            item = (await self._writes.refresh([key]))[0] if revision is None else None
+        except ColonistError:
+            self._release(row)
+            self.note_unsure(row.pid, after)
+            raise
+        if revision is None and (item is None or decode_live(item.value).head != after.head):
+            self._release(row)
+        else:
+            await self._hand_back(row.pid, after.attempt)
+
+    def note_unsure(self, pid: bytes, live: Live) -> None:
+        """An assignment was sent, its executor was told of an error: should it come, it goes back.
+
+        A commit that failed may have taken place, or may do so later.
+        """
+        if self._unsure.note(pid, live, self._view.rows.get(pid)):
+            self._spawn(partial(self._hand_back, pid, live.attempt))
 
     async def _hand_back(self, pid: bytes, attempt: int) -> None:
+        try:
+            await self._try_hand_back(pid, attempt)
+        except ColonistError as error:
+            log.warning("process=%s not back in the queue, trying again: %s", pid.hex(), error)
+            again = partial(self._spawn, partial(self._hand_back, pid, attempt))
+            self._clock.call_at(self._clock.monotonic() + RETRY_S, again)
+
+    async def _try_hand_back(self, pid: bytes, attempt: int) -> None:
         for _ in range(ATTEMPTS):
             row = self._view.rows.get(pid)
             if row is None or row.state != State.RUNNING:
@@ -423,6 +449,8 @@ class HandOver:
 
     def row_changed(self, row: Row) -> None:
         """A process is free: look for a waiter."""
+        if self._unsure and self._unsure.came(row):
+            self._spawn(partial(self._hand_back, row.pid, row.live().attempt))
         if row.state == State.WAITING:
             self._offer(row)
         else:

@@ -157,7 +157,7 @@ class Processes:
             raise
         except ColonistError:
             if waiter is not None:
-                self._hand_over.release_waiter(waiter)
+                self._give_up(Grant(pid, stored), waiter)
             raise
         if waiter is not None:
             if revision is not None:
@@ -169,12 +169,21 @@ class Processes:
     async def _settle(self, plan: Plan, grant: Grant, waiter: Waiter) -> None:
         """The submitter left in the middle of a commit that may hold an assignment."""
         key = keys.live(grant.pid)
-        if not await self._writes.commit(plan.guards, plan.ops):
-            item = (await self._writes.refresh([key]))[0]
-            if item is None or decode_live(item.value).head != grant.live.head:
-                self._hand_over.release_waiter(waiter)
-                return
-        self._hand_over.grant_to(waiter, grant)
+        try:
+            revision = await self._writes.commit(plan.guards, plan.ops)
+            item = (await self._writes.refresh([key]))[0] if revision is None else None
+        except ColonistError:
+            self._give_up(grant, waiter)
+            raise
+        if revision is None and (item is None or decode_live(item.value).head != grant.live.head):
+            self._hand_over.release_waiter(waiter)
+        else:
+            self._hand_over.grant_to(waiter, grant)
+
+    def _give_up(self, grant: Grant, waiter: Waiter) -> None:
+        """Nobody knows whether it was submitted and given away."""
+        self._hand_over.note_unsure(grant.pid, grant.live)
+        self._hand_over.release_waiter(waiter)
 
     # -- the end of a process
 

@@ -1,0 +1,50 @@
+"""Assignments of which this node does not know whether they were made.
+
+A store that was away may carry out a commit after whoever sent it was told that nobody knows. The
+executor has had an error then, and will not work on what is its own. So what was to be written is
+remembered, and when the view shows it, it is somebody's who never heard of it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from colonist_core.process import Live
+from colonist_protocol.process import State
+from colonist_server.repo.nouns import Row
+
+MOST: Final = 50_000
+"""Of what never comes nobody tells: the oldest are forgotten."""
+
+
+class Unsure:
+    """What may come yet, by process."""
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, list[bytes]] = {}
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def note(self, pid: bytes, live: Live, row: Row | None) -> bool:
+        """Remember an assignment; True when it is there already: it will not be told of again."""
+        if row is not None and _is(row, [live.head]):
+            return True
+        while len(self._heads) >= MOST:
+            del self._heads[next(iter(self._heads))]
+        self._heads.setdefault(pid, []).append(live.head)
+        return False
+
+    def came(self, row: Row) -> bool:
+        """A process has changed: whether that is what was not known.
+
+        Whatever it is, what is still on its way comes too late: its guards fail.
+        """
+        heads = self._heads.pop(row.pid, None)
+        return heads is not None and _is(row, heads)
+
+
+def _is(row: Row, heads: list[bytes]) -> bool:
+    return row.state == State.RUNNING and row.live().head in heads
