@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from colonist_server.store.etcd import frames, http2, streams
@@ -16,7 +16,7 @@ from colonist_server.store.etcd.http2 import Connection
 from colonist_server.store.etcd.streams import Room, Stream
 from tests.laws.test_etcd_frames import cut, places
 from tests.support.clock import run_virtual, virtual
-from tests.support.http2 import HEADERS, OK, Peer, Wire, answer, data, headers
+from tests.support.http2 import HEADERS, OK, Peer, Wire, answer, data, encode, headers
 
 BLOCK = frames.request_headers("http", "h:1", "/s/M", ())
 
@@ -120,6 +120,21 @@ async def test_headers_for_later_are_passed_over() -> None:
 
 
 @virtual
+async def test_headers_that_go_on_in_other_frames_are_joined() -> None:
+    peer = Peer()
+    stream = call(peer.connection)
+    block = encode(HEADERS)
+    peer.say(
+        frames.frame(Kind.HEADERS, 0, 1, block[:3]),
+        frames.frame(Kind.CONTINUATION, 0, 1, block[3:5]),
+        frames.frame(Kind.CONTINUATION, frames.END_HEADERS, 1, block[5:]),
+        data(1, frames.message(b"a")),
+        headers(1, OK, is_last=True),
+    )
+    assert await stream.only() == b"a"
+
+
+@virtual
 async def test_a_call_whose_time_is_over_is_broken_off() -> None:
     peer = Peer()
     stream = call(peer.connection)
@@ -203,6 +218,8 @@ class Windows:
 
 
 @settings(max_examples=60)
+@example([150_000], [(0, 50_000)], 100_000)  # all streams together are held up
+@example([90_000], [(-1, 10_000), (1, 50_000), (1, 50_000)], 65_535)  # a window below nothing
 @given(
     st.lists(st.integers(0, 150_000), min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(-1, 3), st.integers(1, 90_000)), max_size=20),
@@ -395,8 +412,6 @@ async def test_only_so_many_calls_as_the_peer_allows() -> None:
 
 # -- peers that do not keep to it
 
-ODD = (1).to_bytes(4, "big")
-
 
 @pytest.mark.parametrize(
     "said",
@@ -405,7 +420,10 @@ ODD = (1).to_bytes(4, "big")
         frames.frame(Kind.PUSH_PROMISE, 0, 1, bytes(4)),
         frames.frame(Kind.CONTINUATION, 0, 1, b"a"),
         frames.frame(Kind.HEADERS, 0, 1, b"a") + frames.settings({}),
-        frames.frame(Kind.HEADERS, 0, 1, b"a") + frames.frame(Kind.CONTINUATION, 4, 3, b"a"),
+        frames.frame(Kind.HEADERS, 0, 1, encode(HEADERS)[:3])
+        + frames.frame(Kind.CONTINUATION, frames.END_HEADERS, 3, encode(HEADERS)[3:])
+        + data(1, frames.message(b"a"))
+        + headers(1, OK, is_last=True),
         frames.frame(Kind.HEADERS, 0, 1, b"a")
         + frames.frame(Kind.CONTINUATION, 0, 1, bytes(16_000)) * 5,
         headers(99, HEADERS),
