@@ -193,7 +193,8 @@ async def events(store: Store, after: Revision, until: Revision) -> list[Event]:
     seen: list[Event] = []
     async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(store.watch(after)) as watch:
         async for event in watch:
-            seen.append(event)
+            if has_news(store, event):
+                seen.append(event)
             if event.revision >= until:
                 break
     assert seen[-1].revision == until
@@ -203,4 +204,12 @@ async def events(store: Store, after: Revision, until: Revision) -> list[Event]:
 async def next_event(store: Store, after: Revision) -> Event:
     """The first event after a revision, as soon as there is one."""
     async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(store.watch(after)) as watch:
-        return await anext(watch)
+        while not has_news(store, event := await anext(watch)):
+            pass
+        return event
+
+
+def has_news(store: Store, event: Event) -> bool:
+    """Whether keys changed; where nodes share a store, an event may tell of a revision only."""
+    assert event.changes or store.is_shared
+    return bool(event.changes)

@@ -12,7 +12,8 @@ Laws, which every implementation passes (`tests/laws`):
    repeating it is safe. A delete, or a delete-range over it, counts only for a key that is guarded
    as present: deleting what is absent changes nothing.
 4. `watch` yields whole revisions in order and gap-free; older than the store's memory it raises
-   `CompactedError`. A `range` is one revision.
+   `CompactedError`. Where nodes share a store an event may tell of a revision only, without
+   changes. A `range` is one revision.
 5. Success means durable. Reads never see what is not durable.
 6. A cancelled caller cancels neither its commit nor the event of it.
 
