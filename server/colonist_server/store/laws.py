@@ -54,6 +54,7 @@ def check(guards: Sequence[Guard], ops: Sequence[Op]) -> Shape:
         raise LawError("a key twice in one commit")
     size, guarded, leases = _check_singles(written, present)
     size += _keys_size(present) + _keys_size(written)
+    size += 2 * sum(map(len, prefixes))  # etcd is told both ends
     if size > MAX_COMMIT_BYTES:
         raise TooBigError(f"a commit of {size} bytes: at most {MAX_COMMIT_BYTES}")
     if prefixes:

@@ -22,6 +22,8 @@ PASSWORD_VARIABLE: Final = "COLONIST_ETCD_PASSWORD"  # noqa: S105 - a name
 EXAMPLE: Final = "etcd://host1,host2,host3/prefix?ca=FILE&cert=FILE&key=FILE&user=NAME"
 
 _OPTIONS: Final = frozenset({"ca", "cert", "key", "user", "password-file", "quota", "tls"})
+MAX_PREFIX: Final = 96
+"""So that the largest commit still is a request that etcd takes."""
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,64}(/[A-Za-z0-9._-]{1,64}){0,3}")
 _HOST: Final = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:([0-9]{1,5}))?")
 
@@ -57,21 +59,26 @@ def parse(url: str, environment: Mapping[str, str] = os.environ) -> Address:
 
     Raises `StoreError`.
     """
-    parts = urlsplit(url)
-    if not url.startswith(SCHEME) or parts.fragment:
-        raise StoreError(f"store {_shown(url)!r} is not like {EXAMPLE}")
-    if "@" in parts.netloc:
+    if "@" in url.partition("?")[0]:
         raise StoreError(
             f"a user does not stand before the hosts of the store: use ?user=NAME and "
             f"password-file=FILE or {PASSWORD_VARIABLE}"
         )
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise StoreError(f"store {_shown(url)!r} is not like {EXAMPLE}") from None
+    if not url.startswith(SCHEME) or parts.fragment:
+        raise StoreError(f"store {_shown(url)!r} is not like {EXAMPLE}")
     options = _options(parts.query)
     files = Files(*(_file(options.get(name, "")) for name in ("ca", "cert", "key")))
     if (files.cert is None) != (files.key is None):
         raise StoreError("a client certificate needs both cert=FILE and key=FILE")
     prefix = unquote(parts.path).strip("/") or DEFAULT_PREFIX
-    if not _PREFIX.fullmatch(prefix):
-        raise StoreError(f"prefix {prefix[:80]!r}: letters, digits, . _ - and up to three /")
+    if len(prefix) > MAX_PREFIX or not _PREFIX.fullmatch(prefix):
+        raise StoreError(
+            f"prefix {prefix[:80]!r}: at most {MAX_PREFIX} letters, digits, . _ - and up to three /"
+        )
     user = options.get("user", "")
     return Address(
         endpoints=tuple(map(_endpoint, parts.netloc.split(","))),
@@ -88,7 +95,7 @@ def _options(query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError:
-        raise StoreError(f"options {query[:80]!r} of the store are not name=value") from None
+        raise StoreError(f"the options of the store are not name=value: see {EXAMPLE}") from None
     options = dict(pairs)
     unknown = sorted(set(options) - _OPTIONS)
     if unknown or len(options) != len(pairs):
