@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from colonist_server.store.etcd import wire
@@ -107,7 +107,8 @@ class Watch:
                 self._stream.cancel()
             error = None if self._stream.cancelled() else self._stream.exception()
             if isinstance(error, CompactedError):
-                await self._start_anew()
+                with suppress(StoreError):  # the next stream finds the same, and tries again
+                    await self._start_anew()
             elif error is not None and not isinstance(error, StoreError):
                 log.error("etcd: the watch failed", exc_info=error)
             if self._reached > before:
@@ -126,6 +127,8 @@ class Watch:
                 if response.canceled:
                     if response.compact_revision:
                         raise CompactedError(response.cancel_reason)
+                    log.warning("etcd: the watch was refused: %s", response.cancel_reason)
+                    await self._reads.revision()  # renews a token that has run out
                     return
                 self._take(response)
 
