@@ -12,15 +12,25 @@ from aetcd import rpc
 
 from colonist_server.store.etcd import address, client
 from colonist_server.store.etcd.address import Address, Files
+from colonist_server.store.etcd.reads import RANGE_BYTES
 from colonist_server.store.etcd.store import EtcdStore
+from colonist_server.store.etcd.wire import Method
 from colonist_server.store.interface import (
+    MAX_COMMIT_BYTES,
+    MAX_KEY_BYTES,
+    MAX_OPS,
+    MAX_VALUE_BYTES,
     CompactedError,
+    DeleteRange,
     Guard,
+    Op,
     Put,
     ReadOnlyError,
     StoreError,
+    TooBigError,
     UnavailableError,
 )
+from colonist_server.store.laws import check
 from tests.support.etcd import USER, Cluster, Options, cluster, free_ports
 
 DEADLINE_S = 30.0
@@ -175,6 +185,7 @@ async def test_what_is_not_answered_is_not_guessed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(client, "CALL_S", 0.5)
     async with one() as (etcd, store):
         first = await put(store, b"a")
+        assert await store._watch.reach(first, DEADLINE_S)  # else its event is caught in the pause
         etcd.members[0].pause()
         with pytest.raises(UnavailableError, match="is not known"):
             await store.commit([Guard(b"a", first)], [Put(b"a", b"1")])
@@ -227,7 +238,7 @@ def _make_room(etcd: Cluster, revision: int) -> None:
     """As docs/howto/high-availability.md has it: delete, compact, defragment, disarm."""
     with etcd.channel() as channel:
         kv, keeping = rpc.KVStub(channel), rpc.MaintenanceStub(channel)
-        gone = rpc.DeleteRangeRequest(key=b"t/k", range_end=b"t/l")
+        gone = rpc.DeleteRangeRequest(key=b"t//k", range_end=b"t//l")
         newest = kv.DeleteRange(gone).header.revision
         kv.Compact(rpc.CompactionRequest(revision=newest, physical=True))
         keeping.Defragment(rpc.DefragmentRequest())
@@ -285,7 +296,7 @@ async def test_fences_of_the_gone_are_swept() -> None:
         await put(store, b"b")
         await store.compact(store.revision + 1)
         with etcd.channel() as channel:
-            found = rpc.KVStub(channel).Range(rpc.RangeRequest(key=b"t/f", range_end=b"t/g"))
+            found = rpc.KVStub(channel).Range(rpc.RangeRequest(key=b"t//f", range_end=b"t//g"))
         assert [kv.key for kv in found.kvs] == []
         await put(store, b"c")  # its own fence was swept too: it finds that and goes on
 
@@ -308,3 +319,101 @@ async def test_others_on_the_same_etcd_do_not_hold_up_a_barrier() -> None:
                 kv.Put(rpc.PutRequest(key=b"foreign", value=b""))
                 newest = await store.newest()
                 assert await store._watch.reach(newest, 1.0)
+
+
+@pytest.mark.parametrize("part", ["kit", "field", "hamburg"])
+async def test_stores_below_the_prefix_of_another_are_their_own(part: str) -> None:
+    async with one() as (etcd, upper):
+        below = replace(at(etcd), prefix=f"{PREFIX}/{part}")
+        async with await EtcdStore.open(below) as lower:
+            await put(lower, b"a")
+            revision = await put(upper, b"b")
+            await upper.compact(await put(upper, b"c"))
+            assert await lower.get(b"a")
+            assert [item.key for item in (await upper.range(b"")).items] == [b"b", b"c"]
+            with pytest.raises(CompactedError):  # nothing of another holds compaction up
+                await upper._reads._read([b"b"], revision)
+
+
+def largest(fill: bytes) -> tuple[list[Guard], list[Op]]:
+    """The most that the laws admit, of puts, or of deletions of ranges but for two puts."""
+
+    def keys(head: bytes, count: int) -> list[bytes]:
+        return [head + b"%0*d" % (MAX_KEY_BYTES - 1, number) for number in range(count)]
+
+    guards = [Guard(key, 0) for key in keys(b"g", MAX_OPS)]
+    room = MAX_COMMIT_BYTES - MAX_KEY_BYTES * (MAX_OPS + 2) - MAX_VALUE_BYTES
+    ops: list[Op] = [Put(keys(b"v", 1)[0], bytes(MAX_VALUE_BYTES))]
+    for key in keys(fill, MAX_OPS - 2):
+        ops.append(Put(key, b"") if fill == b"p" else DeleteRange(key))
+        room -= MAX_KEY_BYTES * (1 if fill == b"p" else 2)
+    return guards, [*ops, Put(guards[0].key, bytes(room))]
+
+
+@pytest.mark.parametrize("fill", [b"p", b"d"])
+async def test_etcd_takes_the_largest_commit_under_the_longest_prefix(fill: bytes) -> None:
+    async with one() as (etcd, _):
+        longest = replace(at(etcd), prefix="p" * address.MAX_PREFIX)
+        async with await EtcdStore.open(longest) as store:
+            guards, ops = largest(fill)
+            assert await store.commit(guards, ops)
+            last = ops[-1]
+            assert isinstance(last, Put)
+            with pytest.raises(TooBigError):
+                check(guards, [*ops[:-1], Put(last.key, last.value + b"x")])
+
+
+async def test_a_range_of_large_values_comes_in_pages_that_fit() -> None:
+    async with one() as (_, store):
+        count, value = 150, bytes(1_000_000)
+        for number in range(count):
+            await put(store, b"b%03d" % number, value)
+        asked: list[bytes] = []
+        ask = store._client.ask
+
+        async def noted(method: Method, request: bytes, give_up_s: float = 10.0) -> object:
+            response = await ask(method, request, give_up_s)
+            assert len(response.kvs) * len(value) <= 2 * RANGE_BYTES or not asked
+            asked.append(request)
+            return response
+
+        store._client.ask = noted  # type: ignore[method-assign]
+        found = await store.range(b"b")
+        assert len(found.items) == count
+        assert all(item.value == value for item in found.items)
+        assert len(asked) > 1
+
+
+async def test_a_watch_whose_token_ran_out_goes_on() -> None:
+    async with cluster(1, Options(users=f"{PREFIX}/")) as etcd:
+        user = replace(at(etcd), user=USER[0], password=USER[1])
+        async with await EtcdStore.open(user) as store, await EtcdStore.open(user) as other:
+            await put(store, b"a")
+            store._client._token = "forgotten.1"  # noqa: S105 - none
+            assert store._watch._stream is not None
+            store._watch._stream.cancel()
+            revision = await put(other, b"b")
+            assert await store._watch.reach(revision, DEADLINE_S)
+
+
+async def test_a_watch_that_lost_history_in_an_outage_goes_on_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with one() as (_, store):
+        await put(store, b"a")
+        await put(store, b"b")
+        tried = asyncio.Event()
+
+        async def fail() -> int:
+            tried.set()
+            raise UnavailableError("no answer")
+
+        with monkeypatch.context() as outage:
+            outage.setattr(store._reads, "revision", fail)
+            await store.compact(store.revision)
+            store._watch._reached = 1
+            assert store._watch._stream is not None
+            store._watch._stream.cancel()
+            async with asyncio.timeout(DEADLINE_S):
+                await tried.wait()
+        assert await store._watch.reach(await put(store, b"c"), DEADLINE_S)

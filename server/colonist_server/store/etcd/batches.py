@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from colonist_server.store.etcd import wire
@@ -149,6 +150,16 @@ class Batches:
         self._number = 0
         self.fault = ""
         """Why writes are refused."""
+
+    async def start(self) -> None:
+        """Write the fences, for the first commits not to have to; later where etcd is full."""
+
+        async def plant(lane: _Lane) -> None:
+            with suppress(UnavailableError):
+                await self._fence_off(lane, PLANTED)
+                self._seen(lane.revision)
+
+        await asyncio.gather(*map(plant, self._lanes))
 
     def put(self, guards: Sequence[Guard], ops: Sequence[Op], shape: Shape) -> Answer:
         """Send a commit soon: the answer to wait for. Cancelling it does not cancel the commit."""

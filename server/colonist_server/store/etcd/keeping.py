@@ -12,7 +12,14 @@ from typing import Final, NamedTuple
 from colonist_server.store.etcd import wire
 from colonist_server.store.etcd.client import Client
 from colonist_server.store.etcd.wire import Span
-from colonist_server.store.interface import CompactedError, Delete, Guard, Revision, StoreError
+from colonist_server.store.interface import (
+    CompactedError,
+    Delete,
+    Guard,
+    Item,
+    Revision,
+    StoreError,
+)
 from colonist_server.store.laws import prefix_end
 
 HOLD_S: Final = 60.0
@@ -80,16 +87,16 @@ async def compact(client: Client, through: Revision, *, holds: bytes, fences: by
     A fence that is still in use may go too: its lane then finds it absent, and goes on.
     """
     held = await _under(client, holds)
-    through = min([through, *(revision for _, revision in held)])
-    for key, revision in await _under(client, fences):
-        if revision < through:
-            request = wire.fragment(b"", [Guard(key, revision)], [Delete(key)])
+    # Not the last writing: a try that came late may have written a hold again.
+    through = min([through, *(hold.created for hold in held)])
+    for fence in await _under(client, fences):
+        if fence.modified < through:
+            request = wire.fragment(b"", [Guard(fence.key, fence.modified)], [Delete(fence.key)])
             await client.ask(wire.TXN, request)
     with suppress(CompactedError):
         await client.ask(wire.COMPACT, wire.compact_request(through))
 
 
-async def _under(client: Client, prefix: bytes) -> list[tuple[bytes, Revision]]:
+async def _under(client: Client, prefix: bytes) -> list[Item]:
     span = Span(prefix, prefix_end(prefix), keys_only=True)
-    page = wire.page(await client.ask(wire.RANGE, wire.range_request(span)), 0)
-    return [(item.key, item.modified) for item in page.items]
+    return wire.page(await client.ask(wire.RANGE, wire.range_request(span)), 0).items

@@ -33,10 +33,12 @@ OPEN_S: Final = 8.0
 CLOSE_S: Final = 3.0
 LAG_S: Final = 0.05
 
+ROOT: Final = b"//"
+"""After the prefix. No prefix has an empty part: `a/b` is no part of `a`, which sweeps its own."""
 KEYS: Final = b"k"
 FENCES: Final = b"f"
 HOLDS: Final = b"h"
-"""Below the prefix: the keys of the interface, fences of lanes, holds against compaction."""
+"""Below that: the keys of the interface, fences of lanes, holds against compaction."""
 
 
 class EtcdStore:
@@ -46,7 +48,7 @@ class EtcdStore:
     async def open(cls, address: Address) -> Self:
         """Connect. Raises `StoreError` when nobody answers, or does not let us in."""
         client = Client(address)
-        root = address.prefix.encode() + b"/"
+        root = address.prefix.encode() + ROOT
         reads = Reads(client, root + KEYS)
         try:
             response = await client.ask(wire.RANGE, wire.count_request(root), OPEN_S)
@@ -56,7 +58,13 @@ class EtcdStore:
         except BaseException:
             await client.close()
             raise
-        return cls(client, reads, root, response.header.revision)
+        store = cls(client, reads, root, response.header.revision)
+        try:
+            await store._batches.start()
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     def __init__(self, client: Client, reads: Reads, root: bytes, revision: Revision) -> None:
         self._client = client
