@@ -229,6 +229,11 @@ async def test_a_full_etcd_refuses_writes_and_serves_reads_until_there_is_room()
         assert (await store.status()).alarms == ["NOSPACE"]
         assert await store.get(b"1")
         assert await store.get(b"%d" % number) is None
+        with etcd.channel() as channel:  # others on it move the revision without our watch
+            gone = rpc.DeleteRangeRequest(key=b"foreign")
+            rpc.KVStub(channel).DeleteRange(gone)
+        newest = await store.newest()
+        assert await store._watch.reach(newest, 1.0)
         _make_room(etcd, store.revision)
         await put(store, b"again")
         assert store.fault == ""
@@ -417,3 +422,24 @@ async def test_a_watch_that_lost_history_in_an_outage_goes_on_after_it(
             async with asyncio.timeout(DEADLINE_S):
                 await tried.wait()
         assert await store._watch.reach(await put(store, b"c"), DEADLINE_S)
+
+
+async def test_a_lease_is_renewed_at_another_member_when_one_stands_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "CALL_S", 0.5)
+    async with cluster(3) as etcd, await EtcdStore.open(at(etcd)) as store:
+        lease = await store.lease(20)
+        used = next(m for m in etcd.members if m.endpoint == store._client.endpoint)
+        used.pause()
+        try:
+            with pytest.raises(UnavailableError, match="not renewed in time"):
+                await store.keep_alive(lease)
+            async with asyncio.timeout(DEADLINE_S):
+                while True:  # the others elect a leader, if that was it
+                    with contextlib.suppress(UnavailableError):
+                        assert await store.keep_alive(lease)
+                        break
+            assert store._client.endpoint != used.endpoint
+        finally:
+            used.resume()

@@ -142,12 +142,22 @@ class Client:
             raise self._told(error, endpoint) from error
 
     async def renew(self, lease: int) -> bool:
-        """Keep a lease alive; False when it has ended."""
+        """Keep a lease alive; False when it has ended. Raises `TroubleError`, once."""
+        endpoint = self.endpoint
+        try:
+            async with asyncio.timeout(CALL_S):
+                return await self._renew(lease)
+        except TimeoutError:
+            self.move_on(endpoint)
+            raise TroubleError(f"etcd at {endpoint}: a lease was not renewed in time") from None
+        except TroubleError:
+            self.move_on(endpoint)
+            raise
+
+    async def _renew(self, lease: int) -> bool:
         request = wire.keep_alive_request(lease)
-        async with (
-            asyncio.timeout(CALL_S),
-            aclosing(self.stream(wire.KEEP_ALIVE, request, lambda _: None)) as answers,
-        ):
+        stream = self.stream(wire.KEEP_ALIVE, request, lambda _: None)
+        async with aclosing(stream) as answers:
             async for response in answers:
                 return response.TTL > 0
         raise TroubleError("etcd closed the stream of leases")
@@ -220,6 +230,7 @@ _KNOWN: Final[tuple[tuple[str, type[StoreError], str], ...]] = (
     ("requested lease not found", LeaseEndedError, "the lease has ended"),
     ("request is too large", TooBigError, ""),
     ("too many operations", TooBigError, ""),
+    ("received message larger than max", TooBigError, ""),
 )
 
 

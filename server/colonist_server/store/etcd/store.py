@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Sequence
@@ -23,15 +24,19 @@ from colonist_server.store.interface import (
     Item,
     Op,
     Range,
+    ReadOnlyError,
     Revision,
     StoreError,
     UnavailableError,
 )
 from colonist_server.store.laws import check
 
+log = logging.getLogger(__name__)
+
 OPEN_S: Final = 8.0
 CLOSE_S: Final = 3.0
 LAG_S: Final = 0.05
+FULL_LAG_S: Final = 1.0
 
 ROOT: Final = b"//"
 """After the prefix. No prefix has an empty part: `a/b` is no part of `a`, which sweeps its own."""
@@ -48,6 +53,8 @@ class EtcdStore:
     async def open(cls, address: Address) -> Self:
         """Connect. Raises `StoreError` when nobody answers, or does not let us in."""
         client = Client(address)
+        if address.user and not address.is_tls:
+            log.warning("etcd: user and password go over the network as they are: use TLS")
         root = address.prefix.encode() + ROOT
         reads = Reads(client, root + KEYS)
         try:
@@ -150,7 +157,12 @@ class EtcdStore:
         # Who else uses this etcd moves the revision too, and our watch does not hear of that.
         if await self._watch.reach(revision, LAG_S):
             return revision
-        return await self._batches.mark()
+        try:
+            return await self._batches.mark()
+        except ReadOnlyError:
+            # Nobody writes any more: what is still to come comes soon.
+            await self._watch.reach(revision, FULL_LAG_S)
+            return min(revision, self._watch.reached)
 
     async def lease(self, ttl_s: float) -> int:
         """A lease; etcd counts in whole seconds, and has a shortest one (2 s as it comes)."""
