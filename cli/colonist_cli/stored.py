@@ -139,7 +139,8 @@ async def drop(store: str, text: str, *, even_if_sound: bool) -> str:
 async def _properties(found: HasStatus) -> list[tuple[str, object]]:
     told = await found.status()
     if isinstance(told, Status):
-        return [(name.replace("_", " "), value) for name, value in told._asdict().items()]
+        shown = told._asdict() | {"alarms": ", ".join(told.alarms) or "none"}
+        return [(name.replace("_", " "), value) for name, value in shown.items()]
     return list(cast("Sequence[tuple[str, object]]", told))
 
 
