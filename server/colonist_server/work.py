@@ -71,6 +71,8 @@ from colonist_server.system import EntropyPool
 log = logging.getLogger(__name__)
 
 INSTANCE_BYTES: Final = 12
+FAREWELL_S: Final = 8.0
+"""Who stops a server waits 30 s for it, and a store that is away costs 10 s with each request."""
 
 
 @asynccontextmanager
@@ -141,10 +143,11 @@ async def at_work(
         tasks = [group.create_task(loop) for loop in loops]
         try:
             yield Dispatch(rooms, group.create_task)
-            await _lay_down(presence, rooms.functions, leadership)
-            await leadership.close()
-            await _mark_stopped(writes, config.node)
-            await beat.leave()
+            async with _in_time():
+                await _lay_down(presence, rooms.functions, leadership)
+                await leadership.close()
+                await _mark_stopped(writes, config.node)
+                await beat.leave()
         finally:
             for task in tasks:
                 task.cancel()
@@ -375,6 +378,16 @@ async def _mark_stopped(writes: Writes, node: str) -> None:
         before = await writes.read(keys.running(node))
         if before is not None:
             await writes.commit([Guard(before.key, before.modified)], [Delete(before.key)])
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncGenerator[None]:
+    """What is not laid down by then the others treat as that of a node that was killed."""
+    try:
+        async with asyncio.timeout(FAREWELL_S):
+            yield
+    except TimeoutError:
+        log.warning("stopped without a farewell: the store did not answer in %.0f s", FAREWELL_S)
 
 
 @contextmanager

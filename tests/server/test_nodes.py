@@ -12,6 +12,7 @@ from colonist_server.repo import keys
 from colonist_server.repo.handover import HandOver
 from colonist_server.repo.records import decode_node
 from colonist_server.store.interface import Guard, Put, StoreError
+from colonist_server.work import FAREWELL_S
 from tests.support.clock import virtual
 from tests.support.cluster import Cluster, Member, cluster
 from tests.support.rooms import OWNER, TYPE, key
@@ -252,3 +253,14 @@ async def test_a_new_kind_of_work_is_told_at_once() -> None:
         await asyncio.sleep(SOONEST_S + 0.05)
         assert made["b"].bench.rooms.nodes.interested(tag, TYPE) == ("a",)
         waiting.cancel()
+
+
+@virtual
+async def test_a_node_stops_in_time_when_the_store_does_not_answer() -> None:
+    async with cluster("a", "b") as made:
+        await made["a"].bench.found("e1")
+        made["a"].line.die()
+        begun = asyncio.get_running_loop().time()
+        async with asyncio.timeout(60):
+            await made.stop("a")
+        assert asyncio.get_running_loop().time() - begun <= FAREWELL_S + 0.1
