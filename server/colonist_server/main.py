@@ -26,6 +26,7 @@ from aiohttp import web
 from colonist_client import keyfile
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
+from colonist_server.archive.address import parse
 from colonist_server.archive.interface import Archive
 from colonist_server.archive.sql import SqlArchive
 from colonist_server.config import (
@@ -104,7 +105,7 @@ async def _archive(address: str) -> AsyncGenerator[Archive | None]:
     if not address:
         yield None
         return
-    async with await SqlArchive.open(address) as archive:
+    async with SqlArchive(parse(address)) as archive:
         yield archive
 
 
@@ -123,7 +124,8 @@ async def _at_work(
             return figures.of_work(rooms) | gauge.figures()
 
         def note() -> str:
-            return "\n".join(filter(None, (gauge.note(), rooms.view.corrupt_note())))
+            notes = (gauge.note(), rooms.note(), rooms.view.corrupt_note())
+            return "\n".join(filter(None, notes))
 
         yield dispatch, app.build(dispatch, rooms.fault, told, note)
 

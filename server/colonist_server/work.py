@@ -15,7 +15,7 @@ from colonist_protocol.errors import ColonistError
 from colonist_protocol.server import Backend, ServerInfo, VersionReply
 from colonist_server.archive.interface import Archive
 from colonist_server.config import ServerConfig
-from colonist_server.loops import compaction, heartbeat, tallies
+from colonist_server.loops import archive_contact, compaction, heartbeat, tallies
 from colonist_server.loops.archiver import Archiver
 from colonist_server.loops.crons import CronLoop
 from colonist_server.loops.deadlines import Deadlines
@@ -30,6 +30,7 @@ from colonist_server.repo import keys
 from colonist_server.repo.archive_claim import claim as claim_archive
 from colonist_server.repo.archiving import Archiving
 from colonist_server.repo.births import Births
+from colonist_server.repo.claimed_archive import ClaimedArchive
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.cron_ready import ReadyRuns
@@ -87,8 +88,8 @@ async def at_work(
 ) -> AsyncGenerator[Dispatch]:
     """The rooms of a server on a store, with their loops running; only the ways in are missing."""
     await _check_schema(store)
-    await claim_archive(store, archive, config.node)
-    writes = Writes(store, View(node=config.node, is_shared=store.is_shared), archive)
+    claimed = await claim_archive(store, archive, config.node)
+    writes = Writes(store, View(node=config.node, is_shared=store.is_shared), claimed)
     nodes = Nodes(writes.view, clock, name=config.node, instance=os.urandom(INSTANCE_BYTES))
     leadership = Leadership(writes, nodes, clock)
     async with _tasks() as group:
@@ -100,7 +101,12 @@ async def at_work(
             group=group,
             nodes=nodes,
             leadership=leadership,
-            fault=lambda: beat.fault or rooms.owner.disagreement(nodes.others()),
+            fault=lambda: (
+                beat.fault
+                or rooms.owner.disagreement(nodes.others())
+                or (claimed.fault if claimed is not None else "")
+            ),
+            note=lambda: claimed.note if claimed is not None else "",
             behind_s=lambda: beat.behind_s,
         )
         beat = _heartbeat(config, writes, rooms, leadership)
@@ -121,7 +127,8 @@ async def at_work(
         await claiming
         await _join(writes, rooms)
         retention = _retention(config, writes, rooms, leadership)
-        for work in (partial(forget_marks, writes, nodes), rooms.colonies.sweep_remains):
+        sweep = partial(_once_known, claimed, rooms.colonies.sweep_remains)
+        for work in (partial(forget_marks, writes, nodes), sweep):
             leadership.at_election(partial(_survive, work))
         leadership.at_election(rooms.settling.look_at_all)
         loops: list[Coroutine[Any, Any, None]] = [
@@ -139,7 +146,7 @@ async def at_work(
             compaction.run(store, leadership, clock),
         ]
         loops += [gauge.run()] if gauge is not None else []
-        loops += [each.run() for each in _archivers(config, writes, rooms, leadership)]
+        loops += _archiving(config, writes, rooms, leadership, claimed)
         tasks = [group.create_task(loop) for loop in loops]
         try:
             yield Dispatch(rooms, group.create_task)
@@ -219,11 +226,14 @@ def _retention(
     )
 
 
-def _archivers(
-    config: ServerConfig, writes: Writes, rooms: Rooms, leadership: Leadership
-) -> list[Archiver]:
-    """One, where there is an archive."""
-    archive = writes.past.archive
+def _archiving(
+    config: ServerConfig,
+    writes: Writes,
+    rooms: Rooms,
+    leadership: Leadership,
+    archive: ClaimedArchive | None,
+) -> list[Coroutine[Any, Any, None]]:
+    """The loops of an archive, where there is one."""
     if archive is None:
         return []
     archiver = Archiver(
@@ -236,7 +246,14 @@ def _archivers(
         fold=rooms.functions.fold,
         needed=partial(in_use, writes.view, rooms.crons.view),
     )
-    return [archiver]
+    return [archive_contact.run(archive), _once_known(archive, archiver.run)]
+
+
+async def _once_known(archive: ClaimedArchive | None, work: Work) -> None:
+    """Do what also is about the archive as soon as it is known to be the right one."""
+    if archive is not None:
+        await archive.known()
+    await work()
 
 
 def _rooms(
@@ -249,6 +266,7 @@ def _rooms(
     nodes: Nodes,
     leadership: Leadership,
     fault: Callable[[], str],
+    note: Callable[[], str],
     behind_s: Callable[[], float],
 ) -> Rooms:
     def spawn(work: Work) -> None:
@@ -287,6 +305,7 @@ def _rooms(
         view=writes.view,
         nodes=nodes,
         fault=fault,
+        note=note,
         behind_s=behind_s,
         leader=lambda: leadership.name,
         colonies=Colonies(writes, os.urandom, trail, removal.past),

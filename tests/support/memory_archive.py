@@ -37,6 +37,10 @@ class MemoryArchive:
         if self.is_away:
             raise ArchiveUnavailableError("the archive is away")
 
+    async def meet(self, *, may_make: bool) -> str:
+        await self._answer()
+        return self.identity
+
     async def put(self, rows: Sequence[Row]) -> None:
         await self._answer()
         if not all(isinstance(part, bytes) for row in rows for part in row):

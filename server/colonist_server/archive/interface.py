@@ -54,12 +54,16 @@ class Archive(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells it from every other archive."""
+        """What tells it from every other archive; "" until contact was made."""
         ...
 
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
+        ...
+
+    async def meet(self, *, may_make: bool) -> str:
+        """Make contact: its identity; "" where there is none, and none may be made."""
         ...
 
     async def put(self, rows: Sequence[Row]) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    inspect,
     literal,
     select,
     text,
@@ -65,7 +66,7 @@ _LOCK: Final = text("SELECT pg_advisory_xact_lock(1131375727)")
 
 
 class SqlArchive:
-    """`Archive` by SQLAlchemy. Made by `open`."""
+    """`Archive` by SQLAlchemy. Nothing is connected before `open` or `meet`."""
 
     __slots__ = ("_address", "_identity", "_reads", "_writes")
 
@@ -80,7 +81,7 @@ class SqlArchive:
         """Open an archive, made where there is none yet. Raises `ArchiveError`."""
         made = cls(parse(address), time_s=time_s)
         try:
-            made._identity = await made._writes.run(made._prepare)
+            await made.meet(may_make=True)
         except BaseException:
             await made.close()
             raise
@@ -104,6 +105,12 @@ class SqlArchive:
     def is_local(self) -> bool:
         """SQLite is."""
         return self._address.is_local
+
+    async def meet(self, *, may_make: bool) -> str:
+        """See `Archive`."""
+        prepare = self._prepare if may_make else self._look
+        self._identity = await self._writes.run(prepare)
+        return self._identity
 
     async def put(self, rows: Sequence[Row]) -> None:
         """In the order of their keys, so that two who write at once do not wait for each other."""
@@ -203,16 +210,23 @@ class SqlArchive:
             connection.execute(CreateTable(table, if_not_exists=True))
         new = {"schema": SCHEMA, "identity": secrets.token_hex(16)}
         _execute(connection, _NEW_META, [{"name": name, "value": new[name]} for name in new])
+        return self._look(connection)
+
+    def _look(self, connection: Connection) -> str:
+        """The identity; changes nothing, since somebody may be restoring the database."""
+        if not inspect(connection).has_table(_META.name):
+            return ""
         query: Select[Any, Any] = select(_META.c.name, _META.c.value)
         meta = {str(row[0]): str(row[1]) for row in connection.execute(query)}
-        if meta["schema"] != SCHEMA:
+        schema = meta.get("schema", SCHEMA)
+        if schema != SCHEMA:
             raise ArchiveFormatError(
                 self._say(
-                    f"archive_meta says schema {meta['schema'][:32]!r}, this server knows {SCHEMA}:"
+                    f"archive_meta says schema {schema[:32]!r}, this server knows {SCHEMA}:"
                     " run the version that wrote it"
                 )
             )
-        return meta["identity"]
+        return meta.get("identity", "")
 
     async def _read(self, query: Select[Any, Any]) -> list[Row]:
         return await self._reads.run(

@@ -49,13 +49,14 @@ class About(msgspec.Struct, frozen=True):
 class Rooms(NamedTuple):
     """Everything a handler may use.
 
-    `fault` tells why this node cannot be relied on, "" when it can, `behind_s` how far its view is
-    behind the store; `leader` which node leads.
+    `fault` tells why this node cannot be relied on, "" when it can, `note` what else is to be known
+    of it, `behind_s` how far its view is behind the store; `leader` which node leads.
     """
 
     view: View
     nodes: Nodes
     fault: Callable[[], str]
+    note: Callable[[], str]
     behind_s: Callable[[], float]
     leader: Callable[[], str]
     colonies: Colonies
