@@ -151,6 +151,17 @@ async def test_a_node_that_is_behind_says_so_in_time() -> None:
 
 
 @virtual
+async def test_a_store_that_is_away_is_named_as_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = Place()
+    await place.write()
+    monkeypatch.setattr(SharedStore, "fault", "etcd at x:1: no answer in time")
+    with pytest.raises(UnavailableError, match="etcd at x:1: no answer in time"):
+        await place.freshness.fresh()
+
+
+@virtual
 async def test_a_store_that_cannot_be_asked_is_told_of_to_all_who_wait() -> None:
     place = Place()
     place.store.is_cut = True

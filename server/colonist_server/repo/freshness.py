@@ -47,7 +47,7 @@ class Freshness:
     async def fresh(self) -> None:
         """Return when the view shows everything that was acknowledged before. May be cancelled.
 
-        Raises `UnavailableError` when that takes longer than `DEADLINE_S`.
+        Raises `UnavailableError` when that takes longer than `DEADLINE_S`, with the reason.
         """
         if not self.is_needed:
             return
@@ -61,7 +61,10 @@ class Freshness:
             async with asyncio.timeout(DEADLINE_S):
                 fault = await asyncio.shield(mine)
         except TimeoutError:
-            raise UnavailableError(BEHIND) from None
+            fault = self._writes.store.fault
+            raise UnavailableError(
+                f"the store does not answer: {fault}" if fault else BEHIND
+            ) from None
         if fault:
             raise UnavailableError(fault)
 
