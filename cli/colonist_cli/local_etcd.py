@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import importlib.util
+import logging
 import os
 import shutil
 import signal
@@ -22,6 +23,8 @@ import aiohttp
 
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.ports import HOST, free_port
+
+log = logging.getLogger(__name__)
 
 START_S: Final = 30.0
 STOP_S: Final = 10.0
@@ -62,10 +65,12 @@ def _packaged() -> Path | None:
 async def local_etcd(program: Path, folder: Path) -> AsyncGenerator[str]:
     """The URL of a store on an etcd that runs until the block is left. Raises `CliError`.
 
+    When it ends before, so does the block.
+
     It keeps its data in the folder, and finds it again the next time.
     """
-    log, port = _log(folder), free_port()
-    with log.open("wb") as output:
+    file, port = _log(folder), free_port()
+    with file.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             program,
             *_flags(folder / "data", port, free_port()),
@@ -77,10 +82,21 @@ async def local_etcd(program: Path, folder: Path) -> AsyncGenerator[str]:
             preexec_fn=_follow_parent(),
         )
     try:
-        await _until_healthy(process, port, log)
-        yield f"etcd://{HOST}:{port}/colonist?quota={QUOTA_BYTES}"
+        await _until_healthy(process, port, file)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(_watch(process, file))
+            yield f"etcd://{HOST}:{port}/colonist?quota={QUOTA_BYTES}"
+            watching.cancel()
     finally:
         await _stop(process)
+
+
+async def _watch(process: asyncio.subprocess.Process, file: Path) -> None:
+    """Without it nothing goes on. Raises `CliError`."""
+    code = await process.wait()
+    line = f"etcd ended by itself ({code}), and the servers with it: {_tail(file)}"
+    log.error("%s", line)  # now: the servers take a while to stop
+    raise CliError(Exit.UNAVAILABLE, line)
 
 
 def _log(folder: Path) -> Path:
@@ -111,16 +127,16 @@ def _follow_parent() -> Callable[[], None] | None:
     return lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
-async def _until_healthy(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
+async def _until_healthy(process: asyncio.subprocess.Process, port: int, file: Path) -> None:
     try:
         async with asyncio.timeout(START_S), aiohttp.ClientSession() as session:
             while not await _is_healthy(session, port):
                 if process.returncode is not None:
-                    raise CliError(Exit.NOT_STARTED, f"etcd ended at its start: {_tail(log)}")
+                    raise CliError(Exit.NOT_STARTED, f"etcd ended at its start: {_tail(file)}")
                 await asyncio.sleep(LOOK_S)
     except TimeoutError:
         raise CliError(
-            Exit.NOT_STARTED, f"etcd did not answer in {START_S:.0f} s: {_tail(log)}"
+            Exit.NOT_STARTED, f"etcd did not answer in {START_S:.0f} s: {_tail(file)}"
         ) from None
 
 
@@ -132,9 +148,9 @@ async def _is_healthy(session: aiohttp.ClientSession, port: int) -> bool:
         return False
 
 
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return " / ".join(lines[-LOG_TAIL:]) or f"see {log}"
+def _tail(file: Path) -> str:
+    lines = file.read_text(errors="replace").splitlines()
+    return " / ".join(lines[-LOG_TAIL:]) or f"see {file}"
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

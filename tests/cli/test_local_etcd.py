@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from colonist_cli import local_etcd
-from colonist_cli.exits import CliError, Exit
+from colonist_cli.exits import CliError, Exit, verdict
 from colonist_server.store.interface import Guard, Put
 from colonist_server.store.opening import open_store
 from tests.support import parts
@@ -70,6 +70,23 @@ async def test_one_that_never_answers_is_ended(
             pass
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
+
+
+async def test_one_that_ends_by_itself_ends_the_block(tmp_path: Path) -> None:
+    real = parts.etcd().path
+    text = f'#!/bin/sh\necho $$ >{tmp_path}/pid\nexec {real} "$@"\n'
+    with pytest.raises(ExceptionGroup) as told:
+        await _kill_what_starts(program(tmp_path, text), tmp_path)
+    error = verdict(told.value)
+    assert error is not None
+    assert error.exit is Exit.UNAVAILABLE
+    assert "etcd ended by itself" in str(error)
+
+
+async def _kill_what_starts(program: Path, folder: Path) -> None:
+    async with asyncio.timeout(60), local_etcd.local_etcd(program, folder / "data"):
+        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+        await asyncio.Event().wait()
 
 
 async def test_what_it_kept_is_there_the_next_time(
