@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from colonist_protocol.executor import ExecutorState
 from colonist_protocol.process import GetProcesses
 from colonist_server.repo import keys
@@ -74,3 +76,40 @@ async def test_all_that_are_silent_for_long_go_once() -> None:
         await _begin(made)
         await asyncio.sleep(STALE_S + 200)
         assert _there(made) == {"worker"}
+
+
+@pytest.mark.parametrize("names", ["b", "bc"])
+@pytest.mark.parametrize("ahead_s", [3600.0, -3600.0])
+@virtual
+async def test_a_leader_whose_clock_is_wrong_unregisters_nobody(names: str, ahead_s: float) -> None:
+    async with cluster(stale_s=STALE_S) as made:
+        await made.start("a", ahead_s=ahead_s)
+        await made.elected()
+        for name in names:
+            await made.start(name)
+        await made["b"].bench.found("parked")
+        staying = asyncio.create_task(_stay(made, "b", 20))
+        await asyncio.sleep(3 * STALE_S)
+        staying.cancel()
+        assert _there(made) == {"parked"}
+
+
+@pytest.mark.parametrize("later_s", [5.0, 30.0, 55.0])
+@virtual
+async def test_nobody_is_unregistered_for_an_outage_of_the_store(later_s: float) -> None:
+    async with cluster("a", stale_s=STALE_S) as made:
+        await made.elected()
+        await asyncio.sleep(later_s)  # so the two do not look at once
+        await made.start("b")
+        await made["b"].bench.found("parked")
+        staying = asyncio.create_task(_stay(made, "b", 20))
+        await asyncio.sleep(100)
+        for name in "ab":
+            made[name].line.is_cut = True
+        await asyncio.sleep(3 * STALE_S)
+        made["a"].line.is_cut = False
+        assert await made.elected() is made["a"]
+        made["b"].line.is_cut = False
+        await asyncio.sleep(3 * STALE_S)
+        staying.cancel()
+        assert _there(made) == {"parked"}

@@ -5,7 +5,8 @@ unexpired process is never taken for stale (COLONIES-RPC W4).
 
 Where nodes share the store each stores whom it heard, those who wait there for work among them, and
 learns once a minute whom the others heard. The leader unregisters; what the others know may be a
-minute old, and it allows for that.
+minute old, and it allows for that. After an outage, and while clocks disagree, nobody is
+unregistered.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 EXECUTORS_PER_RECORD = 10_000
 FORGOTTEN_NS = 86_400 * SECOND_NS
+SURE_LOOKS = 3
+"""So many in a row, and every node that is at work has written down whom it heard."""
 
 
 class Presence:
@@ -39,6 +42,8 @@ class Presence:
         "_every_s",
         "_is_shared",
         "_leadership",
+        "_looked_ns",
+        "_looks",
         "_members",
         "_node",
         "_nodes",
@@ -70,6 +75,8 @@ class Presence:
         if self._is_shared and stale_s:
             self._stale_ns += int(every_s * SECOND_NS) + SKEW_NS
         self._stored = (0, 0)
+        self._looks = 0
+        self._looked_ns = 0
 
     async def load(self) -> None:
         """Take over what was stored."""
@@ -86,14 +93,34 @@ class Presence:
         while True:
             await asyncio.sleep(self._every_s)
             try:
-                await self.store()
-                if self._is_shared:
-                    await self.load()
-                if self._leadership.is_leader:
-                    await self.reap()
-                    await self._forget_nodes()
+                await self._look()
             except ColonistError as error:
+                self._looks = 0
                 log.warning("presence not stored, trying again: %s", error)
+
+    async def _look(self) -> None:
+        now_ns = self._clock.now_ns()
+        if now_ns - self._looked_ns > 2 * self._every_s * SECOND_NS:  # it stood still
+            self._looks = 0
+        self._looked_ns = now_ns
+        await self.store()
+        if self._is_shared:
+            await self.load()
+        self._looks += 1
+        if self._leadership.is_leader and self._is_sure:
+            await self.reap()
+            await self._forget_nodes()
+
+    @property
+    def _is_sure(self) -> bool:
+        """Whether what is known here of when executors were heard is true.
+
+        After an outage, a pause or a start the other nodes have to write down first who is there,
+        and times by a wrong clock say nothing.
+        """
+        if not self._is_shared:
+            return True
+        return self._looks >= SURE_LOOKS and not self._nodes.are_clocks_apart
 
     async def store(self) -> None:
         """Store what was heard since the last time, if anything was."""

@@ -132,6 +132,11 @@ class Nodes:
         return -min(middle, key=abs)
 
     @property
+    def are_clocks_apart(self) -> bool:
+        """Whether another node's clock differs from ours by more than it may, whoever is wrong."""
+        return any(abs(node.offset_ns or 0) > SKEW_NS for node in self.others())
+
+    @property
     def is_name_taken(self) -> bool:
         """Whether another server has put itself in this one's place."""
         return self._own is not None and self._own.instance != self.instance
