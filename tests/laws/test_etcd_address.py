@@ -49,7 +49,7 @@ def test_nothing_secret_is_shown() -> None:
         ("etcd://u:secret@a", "a user does not stand before the hosts"),
         ("etcd://u:secret#x@a", "a user does not stand before the hosts"),
         ("etcd://u:top/secret@a", "a user does not stand before the hosts"),
-        ("etcd://[::1", "is not like"),
+        ("etcd://[::1", "no HOST"),
         ("etcd://a/p?user=u&secret", "not name=value"),
         ("etcd://a/" + "p" * 64 + "/" + "p" * 32, "at most 96"),
         ("etcd://a/p?cafile=x", "options of the store"),

@@ -3,6 +3,7 @@
 `postgres` refuses to run as root: then it runs as an unprivileged user.
 """
 
+import atexit
 import os
 import pwd
 import shutil
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ class Postgres:
             for path in (self._folder, word):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid)
         initdb = [
-            *(str(parts.program("postgresql", "initdb")), "-D", str(self._data), "-U", USER),
+            *(str(_program("initdb")), "-D", str(self._data), "-U", USER),
             *("-A", "scram-sha-256", "--pwfile", str(word), "-E", "UTF8", "--no-sync"),
         ]
         done = subprocess.run(
@@ -72,7 +74,7 @@ class Postgres:
         given = [each for name, value in settings.items() for each in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(parts.program("postgresql", "postgres")), "-D", str(self._data), *given],
+                [str(_program("postgres")), "-D", str(self._data), *given],
                 stdout=log,
                 stderr=log,
                 **_unprivileged(),
@@ -84,7 +86,7 @@ class Postgres:
             time.sleep(0.02)
 
     def _answers(self) -> bool:
-        ready = [str(parts.program("postgresql", "pg_isready")), "-q", "-h", "127.0.0.1"]
+        ready = [str(_program("pg_isready")), "-q", "-h", "127.0.0.1"]
         done = subprocess.run([*ready, "-p", str(self.port)], check=False, timeout=10)
         return done.returncode == 0
 
@@ -110,6 +112,27 @@ def postgres() -> Generator[Postgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _program(name: str) -> Path:
+    """Where the unprivileged user can run it: of a package in a private folder, a copy."""
+    path = parts.program("postgresql", name)
+    if os.geteuid() != 0 or all(each.stat().st_mode & 0o001 for each in path.parents):
+        return path
+    return _copy(path.parent.parent) / "bin" / name
+
+
+@cache
+def _copy(install: Path) -> Path:
+    """A copy of an installation that everybody may enter, with the libraries of its package."""
+    package = install.parent
+    place = Path(tempfile.mkdtemp(prefix="colonist-pg-"))
+    place.chmod(0o755)
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    for each in (install, package.with_name(f"{package.name}.libs")):
+        if each.exists():
+            shutil.copytree(each, place / each.relative_to(package.parent), symlinks=True)
+    return place / install.relative_to(package.parent)
 
 
 def _unprivileged() -> dict[str, Any]:

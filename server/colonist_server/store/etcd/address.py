@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from colonist_server.store.interface import StoreError
 
@@ -64,24 +64,23 @@ def parse(url: str, environment: Mapping[str, str] = os.environ) -> Address:
             f"a user does not stand before the hosts of the store: use ?user=NAME and "
             f"password-file=FILE or {PASSWORD_VARIABLE}"
         )
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise StoreError(f"store {_shown(url)!r} is not like {EXAMPLE}") from None
-    if not url.startswith(SCHEME) or parts.fragment:
+    if not url.startswith(SCHEME) or "#" in url:
         raise StoreError(f"store {_shown(url)!r} is not like {EXAMPLE}")
-    options = _options(parts.query)
+    # Not urlsplit: of several hosts some Pythons take brackets for an error.
+    place, _, query = url.removeprefix(SCHEME).partition("?")
+    hosts, _, path = place.partition("/")
+    options = _options(query)
     files = Files(*(_file(options.get(name, "")) for name in ("ca", "cert", "key")))
     if (files.cert is None) != (files.key is None):
         raise StoreError("a client certificate needs both cert=FILE and key=FILE")
-    prefix = unquote(parts.path).strip("/") or DEFAULT_PREFIX
+    prefix = unquote(path).strip("/") or DEFAULT_PREFIX
     if len(prefix) > MAX_PREFIX or not _PREFIX.fullmatch(prefix):
         raise StoreError(
             f"prefix {prefix[:80]!r}: at most {MAX_PREFIX} letters, digits, . _ - and up to three /"
         )
     user = options.get("user", "")
     return Address(
-        endpoints=tuple(map(_endpoint, parts.netloc.split(","))),
+        endpoints=tuple(map(_endpoint, hosts.split(","))),
         prefix=prefix,
         is_tls=_is_tls(options, files),
         files=files,
