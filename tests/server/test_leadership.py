@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from colonist_server.loops.leadership import LEASE_S, SAFE_S
 from colonist_server.repo import keys
 from tests.support.clock import virtual
@@ -124,3 +126,30 @@ async def _disturb(made: Cluster, name: str, round: int) -> None:
                 await asyncio.sleep(0.01)
                 made.leader  # noqa: B018 - asserts that there is one at most
             made[name].line.is_cut = False
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, -20.0])
+@virtual
+async def test_a_node_whose_clock_most_others_contradict_does_not_lead(ahead_s: float) -> None:
+    async with cluster() as made:
+        await made.start("c", ahead_s=ahead_s)
+        assert await made.elected() is made["c"]
+        await made.start("a")
+        await asyncio.sleep(20)
+        assert made.leader is made["c"]  # of two nobody can say whose clock is wrong
+        await made.start("b")
+        await asyncio.sleep(5)
+        leader = await made.elected()
+        assert leader is not made["c"]
+        await made.kill(leader.name)
+        await asyncio.sleep(12)  # until the dead one's vote is gone, too
+        assert made.leader is not None
+
+
+@virtual
+async def test_where_all_clocks_disagree_one_leads_all_the_same() -> None:
+    async with cluster() as made:
+        for number, name in enumerate("abcd"):
+            await made.start(name, ahead_s=number * 60.0)
+        await asyncio.sleep(20)
+        assert made.leader is not None

@@ -5,6 +5,8 @@ the watch, and try for it as soon as it is gone. A leader that could not renew i
 its lease can have ended. That is no proof that there is never a second one (a commit may be on its
 way for long): each effect of a loop is a guarded commit, which takes place once, whoever tries it.
 
+A node whose clock is off from that of most of them does not lead.
+
 On a store that is not shared this node leads from the start, and nothing is written.
 """
 
@@ -132,6 +134,11 @@ class Leadership:
                 await self._writes.store.revoke(lease)
 
     @property
+    def _may_go_on(self) -> bool:
+        """What is done in time is done by the clock of most."""
+        return self._is_own and not self._nodes.is_outvoted
+
+    @property
     def _is_own(self) -> bool:
         return self._record is not None and self._record.instance == self._nodes.instance
 
@@ -144,6 +151,9 @@ class Leadership:
     async def _campaign(self) -> bool:
         """Try once; False when somebody else was faster, or the store does not answer."""
         if self._is_closing:
+            return False
+        if self._nodes.is_outvoted:  # the others are there, and can
+            await asyncio.sleep(RETRY_S)
             return False
         try:
             return await self._put_key()
@@ -201,7 +211,7 @@ class Leadership:
             group.create_task(work())
 
     async def _keep(self) -> None:
-        while self._is_own and await self._renew():  # noqa: ASYNC110 - it waits for time
+        while self._may_go_on and await self._renew():  # noqa: ASYNC110 - it waits for time
             await asyncio.sleep(RENEW_S)
 
     async def _renew(self) -> bool:

@@ -132,6 +132,16 @@ class Nodes:
         return -min(middle, key=abs)
 
     @property
+    def is_outvoted(self) -> bool:
+        """Whether most of all nodes agree on the time, and this one's clock is off from theirs."""
+        offsets = sorted(node.offset_ns for node in self.others() if node.offset_ns is not None)
+        if not offsets:
+            return False
+        middle = offsets[len(offsets) // 2]
+        agreeing = sum(abs(offset - middle) <= SKEW_NS for offset in offsets)
+        return abs(middle) > SKEW_NS and 2 * agreeing > len(offsets) + 1
+
+    @property
     def are_clocks_apart(self) -> bool:
         """Whether another node's clock differs from ours by more than it may, whoever is wrong."""
         return any(abs(node.offset_ns or 0) > SKEW_NS for node in self.others())
