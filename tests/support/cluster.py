@@ -12,13 +12,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+from colonist_server.archive.interface import Archive
 from colonist_server.config import ServerConfig
-from colonist_server.store.interface import Guard, Op, Revision
+from colonist_server.store.interface import Guard, Op, Revision, UnavailableError
 from colonist_server.work import at_work
 from tests.support.rooms import OWNER, Bench, LoopClock
 from tests.support.shared_store import Connection, SharedStore
 
 LAG_S = 0.002
+LATE_S = 8.0
 
 # What a node writes for itself.
 _HOUSE = (b"n/", b"nl", b"nh/", b"m/", b"f/")
@@ -43,6 +45,7 @@ class Line(Connection):
         self.died = asyncio.Event()
         self.slow_s = 0.0
         """So long a commit is on its way that is not of the node's own house."""
+        self.was_met = False
         self._left = -1
         self._way = ""
         self._stopped = False
@@ -58,19 +61,31 @@ class Line(Connection):
             await self.died.wait()
 
     def arm(self, at: int, way: str) -> None:
-        """Die before or after the commit number `at` from now, from 0 on."""
+        """Die before or after the commit number `at` from now, from 0 on, or while it is on its way
+        and comes `late`; or live on and hear nothing of its answer, which was `lost`.
+        """
         self._left, self._way = at, way
+        self.was_met = False
 
     async def _commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
         if not ops[0][0].startswith(_HOUSE):
             self._left -= 1
             if self._left == -1:
-                self.die()
-                if self._way == "after":
-                    await self.shared.commit(guards, ops)
+                await self._meet(guards, ops)
             if self.slow_s:
                 await asyncio.sleep(self.slow_s)
         return await super()._commit(guards, ops)
+
+    async def _meet(self, guards: Sequence[Guard], ops: Sequence[Op]) -> None:
+        self.was_met = True
+        if self._way != "lost":
+            self.die()
+        if self._way == "late":
+            self.shared.commit_late(LATE_S, guards, ops)
+        if self._way in ("after", "lost"):
+            await self.shared.commit(guards, ops)
+        if self._way == "lost":
+            raise UnavailableError("no answer in time")
 
     async def _travel(self) -> None:
         await super()._travel()
@@ -81,8 +96,16 @@ class Line(Connection):
 class Member:
     """One server; `bench` calls it."""
 
-    def __init__(self, shared: SharedStore, name: str, ahead_s: float, **settings: Any) -> None:
+    def __init__(
+        self,
+        shared: SharedStore,
+        name: str,
+        ahead_s: float,
+        archive: Archive | None = None,
+        **settings: Any,
+    ) -> None:
         self.name = name
+        self.archive = archive
         self.line = Line(shared)
         self.clock = WrongClock(ahead_s)
         self.bench: Bench
@@ -93,7 +116,13 @@ class Member:
 
     async def _run(self) -> None:
         try:
-            async with at_work(self._config, self.line, self.clock, self._config.owner) as dispatch:
+            async with at_work(
+                self._config,
+                self.line,
+                self.clock,
+                self._config.owner,
+                archive=self.archive,
+            ) as dispatch:
                 self.bench = Bench(dispatch)
                 self._ready.set_result(None)
                 await self._stop.wait()

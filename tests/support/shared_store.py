@@ -31,6 +31,15 @@ class SharedStore(MemoryStore):
         self.is_shared = True
         self.made_at: dict[Revision, float] = {}
 
+    def commit_late(self, after_s: float, guards: Sequence[Guard], ops: Sequence[Op]) -> None:
+        """What was on its way for long arrives, when nobody waits for its answer any more."""
+
+        def arrive() -> None:
+            if self._hold(guards):
+                self._apply(ops)
+
+        asyncio.get_running_loop().call_later(after_s, arrive)
+
     def _apply(self, ops: Sequence[Op]) -> Revision:
         self.made_at[self._revision + 1] = asyncio.get_running_loop().time()
         return super()._apply(ops)
