@@ -33,10 +33,15 @@ def etcd_program() -> str:
 
 
 class EtcdPlace(Place):
-    """Starts servers on one etcd, a prefix for each folder."""
+    """Starts servers on one etcd, a prefix for each folder; folders come from another place."""
 
     endpoint = ""
     pid = 0
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place.directory, place.command, place.span_s)
+        self.profile_to = place.profile_to
+        self.folder = place.folder
 
     def store(self, folder: Path) -> str:
         """A prefix named like the folder."""
@@ -62,8 +67,7 @@ class EtcdPlace(Place):
 @asynccontextmanager
 async def on_etcd(place: Place) -> AsyncGenerator[EtcdPlace, None]:
     """An etcd as it comes, but for its quota, for the length of a block."""
-    made = EtcdPlace(place.directory, place.command, place.span_s)
-    made.profile_to = place.profile_to
+    made = EtcdPlace(place)
     folder = made.folder()
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     command = [etcd_program(), f"--data-dir={folder / 'data'}", "--log-level=error"]

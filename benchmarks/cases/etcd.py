@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import statistics
 from itertools import cycle
 from pathlib import Path
@@ -127,6 +128,7 @@ async def _restart(etcd: EtcdPlace) -> Row:
         answers = await send_all(server.port, [client.poll(5)])
     finally:
         await asyncio.to_thread(server.stop)
+        shutil.rmtree(folder, ignore_errors=True)
     metrics = {
         "ready_s": seconds,
         "bytes_each": (full_kb - empty_kb) * 1024 / WAITING,
