@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from colonist_core.process import What
-from colonist_protocol.process import AssignProcess, Process
-from colonist_server.repo import keys
+from colonist_core.matching import Placement
+from colonist_core.process import Live, What
+from colonist_protocol.process import AssignProcess, Process, State
+from colonist_server.repo import keys, unsure
 from colonist_server.repo.records import decode_live
 from colonist_server.store.interface import Guard, Op, Put, Revision, UnavailableError
 from tests.support.clock import virtual
@@ -156,3 +157,32 @@ async def _leave(call: asyncio.Task[Process]) -> None:
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
+
+
+def test_of_what_never_comes_only_so_much_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsure, "MOST", 3)
+    books = unsure.Unsure()
+    for number in range(100):
+        live = _assigned(bytes([number]))
+        assert not books.note(bytes([number % 2]), live, None)
+        books.note(bytes([number]), live, None)
+    assert len(books) == 3
+    assert max(len(heads) for heads in books._heads.values()) <= unsure.TRIES
+
+
+def _assigned(head: bytes) -> Live:
+    placement = Placement(type="t")
+    return Live(
+        State.RUNNING,
+        0,
+        0,
+        placement,
+        0,
+        0,
+        0,
+        label="",
+        initiator="",
+        funcname="",
+        head=head,
+        changed_ns=0,
+    )

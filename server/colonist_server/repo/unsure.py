@@ -7,14 +7,17 @@ remembered, and when the view shows it, it is somebody's who never heard of it.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from colonist_core.process import Live
 from colonist_protocol.process import State
 from colonist_server.repo.nouns import Row
 
-MOST: Final = 50_000
-"""Of what never comes nobody tells: the oldest are forgotten."""
+MOST: Final = 20_000
+TRIES: Final = 8
+"""Of what never comes nobody tells: so many processes, and tries of each, are remembered."""
 
 
 class Unsure:
@@ -23,7 +26,7 @@ class Unsure:
     __slots__ = ("_heads",)
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, list[bytes]] = {}
+        self._heads: dict[bytes, deque[bytes]] = {}
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -32,9 +35,9 @@ class Unsure:
         """Remember an assignment; True when it is there already: it will not be told of again."""
         if row is not None and _is(row, [live.head]):
             return True
-        while len(self._heads) >= MOST:
+        while len(self._heads) >= MOST and pid not in self._heads:
             del self._heads[next(iter(self._heads))]
-        self._heads.setdefault(pid, []).append(live.head)
+        self._heads.setdefault(pid, deque(maxlen=TRIES)).append(live.head)
         return False
 
     def came(self, row: Row) -> bool:
@@ -46,5 +49,5 @@ class Unsure:
         return heads is not None and _is(row, heads)
 
 
-def _is(row: Row, heads: list[bytes]) -> bool:
+def _is(row: Row, heads: Iterable[bytes]) -> bool:
     return row.state == State.RUNNING and row.live().head in heads
