@@ -24,16 +24,17 @@ from colonist_protocol.process import (
     RemoveProcess,
     State,
 )
+from colonist_protocol.server import GetStatistics
 from colonist_protocol.workflow import GetProcessGraphs
 from colonist_server.archive.interface import LATEST_S, Row
-from colonist_server.repo import keys
+from colonist_server.repo import keys, ledger
 from colonist_server.rpc.dispatch import Answer
 from tests.server.history import UMA, History
 from tests.server.people import World
 from tests.support.clock import virtual
 from tests.support.cluster import Cluster, cluster
 from tests.support.memory_archive import MemoryArchive
-from tests.support.rooms import COLONY, Refused
+from tests.support.rooms import COLONY, OWNER, Refused
 
 AGE_S = 100.0
 SLOW_S = 0.01
@@ -276,3 +277,39 @@ async def test_what_a_dead_leader_has_sent_does_not_arrive_after_a_removal() -> 
         left = {key[-keys.PID_BYTES :].hex() for key in archive.rows if key[:2] == keys.CLOSED}
         stats = await world.call(GetColonyStatistics(colonyname=COLONY), UMA)
         assert len(left) == sum(stats[f"{name}processes"] for name in NAMES)
+
+
+@virtual
+async def test_counts_do_not_run_ahead_of_what_left_the_store() -> None:
+    """A node reads the account anew, as its removals do, before the watch told of the move."""
+    archive = Far()
+    async with two(archive) as made:
+        world = Anywhere(made, archive)
+        world.only = "b"
+        history = History(world)
+        await history.make()
+        before = await _counts(world)
+        other = made["b"]
+        newest = other.line.newest
+
+        async def answered_late() -> int:
+            revision = await newest()
+            other.line.newest = newest  # type: ignore[method-assign]  # of this test's own object
+            while other.bench.rooms.view.reached < revision:
+                await asyncio.sleep(0.001)
+            other.line.hold()
+            while not sum(made["a"].bench.colony.past.processes):
+                await asyncio.sleep(0.001)
+            await ledger.refresh(other.bench.rooms.removal._writes, other.bench.colony)
+            assert sum(other.bench.colony.past.processes)
+            asyncio.get_running_loop().call_later(0.05, other.line.flow)
+            return revision
+
+        other.line.newest = answered_late  # type: ignore[method-assign]  # as above
+        await archive.on_put.wait()
+        assert await _counts(world) == before
+
+
+async def _counts(world: World) -> list[Any]:
+    wanted = ((GetColonyStatistics(colonyname=COLONY), UMA), (GetStatistics(), OWNER))
+    return [await world.call(*each) for each in wanted]

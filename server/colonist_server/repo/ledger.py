@@ -8,20 +8,23 @@ store guards the account, so that no copy of it is left in the archive.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from colonist_protocol.errors import ContendedError
+from colonist_protocol.errors import ContendedError, UnavailableError
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.records import PastRecord, encode
+from colonist_server.repo.view import View
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import Guard, Op, Put
 
 MOVED_WITHIN_S: Final = 10.0
+HEARD_WITHIN_S: Final = 0.5
 _LOOK_S: Final = 0.01
+_SHORT_LOOK_S: Final = 0.001
 
 
 def guards(writes: Writes, colony: Colony) -> list[Guard]:
@@ -56,6 +59,26 @@ async def wait_until_still(colony: Colony, ids: Sequence[bytes]) -> None:
 async def refresh(writes: Writes, colony: Colony) -> None:
     """See the account as it is stored."""
     await writes.refresh([keys.past(colony.tag)])
+
+
+async def heard(view: View, colonies: Collection[Colony], *, is_mover: bool) -> None:
+    """Return when what left the store with the accounts is no longer counted as standing there.
+
+    An account that was read anew may be ahead of the watch, which tells of the rest. It is not
+    where this node, which moves, has written it: both are applied at once.
+    """
+    if not view.is_shared:
+        return
+    for _ in range(int(HEARD_WITHIN_S / _SHORT_LOOK_S)):
+        ahead = [each for each in colonies if each.past_revision > view.reached]
+        if not ahead or (is_mover and all(_is_own(view, each) for each in ahead)):
+            return
+        await asyncio.sleep(_SHORT_LOOK_S)
+    raise UnavailableError("this node is behind the store; ask again, or another node")
+
+
+def _is_own(view: View, colony: Colony) -> bool:
+    return view.is_own(keys.past(colony.tag), colony.past_revision)
 
 
 async def strike(writes: Writes, colony: Colony, ids: Sequence[bytes]) -> None:

@@ -7,6 +7,7 @@ from colonist_protocol import server as wire
 from colonist_protocol.executor import ExecutorState
 from colonist_protocol.names import check_id
 from colonist_protocol.process import State
+from colonist_server.repo import ledger
 from colonist_server.repo.nouns import Colony
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 
@@ -41,6 +42,7 @@ async def change_id(rooms: Rooms, call: Call, message: wire.ChangeServerId) -> R
 async def statistics(rooms: Rooms, call: Call, message: wire.GetStatistics) -> Reply:
     """Count what is in all colonies."""
     del call, message
+    await _heard(rooms, list(rooms.view.colonies.values()))
     return Reply(_sum([_counted(colony) for colony in rooms.view.colonies.values()]))
 
 
@@ -48,8 +50,14 @@ async def colony_statistics(
     rooms: Rooms, call: Call, message: colony_wire.GetColonyStatistics
 ) -> Reply:
     """Count what is in one colony."""
-    del rooms, message
+    del message
+    await _heard(rooms, [call.colony])
     return Reply(_counted(call.colony))
+
+
+async def _heard(rooms: Rooms, colonies: list[Colony]) -> None:
+    is_mover = rooms.leader() == rooms.about.node
+    await ledger.heard(rooms.view, colonies, is_mover=is_mover)
 
 
 def _counted(colony: Colony) -> wire.Statistics:
