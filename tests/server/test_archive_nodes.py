@@ -313,3 +313,29 @@ async def test_counts_do_not_run_ahead_of_what_left_the_store() -> None:
 async def _counts(world: World) -> list[Any]:
     wanted = ((GetColonyStatistics(colonyname=COLONY), UMA), (GetStatistics(), OWNER))
     return [await world.call(*each) for each in wanted]
+
+
+@virtual
+async def test_a_removal_while_the_other_nodes_commit_is_on_its_way_is_counted_once() -> None:
+    archive = Far()
+    async with two(archive) as made:
+        world = Anywhere(made, archive)
+        world.only = "b"
+        history = History(world)
+        await history.make()
+        await asyncio.sleep(AGE_S / 2)
+        young = [(await world.submit("uma")).processid for _ in range(10)]
+        for id in young:
+            await world.call(CancelProcess(processid=id), UMA)
+        await asyncio.sleep(AGE_S * 0.7)
+        assert sum(archive_counts(archive).values())
+        archive.on_put.clear()
+        made["a"].line.slow_s = 0.05
+        await archive.on_put.wait()
+        for id in history.lone:
+            await asyncio.sleep(0.004)
+            await world.call(RemoveProcess(processid=id), UMA)
+            await history.count()
+        await _until_moved(made)
+        await history.count()
+        assert archive_counts(archive)[State.CANCELLED] >= len(young)
