@@ -50,7 +50,7 @@ LARGE_OPS: Final = 32
 """A commit with more is large: a stage, a sweep, a move to the archive."""
 CROWD: Final = 4
 """So many commits in one transaction, and more are about to come:"""
-MANY: Final = 16
+MANY: Final = 8
 """the next one waits until there are so many, or the first has waited for"""
 PACE_S: Final = 0.002
 """this long."""
