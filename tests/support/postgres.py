@@ -132,6 +132,10 @@ def _copy(install: Path) -> Path:
     for each in (install, package.with_name(f"{package.name}.libs")):
         if each.exists():
             shutil.copytree(each, place / each.relative_to(package.parent), symlinks=True)
+    for each in place.rglob("*"):  # what was installed under a strict umask is ours alone
+        if not each.is_symlink():
+            mode = each.stat().st_mode
+            each.chmod(mode | 0o044 | (0o011 if mode & 0o100 else 0))
     return place / install.relative_to(package.parent)
 
 
