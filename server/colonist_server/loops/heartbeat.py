@@ -157,6 +157,11 @@ class Heartbeat:
             now = self._clock.monotonic()
             modified = item.modified if item is not None else 0
             if modified != seen:
+                if item is not None and item.value and not seen:
+                    log.warning(
+                        "node=%s: another server has this name, or left it behind; waiting",
+                        self._nodes.name,
+                    )
                 seen, since = modified, now
             is_free = item is None or not item.value or now - since >= SILENT_S
             if is_free and await self._put(modified):
