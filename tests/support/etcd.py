@@ -146,6 +146,18 @@ class Member:
     def pause(self) -> None:
         """Freeze it: connections stay open and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        end = time.monotonic() + STOP_S
+        while not self._is_frozen():  # a thread that runs just now may still answer
+            if time.monotonic() > end:
+                raise EtcdError(f"{self.name} does not stand still")
+            time.sleep(0.001)
+
+    def _is_frozen(self) -> bool:
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        try:
+            return all(each.read_text().rpartition(")")[2].split()[0] == "T" for each in threads)
+        except OSError:  # one has just ended
+            return False
 
     def resume(self) -> None:
         """Let a frozen one go on."""
