@@ -123,12 +123,11 @@ class ServerConfig:
         """How much history the store keeps, where there is an archive."""
         return archiving.Policy(self.archive_age_s, self.archive_count, self.archive_bytes)
 
-    def at(self, port: int) -> ServerConfig:
+    def at(self, port: int, *, is_shared: bool) -> ServerConfig:
         """The same at a port that was taken, with a name for the node if it has none.
 
         On a store that nodes share it must be their own; on a file it must last over restarts.
         """
-        is_shared = self.store.startswith("etcd://")
         name = self.node or (f"{socket.gethostname()}-{port}" if is_shared else NODE)
         return replace(self, port=port, node=name)
 

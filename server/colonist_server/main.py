@@ -44,7 +44,7 @@ from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import Rooms
 from colonist_server.store.interface import Store, StoreError
 from colonist_server.store.measuring import measure
-from colonist_server.store.opening import open_store
+from colonist_server.store.opening import is_shared, open_store
 from colonist_server.system import SystemClock
 from colonist_server.work import at_work
 
@@ -83,7 +83,7 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
     _key(config.keys_path / SERVER_KEY, "server")
     with _listen(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
-        config = config.at(port)
+        config = config.at(port, is_shared=is_shared(config.store))
         async with (
             await open_store(config.store, separate_writer=config.separate_writer) as store,
             _archive(config.archive) as archive,

@@ -23,7 +23,6 @@ from colonist_server.store.interface import MAX_KEY_BYTES, MAX_VALUE_BYTES, Item
 
 MAGIC: Final = b"\x89COLONIST-BACKUP\r\n\x1a\n"
 FORMAT: Final = 1
-BLOCK_ITEMS: Final = 1_000
 MAX_BLOCK_BYTES: Final = 16_777_216
 """A page of a snapshot is 4 MiB and one value at most."""
 

@@ -390,11 +390,6 @@ def time_of_argument(suffix: bytes) -> int:
     return int.from_bytes(suffix[:8], "big")
 
 
-def firings_under_way(gid: bytes) -> bytes:
-    """All firings of a generator that are under way."""
-    return FIRING + gid
-
-
 def firing(gid: bytes, number: int) -> bytes:
     """One firing that takes several commits."""
     return FIRING + gid + number.to_bytes(8, "big")

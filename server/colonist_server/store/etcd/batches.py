@@ -15,7 +15,6 @@ it was swept.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -43,8 +42,6 @@ from colonist_server.store.interface import (
     UnavailableError,
 )
 from colonist_server.store.laws import Shape
-
-log = logging.getLogger(__name__)
 
 LARGE_OPS: Final = 32
 """A commit with more is large: a stage, a sweep, a move to the archive."""
@@ -187,11 +184,6 @@ class Batches:
         """Give up what is not settled."""
         for task in self._tasks:
             task.cancel()
-
-    @property
-    def fences(self) -> list[bytes]:
-        """The keys that lanes have written."""
-        return [lane.fence for lane in self._lanes]
 
     # -- which commits go together
 
