@@ -140,6 +140,61 @@ class TopicError(InvalidValueError):
     code = "bad_topic"
 
 
+class SealError(MalformedError):
+    """The seal of a request or reply is not as designed: form, members, bounds."""
+
+    code = "seal_invalid"
+
+
+class WrongServerError(ColonistError):
+    """The seal names another server: this one must not act on it."""
+
+    status = 403
+    code = "wrong_server"
+
+
+class PlainRefusedError(ColonistError):
+    """A request without a seal, where only sealed ones are taken."""
+
+    status = 403
+    code = "plain_refused"
+
+
+class AttemptInvalidError(ColonistError):
+    """The token in the seal was made for no grant of that process to this executor."""
+
+    status = 403
+    code = "attempt_invalid"
+
+
+class ResultConflictError(ColonistError):
+    """The attempt has another result already: it has one only."""
+
+    status = 409
+    code = "result_conflict"
+
+
+class AttemptOverError(ColonistError):
+    """The attempt is no more the process's newest, or the process has ended: stop."""
+
+    status = 409
+    code = "attempt_over"
+
+
+class TooOldError(ColonistError):
+    """So old that nobody remembers whether it took effect."""
+
+    status = 410
+    code = "too_old"
+
+
+class EpochStaleError(ColonistError):
+    """The seal's token is not of now: the request had no effect and never will; seal anew."""
+
+    status = 412
+    code = "epoch_stale"
+
+
 class SlowError(ColonistError):
     """The request did not arrive in time."""
 

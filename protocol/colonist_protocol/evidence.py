@@ -1,8 +1,4 @@
-"""The hash chain of a process: one line per event, each bound to the one before.
-
-`D(tag, a, b, ..)` is the SHA3-256 of the tag and the parts, joined by line feeds. Tags hold a `:`,
-which base64 lacks, so no digest of one kind passes for another or for a plain request.
-"""
+"""The hash chain of a process: one line per event, each bound to the one before."""
 
 from __future__ import annotations
 
@@ -11,17 +7,10 @@ from typing import Final
 
 import msgspec
 
-from colonist_protocol import codec
-from colonist_protocol.errors import InvalidValueError
+from colonist_protocol import codec, digests
 
-EVENT_TAG: Final = "colonist:event:1"
-
-
-def tagged_digest(tag: str, *parts: str) -> bytes:
-    """`D(tag, a, b, ..)`. Raises `InvalidValueError` for a part that holds a line feed."""
-    if any("\n" in part for part in parts):
-        raise InvalidValueError("a part of a digest holds a line feed: it could be read as two")
-    return hashlib.sha3_256("\n".join((tag, *parts)).encode()).digest()
+EVENT_TAG: Final = digests.EVENT
+tagged_digest = digests.tagged_digest
 
 
 class EventLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
