@@ -6,6 +6,7 @@ from typing import Final
 
 from colonist_protocol import (
     attribute,
+    audit,
     colony,
     cron,
     executor,
@@ -33,6 +34,7 @@ TYPED: Final[dict[str, type[Message]]] = registry(
     generator.MESSAGES,
     cron.MESSAGES,
     subscription.MESSAGES,
+    audit.MESSAGES,
 )
 
 UNSIGNED: Final = frozenset({server.Version.msgtype(), server.GetServerInfo.msgtype()})
@@ -76,7 +78,15 @@ UNSUPPORTED: Final = frozenset(
 
 # What CORE can do without, by COLONIES-RPC section 2.0.1; and what Colonies does not know.
 EXTENSIONS: Final = UNSUPPORTED | {server.GetServerInfo.msgtype(), server.GetCluster.msgtype()}
-OURS: Final = frozenset({process.ReleaseProcess.msgtype(), colony.GetMemberHistory.msgtype()})
+OURS: Final = frozenset(
+    kind.msgtype()
+    for kind in (
+        process.ReleaseProcess,
+        colony.GetMemberHistory,
+        audit.GetAudit,
+        audit.GetEvidence,
+    )
+)
 
 
 def level(msgtype: str) -> str:

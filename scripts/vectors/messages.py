@@ -65,6 +65,8 @@ FULL: dict[str, dict[str, Any]] = {
     "getserverinfomsg": {},
     "getstatisticsmsg": {},
     "getclustermsg": {},
+    "getauditmsg": {"colonyname": "c-1", "cursor": "1.2.3.q.", "size": 1_000_000},
+    "getevidencemsg": {"processid": ID},
     "changeserveridmsg": {"serverid": ID},
     "addcolonymsg": {"colony": {"colonyid": ID, "name": "c-1"}},
     "removecolonymsg": {"colonyname": "c-1"},

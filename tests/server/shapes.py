@@ -120,6 +120,8 @@ MEMBER_CHANGE = record(
     signature=text,
     payload=text,
 )
+AUDIT_PAGE = record(lines=many(text), cursor=text)
+EVIDENCE = record(header=text, checkpoints=many(text), lines=many(text))
 USER = record(colonyname=text, userid=hex64, name=text, email=text, phone=text)
 EXECUTOR = record(
     optional={"locationname": text, "blueprintid": text, "blueprintgen": number},

@@ -9,6 +9,7 @@ import pytest
 
 from colonist_core.access import Access
 from colonist_protocol import codec, errors, messages
+from colonist_protocol.audit import GetEvidence
 from colonist_protocol.cron import AddCron, Cron
 from colonist_protocol.envelope import pack_failure, pack_reply, pack_request
 from colonist_protocol.errors import ColonistError
@@ -247,6 +248,7 @@ RARE: list[tuple[Callable[[World], Message], type[ColonistError]]] = [
     ),
     (lambda world: ReleaseProcess(processid=near(world.running)), errors.NotFoundError),
     (lambda world: ReleaseProcess(processid=world.succeeded), errors.ConflictError),
+    (lambda world: GetEvidence(processid=near(world.running)), errors.NotFoundError),
     (lambda world: attribute_of(near(world.running)), errors.NotFoundError),
     (lambda _: GetLogs(colonyname=COLONY, executorname="ada", count=501), errors.InvalidValueError),
     (lambda _: SearchLogs(colonyname=COLONY, days=31, count=1), errors.InvalidValueError),

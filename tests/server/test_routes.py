@@ -11,6 +11,7 @@ import pytest
 from colonist_core.access import Access
 from colonist_protocol import messages
 from colonist_protocol.attribute import GetAttribute
+from colonist_protocol.audit import GetAudit, GetEvidence
 from colonist_protocol.codec import scan
 from colonist_protocol.colony import (
     AddColony,
@@ -149,6 +150,8 @@ CASES = [
         shapes.many(shapes.MEMBER_CHANGE),
         "colony owner",
     ),
+    Case(lambda _: GetAudit(colonyname=COLONY), shapes.AUDIT_PAGE, "colony owner"),
+    Case(lambda world: GetEvidence(processid=world.failed), shapes.EVIDENCE, "user"),
     Case(
         lambda _: AddUser(user=User(colonyname=COLONY, userid=NEW.id, name="new")),
         shapes.USER,

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from colonist_protocol import (
     attribute,
+    audit,
     colony,
     cron,
     executor,
@@ -216,3 +217,6 @@ _reads(log.SearchLogs, list[log.Log], InvalidValueError)
 
 _reads(subscription.SubscribeProcess, process.Process, NotFoundError, InvalidValueError, BusyError)
 _reads(subscription.SubscribeProcesses, process.Process, InvalidValueError, BusyError)
+
+_reads(audit.GetAudit, audit.AuditPage, InvalidValueError)
+_reads(audit.GetEvidence, audit.ProcessEvidence, NotFoundError)

@@ -13,6 +13,7 @@ import msgspec
 
 from colonist_core.access import Access
 from colonist_protocol import attribute as attribute_wire
+from colonist_protocol import audit as audit_wire
 from colonist_protocol import colony as colony_wire
 from colonist_protocol import cron as cron_wire
 from colonist_protocol import executor as executor_wire
@@ -33,6 +34,7 @@ from colonist_server.rpc import (
     attributes,
     colonies,
     crons,
+    evidence,
     executors,
     functions,
     generators,
@@ -375,3 +377,6 @@ _route(
     colony=of_colony,
     door=PUBSUB,
 )
+
+_route(audit_wire.GetAudit, Access.COLONY_OWNER, evidence.export, colony=of_colony)
+_route(audit_wire.GetEvidence, Access.MEMBER, evidence.of_process, process=of_process)
