@@ -2,17 +2,17 @@
 
 The environment comes in as a mapping; only a program's `main` reads the real one. Keys become
 identities at once, so no text of a key is kept anywhere. Each `*_PRVKEY` may be given as
-`*_PRVKEY_FILE` instead, the path of a file of mode 0600.
+`*_PRVKEY_FILE` instead, a file of mode 0600 or the name of a systemd credential.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from colonist_client import keyfile
+from colonist_client.custody import Custody
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
 
@@ -36,16 +36,17 @@ class Settings:
     server_identity: Identity | None = None
 
 
-def from_environment(environment: Mapping[str, str]) -> Settings:
+def from_environment(environment: Mapping[str, str], custody: Custody | None = None) -> Settings:
     """Read the variables. Raises `InvalidValueError`, which names the variable, never a key."""
+    custody = custody or Custody(environment)
     return Settings(
         url=_url(environment),
         colony=environment.get("COLONIES_COLONY_NAME", ""),
         executor_name=environment.get("COLONIES_EXECUTOR_NAME", ""),
         executor_type=environment.get("COLONIES_EXECUTOR_TYPE", ""),
-        identity=_identity(environment, "COLONIES_PRVKEY"),
-        colony_identity=_identity(environment, "COLONIES_COLONY_PRVKEY"),
-        server_identity=_identity(environment, "COLONIES_SERVER_PRVKEY"),
+        identity=_identity(environment, "COLONIES_PRVKEY", custody),
+        colony_identity=_identity(environment, "COLONIES_COLONY_PRVKEY", custody),
+        server_identity=_identity(environment, "COLONIES_SERVER_PRVKEY", custody),
     )
 
 
@@ -81,13 +82,13 @@ def _port(environment: Mapping[str, str]) -> int:
     return DEFAULT_PORT
 
 
-def _identity(environment: Mapping[str, str], name: str) -> Identity | None:
+def _identity(environment: Mapping[str, str], name: str, custody: Custody) -> Identity | None:
     text = environment.get(name, "")
     path = environment.get(f"{name}_FILE", "")
     if text and path:
         raise InvalidValueError(f"both {name} and {name}_FILE are set")
     if path:
-        return keyfile.read(Path(path))
+        return keyfile.read(custody.find(path), custody)
     if not text:
         return None
     try:

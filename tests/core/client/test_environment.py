@@ -1,6 +1,5 @@
 """Addresses and keys as the existing SDKs read them; keys never in a text."""
 
-import stat
 from pathlib import Path
 
 import pytest
@@ -69,33 +68,14 @@ def test_what_makes_no_sense_is_refused_by_name(environment: dict[str, str], rea
     assert HEX[:16] not in str(raised.value)
 
 
+def test_a_key_of_systemd_is_found_by_its_name(tmp_path: Path) -> None:
+    keyfile.write(tmp_path / "device", Identity.from_hex(HEX))
+    found = from_environment(
+        {"COLONIES_PRVKEY_FILE": "device", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    )
+    assert found.identity is not None
+    assert found.identity.id == ID
+
+
 def test_nothing_is_nothing() -> None:
     assert from_environment({}) == Settings()
-
-
-def test_key_file_is_written_for_its_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    keyfile.write(path, Identity.from_hex(HEX))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert keyfile.read(path).id == ID
-    with pytest.raises(FileExistsError):
-        keyfile.write(path, Identity.from_hex(HEX))
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
-def test_key_file_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> None:
-    path = tmp_path / "key"
-    keyfile.write(path, Identity.from_hex(HEX))
-    path.chmod(mode)
-    with pytest.raises(InvalidValueError, match=f"mode {mode:04o}.*chmod 600"):
-        keyfile.read(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no key", HEX.encode() + b"00", b"\xff\xfe"])
-def test_file_without_a_key_is_refused_without_its_content(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "key"
-    path.write_bytes(content)
-    path.chmod(0o600)
-    with pytest.raises(InvalidValueError, match="holds no private key") as raised:
-        keyfile.read(path)
-    assert raised.value.__suppress_context__
