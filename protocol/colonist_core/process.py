@@ -92,11 +92,15 @@ def step(state: State, what: What) -> State:
 
 
 class Cause(msgspec.Struct, frozen=True, gc=False):
-    """Who makes an event happen: the id, digest and signature of the request; empty: the server."""
+    """Who makes an event happen: the id, digest and signature of the request; empty: the server.
+
+    `seal` is the JSON of the request's seal, empty for a plain one.
+    """
 
     who: str = ""
     digest: bytes = b""
     signature: bytes = b""
+    seal: bytes = b""
 
 
 SERVER: Final = Cause()

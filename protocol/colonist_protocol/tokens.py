@@ -18,7 +18,7 @@ from colonist_protocol.identity import Identity
 MAC_BYTES: Final = 16
 NONCE_BYTES: Final = 8
 ERA_BYTES: Final = 4
-MINUTE_MS: Final = 60_000
+MINUTE_S: Final = 60
 
 _MAX: Final = 2**32 - 1
 _EPOCH: Final = re.compile(r"(0|[1-9][0-9]{0,9})\.([0-9a-f]{8})\.([0-9a-f]{32})")
@@ -65,6 +65,11 @@ def is_epoch_token(text: str) -> bool:
 def is_attempt_token(text: str) -> bool:
     """Whether the text has the form of an attempt token."""
     return read_attempt(text) is not None
+
+
+def last_minute(token: EpochToken, ttl_s: int) -> int:
+    """The last minute of the server in which a request with that seal may take effect."""
+    return token.n + -(-ttl_s // MINUTE_S)
 
 
 class ServerKey:

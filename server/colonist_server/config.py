@@ -67,8 +67,9 @@ class ServerConfig:
     the server owner's id, "" to make a key at the first start; `keys` the folder of key files, by
     default beside the store; `node` this node's name, "" for one that suits the store.
     `retention_age_s` and `retention_count` bound the history that each colony keeps, 0: all of it
-    is kept. `archive` is `sqlite:PATH` or `postgresql://..`, "" for none; what ended so long ago,
-    or is more than these, leaves the store for it.
+    is kept. `refuses_plain`: the server owner's requests must be sealed. `archive` is
+    `sqlite:PATH` or `postgresql://..`, "" for none; what ended so long ago, or is more than these,
+    leaves the store for it.
     """
 
     host: str = "127.0.0.1"
@@ -80,6 +81,7 @@ class ServerConfig:
     separate_writer: bool = False
     births_bytes: int = 128 * MEBIBYTE
     may_reregister: bool = False
+    refuses_plain: bool = False
     stale_s: float = 600.0
     presence_every_s: float = 60.0
     tallies_every_s: float = 10.0

@@ -26,6 +26,7 @@ from aiohttp import web
 from colonist_client import keyfile
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
+from colonist_protocol.tokens import ServerKeys
 from colonist_server.archive.address import parse
 from colonist_server.archive.interface import Archive
 from colonist_server.archive.sql import SqlArchive
@@ -80,14 +81,14 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
     Raises `InvalidValueError`, `StoreError`, `OSError` when it cannot start.
     """
     owner = config.owner or _key(config.keys_path / OWNER_KEY, "server owner").id
-    _key(config.keys_path / SERVER_KEY, "server")
+    server_keys = ServerKeys(_key(config.keys_path / SERVER_KEY, "server"))
     with _listen(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
         config = config.at(port, is_shared=is_shared(config.store))
         async with (
             await open_store(config.store, separate_writer=config.separate_writer) as store,
             _archive(config.archive) as archive,
-            _at_work(config, store, archive, owner) as (dispatch, ways),
+            _at_work(config, store, archive, owner, server_keys) as (dispatch, ways),
         ):
             _spare_collector()
             async with _open(door, dispatch, ways, config.shutdown_s):
@@ -111,12 +112,22 @@ async def _archive(address: str) -> AsyncGenerator[Archive | None]:
 
 @asynccontextmanager
 async def _at_work(
-    config: ServerConfig, store: Store, archive: Archive | None, owner: str
+    config: ServerConfig,
+    store: Store,
+    archive: Archive | None,
+    owner: str,
+    server_keys: ServerKeys,
 ) -> AsyncGenerator[tuple[Dispatch, web.Server]]:
     """A server at work, and the ways in to it, which also tell what it knows of itself."""
     gauge = StoreGauge(partial(measure, store, config.store))
     async with at_work(
-        config, store, SystemClock(), owner, gauge=gauge, archive=archive
+        config,
+        store,
+        SystemClock(),
+        owner,
+        server_keys=server_keys,
+        gauge=gauge,
+        archive=archive,
     ) as dispatch:
         rooms = dispatch.rooms
 

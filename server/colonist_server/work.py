@@ -8,14 +8,18 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
 from colonist_protocol.errors import ColonistError
+from colonist_protocol.identity import Identity
 from colonist_protocol.server import Backend, ServerInfo, VersionReply
+from colonist_protocol.tokens import ServerKeys
 from colonist_server.archive.interface import Archive
 from colonist_server.config import ServerConfig
 from colonist_server.loops import archive_contact, compaction, heartbeat, tallies
+from colonist_server.loops import epochs as epoch_loop
 from colonist_server.loops.archiver import Archiver
 from colonist_server.loops.crons import CronLoop
 from colonist_server.loops.deadlines import Deadlines
@@ -37,6 +41,7 @@ from colonist_server.repo.cron_ready import ReadyRuns
 from colonist_server.repo.cron_runs import CronRuns
 from colonist_server.repo.cron_view import CronView, in_use
 from colonist_server.repo.crons import Crons
+from colonist_server.repo.epochs import Epochs
 from colonist_server.repo.firings import Firings
 from colonist_server.repo.freshness import Freshness
 from colonist_server.repo.functions import Functions
@@ -83,6 +88,7 @@ async def at_work(
     clock: Clock,
     owner: str,
     *,
+    server_keys: ServerKeys | None = None,
     gauge: StoreGauge | None = None,
     archive: Archive | None = None,
 ) -> AsyncGenerator[Dispatch]:
@@ -98,6 +104,7 @@ async def at_work(
             writes,
             clock,
             owner,
+            server_keys=server_keys or ServerKeys(Identity.from_entropy(os.urandom(32))),
             group=group,
             nodes=nodes,
             leadership=leadership,
@@ -144,6 +151,7 @@ async def at_work(
             beat.run(),
             leadership.run(),
             compaction.run(store, leadership, clock),
+            epoch_loop.run(rooms.epochs, writes, leadership),
         ]
         loops += [gauge.run()] if gauge is not None else []
         loops += _archiving(config, writes, rooms, leadership, claimed)
@@ -168,6 +176,8 @@ async def _join(writes: Writes, rooms: Rooms) -> None:
     await doubt_lost_replies(writes, rooms.hand_over, nodes)
     nodes.listen_to_crashes(partial(doubt_replies_of, writes.view, rooms.hand_over))
     await _mark_running(writes, nodes.name)
+    if not rooms.epochs.era:
+        await rooms.epochs.move_on()
 
 
 @asynccontextmanager
@@ -262,6 +272,7 @@ def _rooms(
     clock: Clock,
     owner: str,
     *,
+    server_keys: ServerKeys,
     group: asyncio.TaskGroup,
     nodes: Nodes,
     leadership: Leadership,
@@ -272,7 +283,7 @@ def _rooms(
     def spawn(work: Work) -> None:
         guarded = _survive(work)
         try:
-            group.create_task(guarded)
+            group.create_task(guarded, context=Context())  # it belongs to no request
         except RuntimeError:  # the server is dying: the next start finds what is undone
             guarded.close()
 
@@ -329,6 +340,9 @@ def _rooms(
         hand_over=hand_over,
         subscriptions=subscriptions,
         freshness=freshness,
+        epochs=Epochs(writes, server_keys, clock, entropy),
+        server_keys=server_keys,
+        writes=writes,
         clock=clock,
         owner=Owner(writes, clock, owner),
         identities=Identities(writes, trail),
@@ -354,6 +368,7 @@ def _about(config: ServerConfig) -> About:
         port=config.port,
         version=VersionReply(buildversion=version, buildtime=""),
         info=ServerInfo(buildversion=version, buildtime="", backends=[backend]),
+        refuses_plain=config.refuses_plain,
     )
 
 

@@ -16,7 +16,7 @@ from colonist_server.store.interface import Item, Range
 
 T = TypeVar("T")
 
-OF_NODES: Final = (keys.NODE, keys.LEADER, keys.HEARD, keys.RUNNING)
+OF_NODES: Final = (keys.NODE, keys.LEADER, keys.HEARD, keys.RUNNING, keys.EPOCH)
 """What nodes say of themselves: which run, and whom they heard. It is of no use elsewhere.
 
 Executors that a backup says were heard long ago would be unregistered soon after the restore.

@@ -29,7 +29,7 @@ from colonist_protocol.errors import (
     NoProcessError,
 )
 from colonist_protocol.process import State
-from colonist_server.repo import chain, effects, keys
+from colonist_server.repo import chain, effects, keys, once
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.records import ExecutorRecord, all_ids, decode_live
@@ -157,6 +157,8 @@ class HandOver:
 
     async def _wait(self, ask: Ask, until: float) -> Row | Grant | None:
         """Wait for work; None: look again, this executor may have been given some before."""
+        if ask.once is not None:
+            await self._writes.refresh([])  # granted before, it is not to wait again
         if self._clock.monotonic() >= until or self._closing:
             raise _nothing(ask.colony, waited=False)
         if not ask.is_allowed:
@@ -179,6 +181,7 @@ class HandOver:
             room.unpark(waiter)
             self.interest.note(ask.colony.tag, ask.profile.type)
         if woken is Wake.LOOK_AGAIN:
+            await self._writes.refresh([])
             return None
         if isinstance(woken, Wake):
             raise (
@@ -205,11 +208,24 @@ class HandOver:
         room = self._rooms.get(colony)
         if room is None or colony.record.is_paused or self._closing:
             return None
-        return room.claim(live.placement)
+        while (waiter := room.claim(live.placement)) is not None and waiter.is_stale:
+            waiter.wake(Wake.LOOK_AGAIN)
+        return waiter
+
+    def granting(self, waiter: Waiter, pid: bytes, live: Live, plan: Plan) -> Plan:
+        """A commit that also grants to a claimed waiter."""
+        guards = [*plan.guards, Guard(waiter.ask.executor.key, waiter.ask.executor.revision)]
+        bound = waiter.ask.once
+        if bound is None:
+            return Plan(guards, plan.ops)
+        bound.say(granted(pid, live))
+        return Plan(*bound.join(guards, plan.ops))
 
     def grant_to(self, waiter: Waiter, grant: Grant) -> None:
         """Answer a claimed waiter with a committed assignment."""
         self.grants += 1
+        if waiter.ask.once is not None:
+            waiter.ask.once.is_spent = True
         if not waiter.ask.is_allowed:  # removed since: whoever removed it may have missed this
             waiter.wake(Wake.REFUSED)
             self.hand_back(grant)
@@ -222,6 +238,8 @@ class HandOver:
             return
         if not waiter.ask.is_allowed:  # nobody refuses a waiter while it is claimed
             waiter.wake(Wake.REFUSED)
+        elif waiter.ask.once is not None:  # it may have been granted something elsewhere
+            waiter.wake(Wake.LOOK_AGAIN)
         elif self._clock.monotonic() >= waiter.until or self._closing:
             waiter.wake(Wake.TIME_IS_UP)
         else:
@@ -257,6 +275,7 @@ class HandOver:
         if not row.claimed:
             return None  # it changed before its claimer had a turn: cancelled, made to wait, moved
         after = self.assigned_to(row.live(), row.pid, ask.cause)
+        once.say(granted(row.pid, after))
         guards = _guards(row, ask)
         ops = chain.rewrite(row.pid, after)
         begun = self._clock.monotonic()
@@ -274,8 +293,10 @@ class HandOver:
             self.grants += 1
             return Grant(row.pid, after)
         self.conflicts += 1
-        await self._writes.refresh([guard.key for guard in guards])
-        self._release(row)
+        try:
+            await self._writes.refresh([guard.key for guard in guards])
+        finally:
+            self._release(row)
         return None
 
     async def _settle(self, row: Row, plan: Plan, after: Live) -> None:
@@ -502,6 +523,11 @@ class HandOver:
             for waiter in room.everyone():
                 room.unpark(waiter)
                 waiter.wake(Wake.CLOSING)
+
+
+def granted(pid: bytes, live: Live) -> bytes:
+    """What the record of a sealed assign says: the process, and which attempt."""
+    return pid + live.attempt.to_bytes(4, "big")
 
 
 def _is_cancelled(row: Row) -> bool:

@@ -19,6 +19,8 @@
 | `nh/node/part` | when a node last heard executors |
 | `h/tag/~time,digest` | who changed what about members and owner, newest first |
 | `t/tag` | what the archive holds of a colony: counts, and what is on its way |
+| `d/minute,D,index` | that a sealed request took effect, and what it made; until that minute |
+| `me` | the count of minutes by which sealed requests age |
 | `m/..` | schema, owner; remains of colonies to be swept; nodes that have not stopped in order |
 
 A process id is `colony tag 4, birth minute 4, 20 bytes, member 4`: what belongs together is
@@ -74,6 +76,8 @@ CRON: Final = b"k/"
 CRON_NAME: Final = b"kn/"
 CHANGES: Final = b"h/"
 OWNER: Final = b"m/owner"
+EPOCH: Final = b"me"
+SEALED: Final = b"d/"
 REMAINS: Final = b"m/remains/"
 SCHEMA: Final = b"m/schema"
 ARCHIVE: Final = b"m/archive"
@@ -115,6 +119,7 @@ _HASHED: Final = b"\x01"
 KIND_PROCESS: Final = 0
 KIND_WORKFLOW: Final = 1
 _END_OF_TIME: Final = 2**64 - 1
+_MAX_MINUTE: Final = 2**32 - 1
 _NO_MINUTE: Final = b"\xff\xff\xff\xff"
 _LONE: Final = bytes(4)
 _PART_BYTES: Final = 3
@@ -464,6 +469,21 @@ def heard_part(name: str, part: int) -> bytes:
 def name_of_heard(key: bytes) -> str:
     """The node in a key that `heard_part` made."""
     return key[len(HEARD) : -_PART_BYTES].decode(errors="replace")
+
+
+def sealed(end: int, digest: bytes, index: int) -> bytes:
+    """The record of a sealed request, which may go after the minute `end`."""
+    return sealed_until(end) + digest + index.to_bytes(4, "big")
+
+
+def sealed_until(end: int) -> bytes:
+    """All records of sealed requests that may go after the minute `end`."""
+    return SEALED + min(end, _MAX_MINUTE).to_bytes(4, "big")
+
+
+def minute_of_sealed(key: bytes) -> int:
+    """The minute in a key that `sealed` made."""
+    return int.from_bytes(key[len(SEALED) : len(SEALED) + 4], "big")
 
 
 def past(tag: bytes) -> bytes:

@@ -38,6 +38,11 @@ class Owner:
         return self._stored or self._configured
 
     @property
+    def guard(self) -> Guard:
+        """Holds as long as nobody else is the owner."""
+        return Guard(keys.OWNER, self._revision)
+
+    @property
     def is_changed(self) -> bool:
         """Whether the store names another owner than the configuration."""
         return bool(self._stored) and self._stored != self._configured

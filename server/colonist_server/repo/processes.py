@@ -28,12 +28,13 @@ from colonist_protocol.errors import (
 )
 from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.process import State
-from colonist_server.repo import chain, keys, render
+from colonist_server.repo import chain, keys, once, render
 from colonist_server.repo.births import Births, Submitted, submitted
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.handover import HandOver, Spawn
 from colonist_server.repo.new_workflow import newborn
 from colonist_server.repo.nouns import Colony, Executor, Row, User
+from colonist_server.repo.once import AlreadyDone
 from colonist_server.repo.outputs import Outputs
 from colonist_server.repo.past import Past
 from colonist_server.repo.records import (
@@ -53,6 +54,9 @@ CLOSING: Final = {
     What.FAILED: "Failed to close process as failed",
 }
 
+
+STORED_MINUTES: Final = 3
+"""What was submitted so short ago is in the store, unless it was removed, and then it is marked."""
 
 MemberEnded = Callable[[bytes], None]
 """Told of the workflow of which this node has ended a member: no awaits."""
@@ -112,10 +116,18 @@ class Processes:
         the byte. Returns the process as it was submitted: waiting. Raises `InvalidValueError`.
         """
         now_ns = self._clock.now_ns()
-        pid = keys.process_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
+        pid = await self._new_id(colony.tag, now_ns)
         shown = submitted(pid, normal_form(spec), cause.who, member.name)
         live = newborn(pid, spec, member.name, now_ns, cause)
-        birth = Birth(payload, cause.signature, cause.who, member.name, live.priority_ns, now_ns)
+        birth = Birth(
+            payload,
+            cause.signature,
+            cause.who,
+            member.name,
+            live.priority_ns,
+            now_ns,
+            cause.seal,
+        )
         self._births.remember(pid, shown)
         ops: list[Op] = [Put(keys.birth(pid), encode(birth))]
         ops.extend(Put(keys.attribute_index(id), pid) for id, _ in shown.env)
@@ -126,6 +138,27 @@ class Processes:
             raise
         return pid.hex(), shown, live
 
+    async def _new_id(self, tag: bytes, now_ns: int) -> bytes:
+        """A random id; of a sealed request the one that follows from it.
+
+        Raises `AlreadyDone` where it may have been made so long ago that it was moved or removed;
+        what was made just now the guard of the commit finds.
+        """
+        bound = once.current()
+        if bound is None:
+            return keys.process_id(tag, now_ns, self._entropy(keys.RANDOM_BYTES))
+        mark = bound.mark
+        pid = keys.process_id(tag, mark.token.n * keys.MINUTE_NS, mark.digest[: keys.RANDOM_BYTES])
+        bound.say(pid)
+        if now_ns // keys.MINUTE_NS - mark.token.n > STORED_MINUTES:
+            await self.look_back(pid)
+        return pid
+
+    async def look_back(self, pid: bytes) -> None:
+        """Raise `AlreadyDone` for a process that was submitted, wherever it is now."""
+        if pid in self._view.rows or await self._writes.past.read(keys.birth(pid)) is not None:
+            raise AlreadyDone(pid)
+
     async def _store(self, colony: Colony, pid: bytes, live: Live, ops: Sequence[Op]) -> None:
         for _ in range(ATTEMPTS):
             if colony.is_gone:
@@ -135,6 +168,8 @@ class Processes:
             waiter = self._hand_over.claim_waiter(colony, live)
             if await self._store_once(colony, pid, live, ops, waiter):
                 return
+            if once.current() is not None:
+                await self.look_back(pid)
             await self._writes.refresh(
                 [colony.key] if waiter is None else [colony.key, waiter.ask.executor.key]
             )
@@ -143,12 +178,12 @@ class Processes:
     async def _store_once(
         self, colony: Colony, pid: bytes, live: Live, ops: Sequence[Op], waiter: Waiter | None
     ) -> bool:
-        guards = [Guard(keys.birth(pid), 0), Guard(colony.key, colony.revision)]
+        plan = Plan([Guard(keys.birth(pid), 0), Guard(colony.key, colony.revision)], ops)
         stored = live
         if waiter is not None:
             stored = self._hand_over.assigned_to(live, pid, waiter.ask.cause)
-            guards.append(Guard(waiter.ask.executor.key, waiter.ask.executor.revision))
-        plan = Plan(guards, (*ops, Put(keys.live(pid), encode(stored))))
+            plan = self._hand_over.granting(waiter, pid, stored, plan)
+        plan = Plan(plan.guards, (*plan.ops, Put(keys.live(pid), encode(stored))))
         try:
             revision = await self._writes.commit(plan.guards, plan.ops)
         except asyncio.CancelledError:
@@ -160,11 +195,14 @@ class Processes:
                 self._give_up(Grant(pid, stored), waiter)
             raise
         if waiter is not None:
-            if revision is not None:
-                self._hand_over.grant_to(waiter, Grant(pid, stored))
-            else:
-                self._hand_over.release_waiter(waiter)
+            self._answer(waiter, Grant(pid, stored), is_made=revision is not None)
         return revision is not None
+
+    def _answer(self, waiter: Waiter, grant: Grant, *, is_made: bool) -> None:
+        if is_made:
+            self._hand_over.grant_to(waiter, grant)
+        else:
+            self._hand_over.release_waiter(waiter)
 
     async def _settle(self, plan: Plan, grant: Grant, waiter: Waiter) -> None:
         """The submitter left in the middle of a commit that may hold an assignment."""

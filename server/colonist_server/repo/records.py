@@ -30,6 +30,8 @@ class ColonyRecord(msgspec.Struct, frozen=True, array_like=True):
     name: str
     owner: str
     is_paused: bool = False
+    refuses_plain: bool = False
+    """Whether all requests in it must be sealed."""
 
 
 class ExecutorRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -49,6 +51,8 @@ class ExecutorRecord(msgspec.Struct, frozen=True, array_like=True):
     """Earlier ids, oldest first. They stay taken: work may run under them."""
     is_removed: bool = False
     """By the colony's owner, not because nothing was heard of it."""
+    is_sealed: bool = False
+    """Whether its requests must be sealed."""
 
 
 class UserRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -99,6 +103,7 @@ class Birth(msgspec.Struct, frozen=True, array_like=True, gc=False):
     initiator: str
     priority_ns: int
     submitted_ns: int
+    seal: bytes = b""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -326,6 +331,13 @@ class PastRecord(msgspec.Struct, frozen=True, array_like=True):
     mover: bytes = b""
 
 
+class EpochRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`me`: the server's minute, and the era since the last restore."""
+
+    n: int
+    era: bytes
+
+
 class LeaderRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`nl`: the node that leads, and which start of it."""
 
@@ -371,3 +383,4 @@ decode_cron: Final = _reader(CronRecord)
 decode_node: Final = _reader(NodeRecord)
 decode_past: Final = _reader(PastRecord)
 decode_leader: Final = _reader(LeaderRecord)
+decode_epoch: Final = _reader(EpochRecord)

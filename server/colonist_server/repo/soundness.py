@@ -88,6 +88,7 @@ _FORMS: Final[dict[bytes, _Form]] = {
     keys.LOG: _Form(_PID + 12, records.decode_log),
     keys.HEARD: _Form(0, records.decode_heard),
     keys.CHANGES: _Form(_TAG + 1 + 16, records.decode_change),
+    keys.SEALED: _Form(4 + 32 + 4, _anything),
     b"cn/": _Form(0, _sized(_TAG)),
     b"i/": _Form(0, _anything),
     b"m/": _Form(0, _anything),
@@ -117,7 +118,9 @@ def prefix_of(key: bytes) -> bytes:
 
 def _check(key: bytes, value: bytes, form: _Form | None, prefix: bytes) -> None:
     if form is None:
-        if key != keys.LEADER:
+        if key == keys.EPOCH:
+            records.decode_epoch(value)
+        elif key != keys.LEADER:
             raise ValueError("no key of this version begins so")
         return
     if form.size and len(key) != len(prefix) + form.size:

@@ -11,6 +11,7 @@ from colonist_core.process import Cause, Live
 from colonist_core.waiters import Parking
 from colonist_server.repo.clock import Timer
 from colonist_server.repo.nouns import Colony, Executor, Row
+from colonist_server.repo.once import Once
 
 
 class Wake(Enum):
@@ -29,6 +30,8 @@ class Ask(NamedTuple):
     executor: Executor
     profile: Profile
     cause: Cause
+    once: Once | None = None
+    """What binds a sealed assign to one grant."""
 
     @property
     def is_allowed(self) -> bool:
@@ -54,6 +57,11 @@ class Waiter:
         self.parking = Parking.NEW
         self.number = 0
         self.timer: Timer | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its request has aged too much to be granted anything."""
+        return self.ask.once is not None and not self.ask.once.is_fresh
 
     def wake(self, why: Row | Grant | Wake) -> bool:
         """Tell the waiter; False when it is gone."""

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from colonist_protocol.errors import ContendedError, TooLargeError, UnavailableError
 from colonist_server.archive.interface import Archive
-from colonist_server.repo import effects
+from colonist_server.repo import effects, once
 from colonist_server.repo.keys import WORKFLOW, edits_of
 from colonist_server.repo.past import Past
 from colonist_server.repo.records import decode_workflow
@@ -54,6 +54,9 @@ class Writes:
 
         Cancelling the caller does not cancel the commit; the watch then brings it to the view.
         """
+        bound = once.current()
+        if bound is not None:
+            guards, ops = bound.join(guards, ops)
         try:
             revision = await self.store.commit(guards, ops)
         except TooBigError as error:
@@ -62,6 +65,8 @@ class Writes:
             effects.happened()
             raise UnavailableError(f"the store cannot write now: {error}") from error
         if revision is not None:
+            if bound is not None:
+                bound.is_spent = True
             effects.happened()
             self.view.committed(revision, ops)
         return revision
@@ -80,7 +85,19 @@ class Writes:
         raise ContendedError(f"{ATTEMPTS} others changed the same object at once")
 
     async def refresh(self, keys: Sequence[bytes]) -> list[Item | None]:
-        """Bring the view up to the store for some keys."""
+        """Bring the view up to the store for some keys.
+
+        Raises `UnavailableError`; for a sealed request also `AlreadyDone`, `EpochStaleError` and
+        `AccessError`: whoever has lost a race comes by here before the next try.
+        """
+        bound = once.current()
+        own = [key for key in bound.read_again() if key not in keys] if bound is not None else []
+        items = await self._refresh([*keys, *own])
+        if bound is not None:
+            bound.look(items[len(keys)])
+        return items[: len(keys)]
+
+    async def _refresh(self, keys: Sequence[bytes]) -> list[Item | None]:
         before = self.store.revision  # of an absent key only this is sure: it was so after here
         items = await self.read_many(keys)
         gone = dict.fromkeys(

@@ -35,6 +35,7 @@ from colonist_protocol.errors import (
     ContendedError,
     CorruptRecordError,
     DuplicateMemberError,
+    EpochStaleError,
     ExistsError,
     HighSError,
     IdFormError,
@@ -52,14 +53,18 @@ from colonist_protocol.errors import (
     NotUtf8Error,
     NumberError,
     OutOfBoundsError,
+    PlainRefusedError,
+    SealError,
     SignatureHexError,
     SignatureLengthError,
     SignatureRangeError,
     SlowError,
     TooDeepError,
     TooLargeError,
+    TooOldError,
     UnavailableError,
     WrongDoorError,
+    WrongServerError,
     WrongTypeError,
 )
 from colonist_protocol.message import Message
@@ -97,6 +102,11 @@ ANYWHERE: Final[Errors] = (
     UnavailableError,
     CorruptRecordError,
     ColonistError,
+    SealError,
+    WrongServerError,
+    PlainRefusedError,
+    TooOldError,
+    EpochStaleError,
 )
 """What any request may meet, whatever it asks for."""
 

@@ -31,22 +31,32 @@ from colonist_protocol.errors import (
     NoProcessError,
     NotFoundError,
     NotSupportedError,
+    PlainRefusedError,
+    SealError,
     SignatureError,
+    TooOldError,
     UnknownMessageError,
     WrongDoorError,
 )
 from colonist_protocol.message import Message
 from colonist_protocol.process import AssignProcess
-from colonist_server.repo import effects, keys
+from colonist_protocol.seal import MAX_INDEX, AttemptSeal, EpochSeal, RequestSeal
+from colonist_protocol.tokens import EpochToken, read_epoch
+from colonist_server.repo import effects, keys, once
+from colonist_server.repo.epochs import stale
 from colonist_server.repo.nouns import Colony, Executor, User
+from colonist_server.repo.once import LIFE_MINUTES, AlreadyDone, Mark, Once
 from colonist_server.repo.topics import Order, Sink, Subscription
 from colonist_server.rpc.rooms import Call, Reply, Rooms
+from colonist_server.rpc.sealing import Asker, Sealing, check_short
 from colonist_server.rpc.table import API, PUBSUB, ROUTES, Route
+from colonist_server.store.interface import Guard
 
 log = logging.getLogger(__name__)
 
 MAX_POLLS: Final = 20_000
 MAX_POLL_CHARS: Final = 1024
+_LARGE_CHARS: Final = envelope.MAX_PAYLOAD_CHARS
 
 _ASSIGN: Final = AssignProcess.msgtype()
 _FATAL: Final = (
@@ -92,12 +102,13 @@ class Refusal(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """A request that was opened: what is asked for, by whom."""
+    """A request that was opened: what is asked for, by whom, under which seal."""
 
     route: Route[Any]
     cause: Cause
     payload: bytes
     message: Message
+    seal: RequestSeal | None = None
 
 
 class InternalError(ColonistError):
@@ -110,11 +121,12 @@ _FAULT: Final = InternalError("internal error of the server")
 class Dispatch:
     """Answers requests."""
 
-    __slots__ = ("_create_task", "_polls", "rooms")
+    __slots__ = ("_create_task", "_polls", "_sealing", "rooms")
 
     def __init__(self, rooms: Rooms, create_task: CreateTask) -> None:
         self.rooms = rooms
         self._create_task = create_task
+        self._sealing = Sealing(rooms.epochs, rooms.clock)
         # An executor that polls sends the same bytes again and again (RFC 6979 signatures are
         # deterministic), and the same bytes prove the same caller: 35 us saved for each poll.
         self._polls: dict[tuple[str, str], tuple[Cause, Message, bytes]] = {}
@@ -123,6 +135,8 @@ class Dispatch:
         """Answer one request; never raises but for cancellation."""
         try:
             request = envelope.parse_request(body)
+            if request.seal:
+                return await self._answer_sealed(request, body)
             reply = await self._perform(request)
             payload = codec.encode(reply.value)
             sent = envelope.pack_reply(reply.payloadtype or request.payloadtype, payload)
@@ -133,6 +147,34 @@ class Dispatch:
         except Exception:
             log.exception("internal error")
             return Answer(_FAULT.status, envelope.pack_failure(_FAULT))
+
+    async def _answer_sealed(self, request: Envelope, body: bytes) -> Answer:
+        """Errors too are sealed, for those who are known here; a stranger costs no signature."""
+        cause, seal = self._open_seal(request)
+        asker = Asker(cause, request.index)
+        seal_reply = self._sealing.reply
+        try:
+            reply = await self._perform_sealed(request, cause, seal, asker)
+            payload = codec.encode(reply.value)
+            kind = reply.payloadtype or request.payloadtype
+            sent = seal_reply(asker, kind, payload, ok=True, event=reply.event)
+            return Answer(_OK, sent, reply.lost)
+        except ColonistError as error:
+            told = self._told(body, error)
+        except Exception:
+            log.exception("internal error")
+            told = _FAULT
+        if not self._is_known(asker):
+            return Answer(told.status, envelope.pack_failure(told))
+        payload = envelope.failure_json(told)
+        return Answer(told.status, seal_reply(asker, envelope.ERROR, payload, ok=False))
+
+    def _is_known(self, asker: Asker) -> bool:
+        who = asker.who
+        colonies = self.rooms.view.tags.values() if asker.colony is None else (asker.colony,)
+        return who == self.rooms.owner.id or any(
+            colony.record.owner == who or colony.holder(who) is not None for colony in colonies
+        )
 
     def _told(self, body: bytes, error: ColonistError) -> ColonistError:
         """What is only not found because its record cannot be read is not missing."""
@@ -183,12 +225,118 @@ class Dispatch:
         if kind == _ASSIGN:
             cause, message, payload = self._open_poll(request)
         elif kind == envelope.LARGE and len(request.payload) > envelope.MAX_PAYLOAD_CHARS:
-            cause, message, payload = await self._open_large(request)
+            cause, message, payload = await self._open_large(request, _cause(request))
         else:
             cause, message, payload = _open(request)
         route = ROUTES[kind]
         _check_door(route, door)
         return await self._carry_out(_Order(route, cause, payload, message))
+
+    # -- sealed requests
+
+    def _open_seal(self, request: Envelope) -> tuple[Cause, RequestSeal]:
+        """Who signed it, under which seal. An index is for standing assigns only."""
+        if request.index and request.payloadtype != _ASSIGN:
+            raise SealError("only an assign has an index")
+        if request.index < 0 or request.index > MAX_INDEX:
+            raise SealError("the index is no unsigned number of 32 bits")
+        return self._sealing.open(request)
+
+    async def _perform_sealed(
+        self, request: Envelope, cause: Cause, seal: RequestSeal, asker: Asker
+    ) -> Reply:
+        """The order of checks is the design's: form, audience, caller, access, record, time."""
+        route = _route(request)
+        _check_door(route, API)
+        if request.payloadtype == envelope.LARGE and len(request.payload) > _LARGE_CHARS:
+            cause, message, payload = await self._open_large(request, cause)
+        else:
+            message, payload = envelope.open_payload(request, route.kind)
+        order = _Order(route, cause, payload, message, seal)
+        call = await self._let_in(order)
+        asker.colony = call.scope
+        if isinstance(seal, AttemptSeal):
+            return await self._carry_out(order)
+        if route.is_read:
+            check_short(seal, "a read")
+            await self._check_time(seal)
+            return await self._carry_out(order)
+        return await self._at_most_once(order, call, seal, request.index)
+
+    async def _let_in(self, order: _Order) -> Call:
+        try:
+            return self._admit(order)
+        except AccessError:
+            await self.rooms.freshness.fresh()
+            return self._admit(order)
+
+    async def _check_time(self, seal: EpochSeal) -> EpochToken:
+        """The token of a seal that is of now. Raises `EpochStaleError`."""
+        token, is_fresh = await self._time_of(seal)
+        if token is None or not is_fresh:
+            raise stale()
+        return token
+
+    async def _time_of(self, seal: EpochSeal) -> tuple[EpochToken | None, bool]:
+        """The token in a seal, and whether that is of now; a node that is behind looks first."""
+        epochs = self.rooms.epochs
+        token = read_epoch(seal.epoch)
+        if token is None:
+            return None, False
+        if epochs.is_ahead(token):
+            await self.rooms.freshness.fresh()
+        return token, epochs.is_own(token, seal.epoch) and epochs.is_fresh(token, seal.ttl)
+
+    async def _at_most_once(self, order: _Order, call: Call, seal: EpochSeal, index: int) -> Reply:
+        """Let it take effect, or answer from the record of the effect that it had."""
+        route = order.route
+        token, is_fresh = await self._time_of(seal)
+        if token is None:
+            raise stale()
+        is_assign = order.message.msgtype() == _ASSIGN
+        if is_assign:
+            check_short(seal, "an assign that is not standing")
+        life = 0 if is_assign else LIFE_MINUTES
+        mark = Mark(token, seal.ttl, order.cause.digest, index, life)
+        bound = Once(
+            mark,
+            self.rooms.epochs,
+            lambda: self._member_guard(order, self._admit(order)),
+            self._member_guard(order, call),
+            is_derived=route.is_derived,
+        )
+        try:
+            if not (is_fresh and (route.is_derived or is_assign)):
+                await self._look_back(order, call, bound)
+            if not is_fresh:
+                raise too_old() if mark.is_forgotten(self.rooms.epochs.n) else stale()
+            once.begin(bound)
+            try:
+                return await self._carry_out(order)
+            finally:
+                once.begin(None)
+        except AlreadyDone as done:
+            return await route.again(self.rooms, call, order.message, done.value)
+
+    async def _look_back(self, order: _Order, call: Call, bound: Once) -> None:
+        """Raise `AlreadyDone` for a request that took effect."""
+        item = await self.rooms.writes.read(bound.mark.key)
+        if item is not None:
+            raise AlreadyDone(item.value)
+        if order.route.is_derived and call.scope is not None:
+            minute_ns = bound.mark.token.n * keys.MINUTE_NS
+            twenty = bound.mark.digest[: keys.RANDOM_BYTES]
+            await self.rooms.processes.look_back(keys.process_id(call.scope.tag, minute_ns, twenty))
+
+    def _member_guard(self, order: _Order, call: Call) -> Guard | None:
+        """Holds as long as the caller is what it is."""
+        if call.caller is not None:
+            return Guard(call.caller.key, call.caller.revision)
+        if call.scope is not None:
+            return Guard(call.scope.key, call.scope.revision)
+        return self.rooms.owner.guard if order.route.access is Access.SERVER_OWNER else None
+
+    # -- carrying out
 
     async def _carry_out(self, order: _Order) -> Reply:
         """Do it, on a view that is fresh where that makes a difference."""
@@ -206,9 +354,11 @@ class Dispatch:
         return await self._try(order)
 
     async def _try(self, order: _Order) -> Reply:
-        route, cause, payload, message = order
-        call = self._admit(route, cause, payload, message)
-        work = route.handler(self.rooms, call, message)
+        route = order.route
+        call = self._admit(order)
+        if order.seal is None:
+            self._check_plain(route, call)
+        work = route.handler(self.rooms, call, order.message)
         if route.has_steps:
             return await self._carry_through(work)
         return await work
@@ -243,30 +393,26 @@ class Dispatch:
                 self._polls[key] = opened
         return opened
 
-    async def _open_large(self, request: Envelope) -> tuple[Cause, Message, bytes]:
+    async def _open_large(self, request: Envelope, cause: Cause) -> tuple[Cause, Message, bytes]:
         """Check access before the message is read: strict reading of 9 MB takes 0.3 s.
 
         So whoever has no access to the colony is told that, where a smaller message would first be
         found to be malformed (COLONIES-RPC section 1.5 has that order; it has no such sizes).
         """
-        cause = _cause(request)
         route = ROUTES[request.payloadtype]
         outline, payload = envelope.outline(request)
-        try:
-            self._admit(route, cause, payload, outline)
-        except AccessError:
-            await self.rooms.freshness.fresh()
-            self._admit(route, cause, payload, outline)
+        await self._let_in(_Order(route, cause, payload, outline))
         return cause, envelope.open_payload(request, route.kind, payload)[0], payload
 
-    def _admit(self, route: Route[Any], cause: Cause, payload: bytes, message: Message) -> Call:
+    def _admit(self, order: _Order) -> Call:
         """Check the caller's access, once."""
+        route, cause, payload, message, seal = order
         access = route.access
         if access is Access.SERVER_OWNER:
             check_server_owner(cause.who, self.rooms.owner.id)
-            return Call(cause, payload)
+            return Call(cause, payload, seal=seal)
         if route.scope is None:
-            return Call(cause, payload)
+            return Call(cause, payload, seal=seal)
         colony = route.scope.find(self.rooms.view, message)
         if colony is None:
             name = "" if route.scope.by_process else route.scope.of(message)
@@ -275,7 +421,18 @@ class Dispatch:
         check_standing(access, _standing(colony, member, cause.who, route.scope.by_process))
         if isinstance(member, Executor):
             member.heard_ns = self.rooms.clock.now_ns()
-        return Call(cause, payload, colony, member)
+        return Call(cause, payload, colony, member, seal)
+
+    def _check_plain(self, route: Route[Any], call: Call) -> None:
+        """Raise `PlainRefusedError` where only sealed requests are taken."""
+        colony, member = call.scope, call.caller
+        is_refused = (
+            (colony is not None and colony.record.refuses_plain)
+            or (isinstance(member, Executor) and member.record.is_sealed)
+            or (route.access is Access.SERVER_OWNER and self.rooms.about.refuses_plain)
+        )
+        if is_refused:
+            raise PlainRefusedError("this request must be sealed")
 
 
 def _check_door(route: Route[Any], door: str) -> None:
@@ -285,13 +442,23 @@ def _check_door(route: Route[Any], door: str) -> None:
     raise WrongDoorError(f"{route.kind.msgtype()} is served on {way} only")
 
 
-def _open(request: Envelope) -> tuple[Cause, Message, bytes]:
-    cause = _cause(request)
+def _route(request: Envelope) -> Route[Any]:
     route = ROUTES.get(request.payloadtype)
     if route is None:
         if request.payloadtype in messages.UNSUPPORTED:
             raise NotSupportedError(f"{request.payloadtype} is not supported by this server")
         raise UnknownMessageError(f"invalid rpcMsg.PayloadType: {request.payloadtype[:64]}")
+    return route
+
+
+def too_old() -> TooOldError:
+    """What is told of a request of which nothing is remembered."""
+    return TooOldError("the request is so old that nobody remembers whether it took effect")
+
+
+def _open(request: Envelope) -> tuple[Cause, Message, bytes]:
+    cause = _cause(request)
+    route = _route(request)
     message, payload = envelope.open_payload(request, route.kind)
     return cause, message, payload
 

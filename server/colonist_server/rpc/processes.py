@@ -12,7 +12,7 @@ from colonist_protocol import units
 from colonist_protocol.errors import ConflictError, InvalidValueError, NotFoundError
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
-from colonist_server.repo import keys, render
+from colonist_server.repo import keys, once, render
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.waiting import Ask, Grant
 from colonist_server.rpc import subscriptions, workflows
@@ -42,6 +42,22 @@ async def submit(rooms: Rooms, call: Call, message: wire.SubmitFunctionSpec) -> 
     return Reply(render.process(id, colony.record.name, birth, live))
 
 
+async def submitted_again(
+    rooms: Rooms, call: Call, message: wire.SubmitFunctionSpec, pid: bytes
+) -> Reply:
+    """Show the process that this request has made before."""
+    del message
+    return Reply(await rooms.listing.get(call.colony, pid))
+
+
+async def assigned_again(
+    rooms: Rooms, call: Call, message: wire.AssignProcess, value: bytes
+) -> Reply:
+    """Show the process that this request was given before, as it is now."""
+    del message
+    return Reply(await rooms.listing.get(call.colony, value[: keys.PID_BYTES]))
+
+
 async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply:
     """Hand out work, waiting for it up to `timeout` seconds."""
     if message.timeout == 0:
@@ -57,7 +73,9 @@ async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply
     timeout_s = min(message.timeout, MAX_WAIT_S)
     executor.asking += 1
     try:
-        grant = await rooms.hand_over.assign(Ask(colony, executor, profile, call.cause), timeout_s)
+        grant = await rooms.hand_over.assign(
+            Ask(colony, executor, profile, call.cause, once.current()), timeout_s
+        )
     finally:
         executor.asking -= 1
         if executor.record.id == call.cause.who:  # it was there all the time

@@ -9,11 +9,14 @@ import msgspec
 
 from colonist_core.process import Cause
 from colonist_protocol.errors import AccessError
+from colonist_protocol.seal import AttemptSeal, RequestSeal
 from colonist_protocol.server import ServerInfo, VersionReply
+from colonist_protocol.tokens import ServerKeys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.cron_runs import CronRuns
 from colonist_server.repo.crons import Crons
+from colonist_server.repo.epochs import Epochs
 from colonist_server.repo.freshness import Freshness
 from colonist_server.repo.functions import Functions
 from colonist_server.repo.generators import Generators
@@ -34,6 +37,7 @@ from colonist_server.repo.view import View
 from colonist_server.repo.workflow_listing import WorkflowListing
 from colonist_server.repo.workflow_removal import WorkflowRemoval
 from colonist_server.repo.workflows import Workflows
+from colonist_server.repo.writes import Writes
 
 
 class About(msgspec.Struct, frozen=True):
@@ -44,6 +48,8 @@ class About(msgspec.Struct, frozen=True):
     port: int
     version: VersionReply
     info: ServerInfo
+    refuses_plain: bool = False
+    """Whether the server owner's requests must be sealed."""
 
 
 class Rooms(NamedTuple):
@@ -76,6 +82,9 @@ class Rooms(NamedTuple):
     hand_over: HandOver
     subscriptions: Subscriptions
     freshness: Freshness
+    epochs: Epochs
+    server_keys: ServerKeys
+    writes: Writes
     clock: Clock
     owner: Owner
     identities: Identities
@@ -94,6 +103,12 @@ class Call(NamedTuple):
     payload: bytes
     scope: Colony | None = None
     caller: Executor | User | None = None
+    seal: RequestSeal | None = None
+
+    @property
+    def attempt(self) -> AttemptSeal | None:
+        """The seal, where it names an attempt."""
+        return self.seal if isinstance(self.seal, AttemptSeal) else None
 
     @property
     def warrant(self) -> Warrant:
@@ -130,11 +145,15 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a handler answers: a value to encode; `lost` is called if it cannot be delivered."""
+    """What a handler answers: a value to encode; `lost` is called if it cannot be delivered.
+
+    `event` is the hash of the event that the request caused, for the seal of the reply.
+    """
 
     value: object
     payloadtype: str = ""
     lost: Callable[[], None] | None = None
+    event: bytes = b""
 
 
 NOTHING = Reply({})

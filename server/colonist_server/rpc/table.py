@@ -46,16 +46,23 @@ from colonist_server.rpc import (
     workflows,
 )
 from colonist_server.rpc.contract import CONTRACTS, Errors
-from colonist_server.rpc.rooms import Call, Reply, Rooms
+from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 M = TypeVar("M", bound=Message)
 
 Handler = Callable[[Rooms, Call, M], Coroutine[Any, Any, Reply]]
+Again = Callable[[Rooms, Call, M, bytes], Coroutine[Any, Any, Reply]]
 
 API: Final = "/api"
 PUBSUB: Final = "/pubsub"
 """Where a message is served: by `POST` at the one, on a WebSocket at the other."""
 _OPEN: Final = (Access.ANYONE, Access.OBJECT)
+
+
+async def echo(rooms: Rooms, call: Call, message: Message, value: bytes) -> Reply:
+    """The reply to what is answered by nothing but that it was done."""
+    del rooms, call, message, value
+    return NOTHING
 
 
 class Scope(msgspec.Struct, Generic[M], frozen=True):
@@ -78,6 +85,10 @@ class Route(msgspec.Struct, Generic[M], frozen=True):
 
     One that `has_steps` runs to its end even when its caller leaves. One that `takes_all` acts on
     whatever this node knows of, and so has to know all.
+
+    Of sealed requests: `again` makes the reply to one that took effect before, from its record. One
+    that `is_derived` makes an object whose id follows from the request. One that `records_last` has
+    steps that may be repeated, and its record is written after them.
     """
 
     kind: type[M]
@@ -87,6 +98,14 @@ class Route(msgspec.Struct, Generic[M], frozen=True):
     has_steps: bool = False
     takes_all: bool = False
     door: str = API
+    again: Again[M] = echo
+    is_derived: bool = False
+    records_last: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it changes nothing."""
+        return CONTRACTS[self.kind].is_read
 
     @property
     def needs_all(self) -> bool:
@@ -178,13 +197,27 @@ def _route(
     has_steps: bool = False,
     takes_all: bool = False,
     door: str = API,
+    again: Again[M] = echo,
+    is_derived: bool = False,
+    records_last: bool = False,
 ) -> None:
     scope = None
     if colony is not None:
         scope = Scope[M](colony)
     elif process is not None:
         scope = Scope[M](process, by_process=True)
-    ROUTES[kind.msgtype()] = Route(kind, access, handler, scope, has_steps, takes_all, door)
+    ROUTES[kind.msgtype()] = Route(
+        kind,
+        access,
+        handler,
+        scope,
+        has_steps,
+        takes_all,
+        door,
+        again,
+        is_derived,
+        records_last,
+    )
 
 
 _route(server_wire.Version, Access.ANYONE, server.version)
@@ -287,8 +320,16 @@ _route(
     Access.MEMBER,
     processes.submit,
     colony=lambda message: message.spec.conditions.colonyname,
+    again=processes.submitted_again,
+    is_derived=True,
 )
-_route(process_wire.AssignProcess, Access.EXECUTOR, processes.assign, colony=of_colony)
+_route(
+    process_wire.AssignProcess,
+    Access.EXECUTOR,
+    processes.assign,
+    colony=of_colony,
+    again=processes.assigned_again,
+)
 _route(process_wire.GetProcesses, Access.MEMBER, processes.list_some, colony=of_colony)
 _route(process_wire.GetProcessHistory, Access.MEMBER, processes.history, colony=of_colony)
 _route(process_wire.GetProcess, Access.MEMBER, processes.get, process=of_process)

@@ -1,0 +1,81 @@
+"""Opening the seals of requests, and sealing replies."""
+
+from __future__ import annotations
+
+from colonist_core.process import MILLISECOND_NS, Cause
+from colonist_protocol import envelope
+from colonist_protocol.envelope import Envelope
+from colonist_protocol.errors import SealError, WrongServerError
+from colonist_protocol.seal import (
+    MAX_SHORT_TTL_S,
+    VERSION,
+    EpochSeal,
+    ReplySeal,
+    RequestSeal,
+    read_request_seal,
+)
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.epochs import Epochs
+from colonist_server.repo.nouns import Colony
+
+
+class Asker:
+    """Who is to be answered: the caller of a sealed request, and which of its grants.
+
+    `colony` is the one that the message is about, as soon as that is known.
+    """
+
+    __slots__ = ("colony", "index", "re", "who")
+
+    def __init__(self, cause: Cause, index: int) -> None:
+        self.who = cause.who
+        self.re = cause.digest.hex()
+        self.index = index
+        self.colony: Colony | None = None
+
+
+class Sealing:
+    """Seals under the server's key."""
+
+    __slots__ = ("_clock", "_epochs", "_server_keys")
+
+    def __init__(self, epochs: Epochs, clock: Clock) -> None:
+        self._epochs = epochs
+        self._server_keys = epochs.server_keys
+        self._clock = clock
+
+    def open(self, request: Envelope) -> tuple[Cause, RequestSeal]:
+        """Who signed a sealed request, cheapest check first.
+
+        Raises `SealError`, `WrongServerError`, `SignatureError`.
+        """
+        seal, text = read_request_seal(request.seal, request.payloadtype)
+        if seal.to not in self._server_keys.ids:
+            raise WrongServerError("the seal names another server")
+        signed = envelope.authenticate(request, text)
+        return Cause(signed.caller, signed.digest, signed.signature, text), seal
+
+    def reply(
+        self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes = b""
+    ) -> bytes:
+        """The body of a sealed reply."""
+        seal = ReplySeal(
+            VERSION,
+            asker.who,
+            asker.re,
+            asker.index,
+            ok,
+            self._epochs.token,
+            self._clock.now_ns() // MILLISECOND_NS,
+            asker.colony.members_revision if asker.colony is not None else 0,
+            event.hex(),
+        )
+        unsigned = envelope.sealed_reply(payloadtype, payload, seal)
+        keys = self._server_keys
+        return unsigned.signed(keys.current.identity.sign(unsigned.text), keys.via)
+
+
+def check_short(seal: EpochSeal, what: str) -> None:
+    """Raise `SealError` where a request asks to live longer than one of its kind may."""
+    if seal.ttl > MAX_SHORT_TTL_S:
+        raise SealError(f"the ttl of {what} is over {MAX_SHORT_TTL_S} s")
