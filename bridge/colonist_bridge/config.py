@@ -1,7 +1,8 @@
 """The bridge's configuration: one frozen value, from file < environment < flags, checked whole.
 
 A name is the same in all three: `broker_url` in the file, `COLONIST_BRIDGE_BROKER_URL` in the
-environment, `--broker-url` as a flag. A secret may stand in a file of its own: `password_file`.
+environment, `--broker-url` as a flag. A secret stands in a file of its own, `password_file`, or a
+systemd credential; a file with the password in it must be readable by its owner only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from colonist_client.custody import Custody
 from colonist_client.http import check_url
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.topics import DEFAULT_PREFIX, Topics
@@ -69,9 +71,10 @@ def load(
 ) -> BridgeConfig:
     """Read, merge, check. Raises `InvalidValueError`, also for a name that does not exist."""
     known = {item.name for item in fields(BridgeConfig)}
+    custody = Custody(environ)
     merged: dict[str, Any] = {}
     if file is not None:
-        merged |= _file(file)
+        merged |= _file(file, custody)
     merged |= {
         name.removeprefix(ENVIRONMENT).lower(): value
         for name, value in environ.items()
@@ -80,8 +83,10 @@ def load(
     merged |= {name: value for name, value in flags.items() if value is not None}
     if unknown := sorted(merged.keys() - known):
         raise InvalidValueError(f"no such setting: {', '.join(unknown)}")
-    if merged.get("password_file"):
-        merged["password"] = _secret(Path(str(merged["password_file"])))
+    if name := str(merged.get("password_file", "")):
+        if merged.get("password"):
+            raise InvalidValueError("both password and password_file are set: take one of them out")
+        merged["password"] = custody.password(name, "password_file")
     try:
         return msgspec.convert(merged, BridgeConfig, strict=False)
     except msgspec.ValidationError as error:
@@ -102,15 +107,11 @@ def split_broker_url(url: str) -> tuple[bool, str, int]:
     return parts.scheme == "mqtts", parts.hostname, port or PORTS[parts.scheme]
 
 
-def _file(path: Path) -> dict[str, Any]:
+def _file(path: Path, custody: Custody) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        found = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidValueError(f"{path}: {error}") from None
-
-
-def _secret(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValueError(f"{path}: {error}") from None
+    if "password" in found:
+        custody.check(path, "with a password in it, the file")
+    return found

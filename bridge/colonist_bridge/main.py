@@ -29,6 +29,7 @@ from colonist_bridge.forward import Forwarder, Limits
 from colonist_bridge.presence import Presence
 from colonist_bridge.state import GatewayState, StatePublisher
 from colonist_bridge.uplink import ServerUplink
+from colonist_client import memory
 from colonist_client.http import HttpTransport
 from colonist_client.mqtt_connection import BrokerAddress, LinkError
 from colonist_client.mqtt_link import Link
@@ -154,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.add_argument(f"--{item.name.replace('_', '-')}")
     flags = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    memory.close(os.environ)
     try:
         config = load(flags.pop("config"), os.environ, flags)
     except InvalidValueError as error:

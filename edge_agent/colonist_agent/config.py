@@ -3,7 +3,7 @@
 A name is the same in all three: `check_s` in the TOML file, `COLONIST_AGENT_CHECK_S` in the
 environment, `--check-s` as a flag. The variables of the existing SDKs (`COLONIES_SERVER_HOST`,
 `COLONIES_PRVKEY`, ...) count as environment too; ours win over them. Keys and passwords stand in
-files of their own.
+files of their own, which nobody else can read; a bare name is one of systemd's credentials.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 
 from colonist_agent.command import CommandSpec
 from colonist_client import keyfile
+from colonist_client.custody import Custody
 from colonist_client.environment import from_environment
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
@@ -92,12 +93,16 @@ class AgentConfig:
 
 
 def load(
-    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str | None]
+    file: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, str | None],
+    custody: Custody | None = None,
 ) -> AgentConfig:
     """Read, merge, check. Raises `InvalidValueError`, also for a name that does not exist."""
+    custody = custody or Custody(environment)
     merged = _file(file) if file is not None else {}
     _refuse_unknown(merged.keys() - _settable())
-    given = from_environment(environment)
+    given = from_environment(environment, custody)
     standard = {"url": given.url, "colony": given.colony, "name": given.executor_name}
     merged |= {name: value for name, value in standard.items() if value}
     ours = {
@@ -109,7 +114,7 @@ def load(
     _refuse_unknown(ours.keys() - (_settable() - _ONLY_IN_FILE))
     merged |= {name: _listed(value) if name in _LISTS else value for name, value in ours.items()}
     path = str(merged.get("key_file", ""))
-    identity = keyfile.read(Path(path)) if path else given.identity
+    identity = keyfile.read(custody.find(path), custody) if path else given.identity
     return _checked(merged, identity)
 
 

@@ -30,7 +30,9 @@ from colonist_agent.counters import Counters
 from colonist_agent.function import Registry
 from colonist_agent.transport_mqtt import Birth, MqttTransport, running
 from colonist_agent.watch import MAX_HELD
+from colonist_client import memory
 from colonist_client.client import Client
+from colonist_client.custody import Custody
 from colonist_client.http import HttpTransport
 from colonist_client.retry import Backoff
 from colonist_client.transport import Transport
@@ -49,10 +51,11 @@ async def run(
 ) -> Counters:
     """Run an agent until a signal stops it; what it counted. `registry` brings your own functions.
 
-    `environment` is what listed variables of commands are taken from. Raises `InvalidValueError`.
+    `environment` is what listed variables of commands are taken from, and says where systemd's
+    credentials are. Raises `InvalidValueError`.
     """
     functions = fill(registry or Registry(), config, environment or {})
-    async with open_transport(config) as transport:
+    async with open_transport(config, environment or {}) as transport:
         agent = Agent(
             Client(transport, config.identity),
             config.colony,
@@ -104,7 +107,9 @@ def limits(config: AgentConfig) -> Limits:
 
 
 @contextlib.asynccontextmanager
-async def open_transport(config: AgentConfig) -> AsyncGenerator[Transport]:
+async def open_transport(
+    config: AgentConfig, environment: Mapping[str, str]
+) -> AsyncGenerator[Transport]:
     """The transport that the URL names, closed at the end. Raises `InvalidValueError`."""
     tls = _tls(config)
     if config.scheme in ("http", "https"):
@@ -115,7 +120,7 @@ async def open_transport(config: AgentConfig) -> AsyncGenerator[Transport]:
     made = MqttTransport(
         config.url,
         config.identity.id,
-        password=_secret(config.password_file),
+        password=_password(config, Custody(environment)),
         birth=Birth(colony=config.colony, name=config.name),
         prefix=config.prefix,
         tls=tls,
@@ -134,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.add_argument(f"--{item.name.replace('_', '-')}", dest=item.name)
     flags = vars(parser.parse_args(arguments))
     file, is_check = flags.pop("config"), flags.pop("check")
+    memory.close(os.environ)
     try:
         config = load(file, os.environ, flags)
         fill(Registry(), config, os.environ)
@@ -185,10 +191,5 @@ def _tls(config: AgentConfig) -> ssl.SSLContext | None:
         raise InvalidValueError(f"ca_file {config.ca_file}: {error}") from None
 
 
-def _secret(path: str) -> str:
-    if not path:
-        return ""
-    try:
-        return Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValueError(f"password_file {path}: {error}") from None
+def _password(config: AgentConfig, custody: Custody) -> str:
+    return custody.password(config.password_file, "password_file") if config.password_file else ""

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from colonist_agent.config import AgentConfig, load
-from colonist_agent.main import main
-from colonist_client import keyfile
+from colonist_agent.main import main, open_transport
+from colonist_client import keyfile, secret_file
+from colonist_client.locked_key import Cost, lock
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
 
@@ -62,6 +63,35 @@ def test_key_comes_from_its_file(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(InvalidValueError, match="chmod 600"):
         load(None, ENVIRONMENT, {"key_file": str(path)})
+
+
+def test_a_key_under_a_passphrase_is_a_matter_of_two_files(tmp_path: Path) -> None:
+    """Both are found by their names where systemd gives them."""
+    identity = Identity.from_entropy(bytes(range(32)))
+    secret_file.write(tmp_path / "device", lock(identity, b"hush-hush", Cost(n=1 << 14)))
+    environment = {**ENVIRONMENT, "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    for variables in ({"COLONIST_AGENT_KEY_FILE": "device"}, {"COLONIES_PRVKEY_FILE": "device"}):
+        given = {name: value for name, value in environment.items() if name != "COLONIES_PRVKEY"}
+        given |= variables | {"COLONIST_PASSPHRASE_FILE": str(tmp_path / "passphrase")}
+        (tmp_path / "passphrase").unlink(missing_ok=True)
+        with pytest.raises(InvalidValueError, match=r"COLONIST_PASSPHRASE_FILE .*No such file"):
+            load(None, given, {})
+        secret_file.write(tmp_path / "passphrase", b"hush-hush\n")
+        assert load(None, given, {}).identity == identity
+
+
+async def test_the_brokers_password_is_in_a_file_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    secret_file.write(path, b"hush-hush\n")
+    path.chmod(0o640)
+    config = load(None, ENVIRONMENT, {"url": "mqtt://h", "password_file": str(path)})
+    with pytest.raises(InvalidValueError, match=r"password_file .*mode 0640.*chmod 600"):
+        async with open_transport(config, {}):
+            raise AssertionError
+    # systemd's own are such.
+    named = load(None, ENVIRONMENT, {"url": "mqtt://h", "password_file": "password"})
+    async with open_transport(named, {"CREDENTIALS_DIRECTORY": str(tmp_path)}):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from colonist_bridge.config import BridgeConfig, load
+from colonist_client import secret_file
 from colonist_protocol.envelope import pack_request
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.process import AssignProcess
@@ -31,10 +32,41 @@ def test_flags_beat_the_environment_which_beats_the_file(tmp_path: Path) -> None
 
 def test_a_password_is_read_from_its_file_and_never_shown(tmp_path: Path) -> None:
     secret = tmp_path / "password"
-    secret.write_text("hush-hush\n")
-    config = load(None, {}, NEEDED | {"password_file": str(secret)})
-    assert config.password == secret.read_text().strip()
-    assert "hush-hush" not in repr(config)
+    secret_file.write(secret, b"hush-hush\n")
+    for environ, name in (
+        ({}, str(secret)),
+        ({"CREDENTIALS_DIRECTORY": str(tmp_path)}, "password"),
+    ):
+        config = load(None, environ, NEEDED | {"password_file": name})
+        assert config.password == secret.read_text().strip()
+        assert "hush-hush" not in repr(config)
+
+
+def test_a_password_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    for name, content in (("password", "hush-hush\n"), ("bridge.toml", 'password = "hush-hush"\n')):
+        path = tmp_path / name
+        path.write_text(content)
+        path.chmod(0o644)
+        given = (
+            (path, NEEDED)
+            if name == "bridge.toml"
+            else (None, NEEDED | {"password_file": str(path)})
+        )
+        with pytest.raises(InvalidValueError, match=f"{name} has mode 0644: .*chmod 600") as caught:
+            load(given[0], {}, given[1])
+        assert "hush-hush" not in str(caught.value)
+        path.chmod(0o600)
+        assert load(given[0], {}, given[1]).password == "hush-hush"  # noqa: S105 - as written above
+
+
+def test_a_password_is_given_once(tmp_path: Path) -> None:
+    secret_file.write(tmp_path / "password", b"hush-hush\n")
+    environ = {
+        "COLONIST_BRIDGE_PASSWORD": "other",
+        "COLONIST_BRIDGE_PASSWORD_FILE": str(tmp_path / "password"),
+    }
+    with pytest.raises(InvalidValueError, match="both password and password_file are set"):
+        load(None, environ, NEEDED)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from colonist_bridge import config as bridge_config
+from colonist_client import secret_file
 from colonist_server.main import configure
 from colonist_server.store.etcd.address import parse
 from deploy import prepare
@@ -82,7 +83,7 @@ def test_kubernetes_starts_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bridges_take_their_settings(tmp_path: Path) -> None:
     secret = tmp_path / "password"
-    secret.write_text("of the test\n")
+    secret_file.write(secret, b"of the test\n")
     _, *words = started(SYSTEMD / "colonist-bridge.service", {})
     assert words[:3] == [*BRIDGE[1:], "--config"]
     unit_variables = dict(
