@@ -97,7 +97,7 @@ async def test_s16_every_change_leaves_a_record_that_proves_who_asked() -> None:
         Changed.USER_ADDED,
         *(what for what, *_ in steps),
     ]
-    assert set(Changed) == {each.what for each in found}
+    assert set(Changed) - {Changed.FORGOTTEN} == {each.what for each in found}
     assert found[0].by == OWNER.id
     for change, (_, name, message, by) in zip(found[4:], steps, strict=True):
         assert (change.name, change.by) == (name, by.id)
@@ -143,7 +143,7 @@ async def test_s16_records_are_read_newest_first_in_pages() -> None:
 
 @virtual
 async def test_s16_a_long_request_is_kept_by_its_digest() -> None:
-    software = Software(name="x" * 20_000)
+    software = Software(name="x" * 80_000)
     wanted = Executor(
         executorid=ADA.id,
         executortype=TYPE,

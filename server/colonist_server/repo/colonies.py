@@ -65,7 +65,7 @@ class Colonies:
                 raise ExistsError(f"A Colony with name <{name}> already exists")
             check_owner_free(self._view, owner)
             tag = self._entropy(keys.TAG_BYTES)
-            return Plan(
+            plan = Plan(
                 [
                     Guard(keys.colony_name(name), 0),
                     Guard(keys.colony(tag), 0),
@@ -76,9 +76,9 @@ class Colonies:
                     Put(keys.colony(tag), encode(ColonyRecord(name=name, owner=owner))),
                     Put(keys.colony_name(name), tag),
                     Put(keys.identity(owner, b""), tag),
-                    self._trail.entry(tag, Changed.COLONY_ADDED, name, warrant),
                 ],
             )
+            return self._trail.joined(plan, tag, Changed.COLONY_ADDED, name, warrant)
 
         await self._writes.apply(decide)
 
@@ -89,12 +89,10 @@ class Colonies:
             check_there(colony)
             record = msgspec.structs.replace(colony.record, is_paused=is_paused)
             what = Changed.PAUSED if is_paused else Changed.RESUMED
-            entry = self._trail.entry(colony.tag, what, "", warrant)
-            return Plan(
-                [Guard(colony.key, colony.revision)], [Put(colony.key, encode(record)), entry]
-            )
+            plan = Plan([Guard(colony.key, colony.revision)], [Put(colony.key, encode(record))])
+            return self._trail.joined(plan, colony.tag, what, "", warrant)
 
-        await self._writes.apply(decide)
+        await self._trail.apply(colony.tag, decide)
 
     async def remove(self, colony: Colony) -> None:
         """Remove a colony at once; what is in it is deleted after."""

@@ -53,17 +53,17 @@ class Identities:
             ops: list[Op] = [
                 Put(key, encode(after)),
                 *(Delete(keys.identity(id, colony.tag)) for id in fallen),
-                self._trail.entry(colony.tag, Changed.EXECUTOR_ID, executor.name, warrant),
             ]
             if new not in record.former:  # one of its own is taken by it already
                 check_id_free(colony, new)
                 identity = keys.identity(new, colony.tag)
                 guards.append(Guard(identity, 0))
                 ops.append(Put(identity, executor.name.encode()))
-            return Plan(guards, ops)
+            what = Changed.EXECUTOR_ID
+            return self._trail.joined(Plan(guards, ops), colony.tag, what, executor.name, warrant)
 
         if new != warrant.cause.who:  # else it has that id
-            await self._writes.apply(decide)
+            await self._trail.apply(colony.tag, decide)
 
     async def change_user(self, colony: Colony, user: User, new: str, warrant: Warrant) -> None:
         """Know a user by another id. Raises `ExistsError`, `AccessError`."""
@@ -78,17 +78,17 @@ class Identities:
             ops: list[Op] = [
                 Put(user.key, encode(after)),
                 *(Delete(keys.identity(id, colony.tag)) for id in fallen),
-                self._trail.entry(colony.tag, Changed.USER_ID, user.name, warrant),
             ]
             if new not in record.former:  # one of its own is taken by it already
                 check_id_free(colony, new)
                 identity = keys.identity(new, colony.tag)
                 guards.append(Guard(identity, 0))
                 ops.append(Put(identity, b""))
-            return Plan(guards, ops)
+            plan = Plan(guards, ops)
+            return self._trail.joined(plan, colony.tag, Changed.USER_ID, user.name, warrant)
 
         if new != warrant.cause.who:  # else it has that id
-            await self._writes.apply(decide)
+            await self._trail.apply(colony.tag, decide)
 
     async def change_colony(self, colony: Colony, new: str, warrant: Warrant) -> None:
         """Give a colony's owner another id. Raises `ExistsError`, `AccessError`."""
@@ -100,18 +100,18 @@ class Identities:
             check_owner_free(self._view, new)
             identity = keys.identity(new, b"")
             after = msgspec.structs.replace(colony.record, owner=new)
-            return Plan(
+            plan = Plan(
                 [Guard(colony.key, colony.revision), Guard(identity, 0)],
                 [
                     Put(colony.key, encode(after)),
                     Put(identity, colony.tag),
                     Delete(keys.identity(colony.record.owner, b"")),
-                    self._trail.entry(colony.tag, Changed.COLONY_ID, "", warrant),
                 ],
             )
+            return self._trail.joined(plan, colony.tag, Changed.COLONY_ID, "", warrant)
 
         if new != warrant.cause.who:  # else it has that id
-            await self._writes.apply(decide)
+            await self._trail.apply(colony.tag, decide)
 
 
 def _check_still(colony: Colony, member: Executor | User, warrant: Warrant) -> None:

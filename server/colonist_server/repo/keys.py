@@ -18,6 +18,9 @@
 | `n/node`, `nl` | a running node; the one that leads: both go with their leases |
 | `nh/node/part` | when a node last heard executors |
 | `h/tag/~time,digest` | who changed what about members and owner, newest first |
+| `hh/tag` | the head of the chain of those changes |
+| `q/tag/k`, `qh/tag` | signed checkpoint of the heads of all chains; the newest of them |
+| `er/pid` | what is left of a removed process: the end of its chain |
 | `t/tag` | what the archive holds of a colony: counts, and what is on its way |
 | `d/minute,D,index` | that a sealed request took effect, and what it made; until that minute |
 | `me` | the count of minutes by which sealed requests age |
@@ -75,6 +78,10 @@ FIRING: Final = b"gf/"
 CRON: Final = b"k/"
 CRON_NAME: Final = b"kn/"
 CHANGES: Final = b"h/"
+TRAIL: Final = b"hh/"
+CHECKPOINT: Final = b"q/"
+NEWEST_CHECKPOINT: Final = b"qh/"
+REMOVED: Final = b"er/"
 OWNER: Final = b"m/owner"
 EPOCH: Final = b"me"
 SEALED: Final = b"d/"
@@ -100,6 +107,10 @@ BY_TAG: Final = (
     LOG,
     EVENTS,
     CHANGES,
+    TRAIL,
+    CHECKPOINT,
+    NEWEST_CHECKPOINT,
+    REMOVED,
     SHAPE,
     EDIT,
     REQUEST,
@@ -439,6 +450,36 @@ def time_of_change(key: bytes) -> int:
     """The time in a key that `change` made, in ns."""
     start = len(CHANGES) + TAG_BYTES + 1
     return _END_OF_TIME - int.from_bytes(key[start : start + 8], "big")
+
+
+def trail(tag: bytes) -> bytes:
+    """The head of the chain of a colony's own changes."""
+    return TRAIL + tag
+
+
+def checkpoints(tag: bytes) -> bytes:
+    """All checkpoints of a colony, in order."""
+    return CHECKPOINT + tag
+
+
+def checkpoint(tag: bytes, k: int) -> bytes:
+    """One checkpoint."""
+    return checkpoints(tag) + k.to_bytes(8, "big")
+
+
+def number_of_checkpoint(key: bytes) -> int:
+    """The number in a key that `checkpoint` made."""
+    return int.from_bytes(key[len(CHECKPOINT) + TAG_BYTES :], "big")
+
+
+def newest_checkpoint(tag: bytes) -> bytes:
+    """Which checkpoint of a colony is the newest."""
+    return NEWEST_CHECKPOINT + tag
+
+
+def removed(pid: bytes) -> bytes:
+    """What is left of a removed process."""
+    return REMOVED + pid
 
 
 def node(name: str) -> bytes:

@@ -74,7 +74,7 @@ class Members:
 
         old = colony.executors.get(name)
         old_ids = all_ids(old.record) if old is not None else ()
-        await self._writes.apply(decide)
+        await self._trail.apply(colony.tag, decide)
         if old_ids:
             await self._free_work(colony, old_ids)
             colony.executors[name].heard_ns = 0
@@ -103,8 +103,7 @@ class Members:
             ops.extend(Delete(keys.identity(id, colony.tag)) for id in taken if id != record.id)
         if record.id not in taken:
             guards.append(Guard(identity, 0))
-        ops.append(self._trail.entry(colony.tag, what, name, warrant))
-        return Plan(guards, ops)
+        return self._trail.joined(Plan(guards, ops), colony.tag, what, name, warrant)
 
     async def set_state(
         self, colony: Colony, name: str, state: ExecutorState, warrant: Warrant
@@ -118,14 +117,13 @@ class Members:
                     f"Executor with name <{name}> is unregistered; register it anew"
                 )
             plan = _put(executor, msgspec.structs.replace(executor.record, state=state))
-            entry = self._trail.entry(colony.tag, what, name, warrant)
-            return Plan(plan.guards, [*plan.ops, entry])
+            return self._trail.joined(plan, colony.tag, what, name, warrant)
 
         what = Changed.EXECUTOR_REJECTED
         if state == ExecutorState.APPROVED:
             what = Changed.EXECUTOR_APPROVED
 
-        await self._writes.apply(decide)
+        await self._trail.apply(colony.tag, decide)
 
     async def remove_executor(
         self, colony: Colony, name: str, warrant: Warrant = NO_WARRANT
@@ -145,13 +143,13 @@ class Members:
             )
             plan = _put(executor, record)
             functions = DeleteRange(keys.functions_of(colony.tag, name))
-            entry = self._trail.entry(colony.tag, Changed.EXECUTOR_REMOVED, name, warrant)
-            return Plan(plan.guards, [*plan.ops, functions, entry])
+            plan = Plan(plan.guards, [*plan.ops, functions])
+            return self._trail.joined(plan, colony.tag, Changed.EXECUTOR_REMOVED, name, warrant)
 
         executor = find_executor(colony, name)
         is_done = executor.record.state == ExecutorState.UNREGISTERED
         if not is_done or (is_told and not executor.record.is_removed):
-            await self._writes.apply(decide)
+            await self._trail.apply(colony.tag, decide)
         await self._free_work(colony, all_ids(executor.record))
 
     async def _free_work(self, colony: Colony, executor_ids: tuple[str, ...]) -> None:
@@ -182,16 +180,14 @@ class Members:
             key = keys.user(colony.tag, wanted.name)
             identity = keys.identity(wanted.userid, colony.tag)
             record = UserRecord(wanted.userid, wanted.email, wanted.phone)
-            return Plan(
+            plan = Plan(
                 [Guard(colony.key, colony.revision), Guard(key, 0), Guard(identity, 0)],
-                [
-                    Put(key, encode(record)),
-                    Put(identity, b""),
-                    self._trail.entry(colony.tag, Changed.USER_ADDED, wanted.name, warrant),
-                ],
+                [Put(key, encode(record)), Put(identity, b"")],
             )
+            what = Changed.USER_ADDED
+            return self._trail.joined(plan, colony.tag, what, wanted.name, warrant)
 
-        await self._writes.apply(decide)
+        await self._trail.apply(colony.tag, decide)
 
     async def remove_user(self, colony: Colony, name: str, warrant: Warrant) -> None:
         """Remove a user. Raises `NotFoundError`."""
@@ -200,16 +196,16 @@ class Members:
             user = colony.users.get(name)
             if user is None:
                 raise NotFoundError(f"User with name <{name}> not found")
-            return Plan(
+            plan = Plan(
                 [Guard(user.key, user.revision)],
                 [
                     Delete(user.key),
                     *(Delete(keys.identity(id, colony.tag)) for id in all_ids(user.record)),
-                    self._trail.entry(colony.tag, Changed.USER_REMOVED, name, warrant),
                 ],
             )
+            return self._trail.joined(plan, colony.tag, Changed.USER_REMOVED, name, warrant)
 
-        await self._writes.apply(decide)
+        await self._trail.apply(colony.tag, decide)
 
 
 def find_executor(colony: Colony, name: str) -> Executor:

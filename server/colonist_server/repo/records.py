@@ -214,7 +214,11 @@ class OwnerRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ChangeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`h/tag/..`: a change of members or owner. `by` is empty for the server's own doing."""
+    """`h/tag/..`: a change of members or owner. `by` is empty for the server's own doing.
+
+    `n` is its place in the colony's chain, `prev` the head before; -1: it is older than the chain.
+    `about` is the number that the change is about, if it is about one.
+    """
 
     what: str
     name: str
@@ -223,6 +227,59 @@ class ChangeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     digest: bytes
     signature: bytes
     payload: bytes
+    seal: bytes = b""
+    n: int = -1
+    prev: bytes = b""
+    about: int = 0
+
+
+class TrailRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`hh/tag`: how many events a colony's own chain has, its head, and the time of the newest."""
+
+    count: int = 0
+    head: bytes = b""
+    time_ns: int = 0
+
+
+class RemovedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`er/pid`: the last event of a removed process, and the head before it.
+
+    `who` is empty where retention removed it.
+    """
+
+    n: int
+    attempt: int
+    time_ms: int
+    prev: bytes
+    who: bytes = b""
+    digest: bytes = b""
+    signature: bytes = b""
+
+
+class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`q/tag/k`: the line is rendered from it. `heads` are packed, in the order of the chains.
+
+    `through` is the revision up to which all heads that changed are in this or an earlier one.
+    """
+
+    prev: bytes
+    time_ms: int
+    heads: bytes
+    signature: bytes
+    through: int
+
+
+class NewestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`qh/tag`: of the newest checkpoint the number, the digest of its line, and the rest as there.
+
+    `forgotten` is the last that is not there any more.
+    """
+
+    k: int = 0
+    digest: bytes = b""
+    time_ms: int = 0
+    through: int = 0
+    forgotten: int = 0
 
 
 class GeneratorRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -375,6 +432,10 @@ decode_attribute: Final = _reader(AttributeRecord)
 decode_log: Final = _reader(LogRecord)
 decode_owner: Final = _reader(OwnerRecord)
 decode_change: Final = _reader(ChangeRecord)
+decode_trail: Final = _reader(TrailRecord)
+decode_removed: Final = _reader(RemovedRecord)
+decode_checkpoint: Final = _reader(CheckpointRecord)
+decode_newest: Final = _reader(NewestRecord)
 decode_heard: Final = _reader(dict[bytes, int])
 decode_generator: Final = _reader(GeneratorRecord)
 decode_firings: Final = _reader(FiringsRecord)

@@ -1,27 +1,42 @@
 """Who changed what about a colony's members, owner and pause: one record a change (S16).
 
 A record is written in the commit that has the effect, with the signed request that asked for it, so
-whoever reads it can check the signature against the id. Keys hold time and digest, so writers share
-no counter. Records go with their colony, or by age where the server is set so.
+whoever reads it can check the signature against the id. Records go with their colony, or by age
+where the server is set so.
+
+They are a chain, as a process's events are: each holds the hash of the one before, and its head is
+a key that every change guards and writes. So the changes of one colony are made one after the
+other; those of this node wait for each other here, lest they lose races.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
-from colonist_core.process import SERVER, Cause
+from colonist_core.process import MILLISECOND_NS, SERVER, Cause
 from colonist_protocol import codec
+from colonist_protocol.audit import colony_chain
 from colonist_protocol.colony import MAX_CHANGES, MemberChange
+from colonist_protocol.evidence import EventLine, event_hash
 from colonist_protocol.identity import digest
 from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony
-from colonist_server.repo.records import ChangeRecord, decode_change, encode
-from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Put
+from colonist_server.repo.records import (
+    ChangeRecord,
+    TrailRecord,
+    decode_change,
+    decode_trail,
+    encode,
+)
+from colonist_server.repo.writes import Plan, Writes
+from colonist_server.store.interface import Guard, Put, Revision
 
-KEPT_PAYLOAD_BYTES: Final = 16_384
+KEPT_PAYLOAD_BYTES: Final = 65_536
 """A longer request is kept by its digest alone: a page of records must stay small."""
 
 
@@ -41,6 +56,7 @@ class Changed(StrEnum):
     USER_ADDED = "user_added"
     USER_REMOVED = "user_removed"
     USER_ID = "user_id_changed"
+    FORGOTTEN = "history_forgotten"
 
 
 class Warrant(NamedTuple):
@@ -53,16 +69,30 @@ class Warrant(NamedTuple):
 class Trail:
     """The records of all colonies."""
 
-    __slots__ = ("_clock", "_writes")
+    __slots__ = ("_clock", "_heads", "_turns", "_writes")
 
     def __init__(self, writes: Writes, clock: Clock) -> None:
         self._writes = writes
         self._clock = clock
+        self._heads: dict[bytes, tuple[TrailRecord, Revision]] = {}
+        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        writes.view.hold(keys.TRAIL, self._apply, self._held)
 
-    def entry(self, tag: bytes, what: Changed, name: str, warrant: Warrant) -> Put:
-        """What to write beside the effect."""
+    # -- writing
+
+    async def apply(self, tag: bytes, decide: Callable[[], Plan]) -> Revision:
+        """As `Writes.apply`, for what `joined` made; one after the other."""
+        turn = self._turns.setdefault(tag, asyncio.Lock())
+        async with turn:
+            return await self._writes.apply(decide)
+
+    def joined(
+        self, plan: Plan, tag: bytes, what: Changed, name: str, warrant: Warrant, *, about: int = 0
+    ) -> Plan:
+        """The plan of a change, with what is to be written beside its effect."""
+        before, revision = self._heads.get(tag, (TrailRecord(), 0))
         cause, payload = warrant
-        now_ns = self._clock.now_ns()
+        now_ns = max(self._clock.now_ns(), before.time_ns + 1)
         record = ChangeRecord(
             what=what,
             name=name,
@@ -71,9 +101,31 @@ class Trail:
             digest=cause.digest,
             signature=cause.signature,
             payload=payload if len(payload) <= KEPT_PAYLOAD_BYTES else b"",
+            seal=cause.seal,
+            n=before.count,
+            prev=before.head,
+            about=about,
         )
+        head = event_hash(line_of(tag, record))
         mark = cause.digest or digest(f"{what} {name}".encode())
-        return Put(keys.change(tag, now_ns, mark), encode(record))
+        return Plan(
+            [*plan.guards, Guard(keys.trail(tag), revision)],
+            [
+                *plan.ops,
+                Put(keys.change(tag, now_ns, mark), encode(record)),
+                Put(keys.trail(tag), encode(TrailRecord(before.count + 1, head, now_ns))),
+            ],
+        )
+
+    # -- reading
+
+    def head(self, tag: bytes) -> TrailRecord:
+        """Where the chain of a colony ends."""
+        return self._heads.get(tag, (TrailRecord(), 0))[0]
+
+    def changed_since(self, tag: bytes, revision: Revision) -> bool:
+        """Whether the chain of a colony went on after a revision."""
+        return self._heads.get(tag, (TrailRecord(), 0))[1] > revision
 
     async def read(
         self, colony: Colony, *, count: int, since_ns: int, before_ns: int
@@ -85,6 +137,33 @@ class Trail:
         )
         records = [decode_change(item.value) for item in page.items]
         return [_shown(record) for record in records if record.time_ns > since_ns]
+
+    def _apply(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        tag = key[len(keys.TRAIL) :]
+        if revision <= self._heads.get(tag, (None, 0))[1]:
+            return
+        if value is None:
+            self._heads.pop(tag, None)
+        else:
+            self._heads[tag] = (decode_trail(value), revision)
+
+    def _held(self) -> set[bytes]:
+        return {keys.trail(tag) for tag in self._heads}
+
+
+def line_of(tag: bytes, record: ChangeRecord) -> EventLine:
+    """The event that a record is in its colony's chain."""
+    return EventLine(
+        chain=colony_chain(tag.hex()),
+        n=record.n,
+        what=record.what,
+        who=record.by.hex(),
+        attempt=record.about,
+        time=record.time_ns // MILLISECOND_NS,
+        req=record.digest.hex(),
+        sig=record.signature.hex(),
+        prev=record.prev.hex(),
+    )
 
 
 def _shown(record: ChangeRecord) -> MemberChange:
