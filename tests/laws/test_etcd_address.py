@@ -4,9 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from colonist_client import secret_file
 from colonist_server.store.etcd.address import PASSWORD_VARIABLE, Address, Files, parse
+from colonist_server.store.etcd.client import _tls
 from colonist_server.store.interface import StoreError
 from colonist_server.store.opening import check_url, is_shared
+
+
+def systemd(folder: Path) -> dict[str, str]:
+    return {"CREDENTIALS_DIRECTORY": str(folder)}
 
 
 def test_endpoints_have_a_port_and_keys_a_prefix() -> None:
@@ -26,11 +32,54 @@ def test_certificates_turn_tls_on() -> None:
 
 def test_the_password_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "password"
-    file.write_text("from a file\n")
-    environment = {PASSWORD_VARIABLE: "from outside"}
-    assert parse(f"etcd://a?user=u&password-file={file}", environment).password == "from a file"  # noqa: S105 - as written above
-    assert parse("etcd://a?user=u", environment).password == "from outside"  # noqa: S105 - as written above
-    assert parse("etcd://a", environment).password == ""
+    secret_file.write(file, b"from a file\n")
+    for url, environment, password in (
+        (f"etcd://a?user=u&password-file={file}", {}, "from a file"),
+        ("etcd://a?user=u&password-file=password", systemd(tmp_path), "from a file"),
+        ("etcd://a?user=u", {PASSWORD_VARIABLE: "from outside"}, "from outside"),
+        ("etcd://a?user=u", {f"{PASSWORD_VARIABLE}_FILE": str(file)}, "from a file"),
+        ("etcd://a", {PASSWORD_VARIABLE: "from outside"}, ""),
+    ):
+        assert parse(url, environment).password == password
+
+
+def test_two_passwords_are_refused(tmp_path: Path) -> None:
+    secret_file.write(tmp_path / "password", b"secret\n")
+    name = str(tmp_path / "password")
+    outside = {PASSWORD_VARIABLE: "secret"}
+    for url, environment in (
+        (f"etcd://a?user=u&password-file={name}", outside),
+        (f"etcd://a?user=u&password-file={name}", {f"{PASSWORD_VARIABLE}_FILE": name}),
+        ("etcd://a?user=u", outside | {f"{PASSWORD_VARIABLE}_FILE": name}),
+    ):
+        with pytest.raises(StoreError, match="both ") as caught:
+            parse(url, environment)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_password_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    secret_file.write(tmp_path / "password", b"secret\n")
+    (tmp_path / "password").chmod(0o640)
+    with pytest.raises(StoreError, match=r"mode 0640.*chmod 600"):
+        parse(f"etcd://a?user=u&password-file={tmp_path / 'password'}", {})
+
+
+def test_files_of_systemd_are_found_by_their_names(tmp_path: Path) -> None:
+    for name in ("ca", "cert", "key"):
+        secret_file.write(tmp_path / name, b"-----BEGIN x")
+    found = parse("etcd://a/p?ca=ca&cert=cert&key=key", systemd(tmp_path))
+    assert found.files == Files(tmp_path / "ca", tmp_path / "cert", tmp_path / "key")
+
+
+def test_a_key_that_others_can_read_is_refused_before_it_is_used(tmp_path: Path) -> None:
+    for name in ("cert", "key"):
+        secret_file.write(tmp_path / name, b"-----BEGIN x")
+    (tmp_path / "key").chmod(0o440)
+    url = f"etcd://a/p?cert={tmp_path / 'cert'}&key={tmp_path / 'key'}"
+    with pytest.raises(StoreError, match=r"key= of the store, file .*mode 0440.*chmod 600"):
+        _tls(parse(url, {}))
+    with pytest.raises(StoreError, match="cannot be used"):  # no certificate after all
+        _tls(parse(url, systemd(tmp_path)))
 
 
 def test_nothing_secret_is_shown() -> None:
@@ -62,7 +111,7 @@ def test_nothing_secret_is_shown() -> None:
         ("etcd://a/a/b/c/d/e", "prefix"),
         ("etcd://a/%00", "prefix"),
         ("etcd://a/p#x", "is not like"),
-        ("etcd://a?user=u&password-file=/nowhere/at/all", "cannot be read"),
+        ("etcd://a?user=u&password-file=/nowhere/at/all", "/nowhere/at/all: No such file"),
     ],
 )
 def test_what_is_wrong_is_said(url: str, words: str) -> None:

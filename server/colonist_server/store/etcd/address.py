@@ -1,4 +1,8 @@
-"""Where an etcd cluster is and how to be let in: `etcd://HOST:PORT,HOST:PORT/PREFIX?OPTIONS`."""
+"""Where an etcd cluster is and how to be let in: `etcd://HOST:PORT,HOST:PORT/PREFIX?OPTIONS`.
+
+Files of the options may be named as systemd's credentials; those with a secret in them are refused
+where others can read them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
 
+from colonist_client.custody import Custody
+from colonist_protocol.errors import InvalidValueError
 from colonist_server.store.interface import StoreError
 
 SCHEME: Final = "etcd://"
@@ -21,6 +27,7 @@ DEFAULT_PREFIX: Final = "colonist"
 PASSWORD_VARIABLE: Final = "COLONIST_ETCD_PASSWORD"  # noqa: S105 - a name
 EXAMPLE: Final = "etcd://host1,host2,host3/prefix?ca=FILE&cert=FILE&key=FILE&user=NAME"
 
+_WHAT: Final = "password of etcd: file"
 _OPTIONS: Final = frozenset({"ca", "cert", "key", "user", "password-file", "quota", "tls"})
 MAX_PREFIX: Final = 96
 """So that the largest commit still is a request that etcd takes."""
@@ -48,6 +55,7 @@ class Address:
     user: str = ""
     password: str = field(default="", repr=False)
     quota_bytes: int = QUOTA_BYTES
+    custody: Custody = field(default=Custody({}), repr=False, compare=False)
 
     def __str__(self) -> str:
         """For messages: nothing secret is in it."""
@@ -62,15 +70,15 @@ def parse(url: str, environment: Mapping[str, str] = os.environ) -> Address:
     if "@" in url.partition("?")[0]:
         raise StoreError(
             f"a user does not stand before the hosts of the store: use ?user=NAME and "
-            f"password-file=FILE or {PASSWORD_VARIABLE}"
+            f"password-file=FILE or {PASSWORD_VARIABLE}[_FILE]"
         )
     if not url.startswith(SCHEME) or "#" in url:
         raise StoreError(f"store {_shown(url)!r} is not like {EXAMPLE}")
     # Not urlsplit: of several hosts some Pythons take brackets for an error.
     place, _, query = url.removeprefix(SCHEME).partition("?")
     hosts, _, path = place.partition("/")
-    options = _options(query)
-    files = Files(*(_file(options.get(name, "")) for name in ("ca", "cert", "key")))
+    options, custody = _options(query), Custody(environment)
+    files = Files(*(_file(custody, options.get(name, "")) for name in ("ca", "cert", "key")))
     if (files.cert is None) != (files.key is None):
         raise StoreError("a client certificate needs both cert=FILE and key=FILE")
     prefix = unquote(path).strip("/") or DEFAULT_PREFIX
@@ -85,8 +93,9 @@ def parse(url: str, environment: Mapping[str, str] = os.environ) -> Address:
         is_tls=_is_tls(options, files),
         files=files,
         user=user,
-        password=_password(options, environment) if user else "",
+        password=_password(options, custody) if user else "",
         quota_bytes=_quota(options.get("quota", "")),
+        custody=custody,
     )
 
 
@@ -130,18 +139,24 @@ def _endpoint(host: str) -> str:
     return f"{found[1]}:{port}"
 
 
-def _file(name: str) -> Path | None:
-    return Path(name) if name else None
+def _file(custody: Custody, name: str) -> Path | None:
+    return custody.find(name) if name else None
 
 
-def _password(options: Mapping[str, str], environment: Mapping[str, str]) -> str:
+def _password(options: Mapping[str, str], custody: Custody) -> str:
+    """The password; "" where nobody gives one. Raises `StoreError`."""
     name = options.get("password-file", "")
-    if not name:
-        return environment.get(PASSWORD_VARIABLE, "")
     try:
-        return Path(name).read_text().rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"the password of etcd cannot be read: {error}") from error
+        given = custody.secret(PASSWORD_VARIABLE, _WHAT)
+        from_file = custody.password(name, _WHAT) if name else ""
+    except InvalidValueError as error:
+        raise StoreError(str(error)) from None
+    if given and from_file:
+        raise StoreError(
+            f"both password-file= and {PASSWORD_VARIABLE}[_FILE] give the password of etcd: take "
+            "one of them out"
+        )
+    return given or from_file
 
 
 def _shown(url: str) -> str:

@@ -11,6 +11,7 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any, Final
 
+from colonist_protocol.errors import InvalidValueError
 from colonist_server.store.etcd import wire
 from colonist_server.store.etcd.address import Address
 from colonist_server.store.etcd.channel import HANDSHAKE, Channel
@@ -254,6 +255,11 @@ def _tls(address: Address) -> ssl.SSLContext | None:
     ca, cert, key = address.files.ca, address.files.cert, address.files.key
     for path in (ca, cert, key):
         _check(path)
+    if key is not None:
+        try:
+            address.custody.check(key, "key= of the store, file")
+        except InvalidValueError as error:
+            raise StoreError(str(error)) from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
