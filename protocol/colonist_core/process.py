@@ -151,6 +151,8 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A process that has ended. `payload` is the request that closed it, with the result in it.
 
+    `seal` is the seal of that request, empty for a plain one.
+
     `parents` and `children` are numbers of members of its workflow, as they were at its end.
     """
 
@@ -161,6 +163,7 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     has_output: bool = False
     parents: tuple[int, ...] = ()
     children: tuple[int, ...] = ()
+    seal: bytes = b""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
@@ -264,7 +267,7 @@ def ended(
 ) -> Closed:
     """Ended by its executor, by a cancel, or by the clock. Raises `ConflictError`."""
     after = _happened(live, process_id, what, now_ns, cause)
-    return Closed(live=after, payload=payload, errors=errors)
+    return Closed(live=after, payload=payload, errors=errors, seal=cause.seal if payload else b"")
 
 
 def expired(live: Live, process_id: str, *, now_ns: int) -> Live | Closed:

@@ -159,6 +159,7 @@ class CronRuns:
                 digest=cause.digest,
                 signature=cause.signature,
                 payload=payload,
+                seal=cause.seal,
             )
             return self._move(cron, creator, pending, turn, now_ns)
 
@@ -224,7 +225,7 @@ class CronRuns:
         """The workflow of a run: the same, whoever makes it and however often."""
         cause = SERVER
         if pending.who:
-            cause = Cause(pending.who, pending.digest, pending.signature)
+            cause = Cause(pending.who, pending.digest, pending.signature, pending.seal)
         return self._workflows.plan(
             cron.colony,
             cron.spec,

@@ -91,6 +91,7 @@ class NewWorkflow:
             source=origin.source,
             previous=origin.previous,
             request_parts=len(self._request),
+            seal=origin.cause.seal,
         )
 
     @property

@@ -164,6 +164,12 @@ class WorkflowRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cancel_signature: bytes = b""
     stager: bytes = b""
     """While it is STAGING: the start of the node that makes it."""
+    seal: bytes = b""
+    """Of the request that submitted it."""
+    removed_by: bytes = b""
+    """While it is REMOVING: who asked for that, empty for retention; and the request."""
+    remove_digest: bytes = b""
+    remove_signature: bytes = b""
 
 
 class ShapePart(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -184,6 +190,7 @@ class EditRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     time_ns: int
     payload: bytes
     signature: bytes
+    seal: bytes = b""
 
 
 class AttributeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -332,6 +339,7 @@ class PendingRun(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes = b""
     signature: bytes = b""
     payload: bytes = b""
+    seal: bytes = b""
 
 
 class CronRecord(msgspec.Struct, frozen=True, array_like=True):

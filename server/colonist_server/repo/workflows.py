@@ -285,6 +285,7 @@ class Workflows:
                 time_ns=now_ns,
                 payload=payload,
                 signature=cause.signature,
+                seal=cause.seal,
             )
             guards = [
                 Guard(workflow.key, workflow.revision),
