@@ -22,6 +22,7 @@ from colonist_protocol.envelope import (
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.process import AssignProcess, State
 from colonist_protocol.server import Version
+from colonist_protocol.tokens import read_epoch
 from colonist_server.http import bodies
 from colonist_server.main import configure, serve
 from colonist_server.repo import keys
@@ -40,6 +41,14 @@ async def test_who_asks_whether_it_lives_is_answered(home: House, method: str, p
     assert got.status == 200
     assert got.body == (b"ok" if (method, path) == ("GET", "/readyz") else b"")
     assert got.headers["Content-Type"].startswith("text/plain")
+
+
+async def test_the_newest_token_is_to_be_had_unsigned(home: House) -> None:
+    got = await home.request("GET", "/v1/epoch")
+    assert (got.status, got.headers["Content-Type"]) == (200, "application/json")
+    token = home.rooms.epochs.token
+    assert read_epoch(token) is not None
+    assert json.loads(got.body) == {"epoch": token}
 
 
 async def test_a_server_that_cannot_write_is_not_ready_and_says_so(home: House) -> None:

@@ -130,6 +130,7 @@ class Ways:
             self._routes[method, "/livez"] = self._alive
             self._routes[method, "/readyz"] = self._ready
             self._routes[method, "/metrics"] = self._metrics
+            self._routes[method, "/v1/epoch"] = self._epoch
         self._paths = {path for _, path in self._routes}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -194,6 +195,12 @@ class Ways:
         del request
         text = metrics.render(self._figures())
         return web.Response(text=text, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def _epoch(self, request: web.BaseRequest) -> web.Response:
+        """The newest token, unsigned: a hint for those who have none yet."""
+        del request
+        token = self._dispatch.rooms.epochs.token
+        return web.Response(body=b'{"epoch":"%b"}' % token.encode(), headers=_JSON)
 
     async def _preflight(self, request: web.BaseRequest) -> web.Response:
         del request
