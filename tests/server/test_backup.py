@@ -21,6 +21,7 @@ from colonist_server.backup.reader import BackupReader
 from colonist_server.backup.restore import Restored, restore
 from colonist_server.backup.save import Destination, Saved, save
 from colonist_server.repo import keys
+from colonist_server.repo.records import EpochRecord, decode_epoch, encode
 from colonist_server.store.interface import Guard, Op, Put, Revision, Store, UnavailableError
 from tests.server.people import World, function_of, world
 from tests.support.clock import virtual
@@ -57,9 +58,11 @@ def files(folder: Path) -> list[Path]:
 
 
 def lasting(store: MemoryStore) -> dict[bytes, bytes]:
-    """What a backup has to keep; tallies are looked at by themselves."""
+    """What a backup has to keep; tallies are looked at by themselves. Of the minute, the count."""
     return {
         item.key: item.value
+        if item.key != keys.EPOCH
+        else decode_epoch(item.value).n.to_bytes(4, "big")
         for item in store.under(b"")
         if not item.key.startswith((*NODES, keys.FUNCTION))
     }
@@ -416,3 +419,25 @@ async def test_archive_goes_with_its_store(tmp_path: Path) -> None:
         assert (await new.range(b"")).rows == rows
         assert new.identity == old.identity
         assert lasting(other) == lasting(store)
+
+
+@virtual
+async def test_restored_server_counts_on_in_an_era_of_its_own(tmp_path: Path) -> None:
+    async with MemoryStore() as store, MemoryStore() as other:
+        async with world(store) as made:
+            era = made.rooms.epochs.era
+        ahead = EpochRecord(2_000_000_000, bytes.fromhex(era))
+        was = await store.get(keys.EPOCH)
+        assert was is not None
+        guard = Guard(keys.EPOCH, was.modified)
+        assert await store.commit([guard], [Put(keys.EPOCH, encode(ahead))])
+        record = keys.sealed(ahead.n + 5, b"d" * 32, 0)
+        assert await store.commit([Guard(record, 0)], [Put(record, b"made")])
+        await back_up(store, tmp_path / "b")
+        await bring_back(tmp_path / "b", other)
+        assert (await other.get(record)) is not None
+        async with world(other) as made:
+            epochs = made.rooms.epochs
+            assert epochs.n == ahead.n + 1
+            assert epochs.era not in ("", era)
+            assert epochs.token

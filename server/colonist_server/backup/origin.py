@@ -7,16 +7,18 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Final, Protocol, TypeVar
 
+import msgspec
+
 from colonist_server.archive.interface import Row
 from colonist_server.backup.form import BackupError
 from colonist_server.backup.reader import BackupReader
 from colonist_server.repo import keys
-from colonist_server.repo.records import SCHEMA
+from colonist_server.repo.records import SCHEMA, decode_epoch, encode
 from colonist_server.store.interface import Item, Range
 
 T = TypeVar("T")
 
-OF_NODES: Final = (keys.NODE, keys.LEADER, keys.HEARD, keys.RUNNING, keys.EPOCH)
+OF_NODES: Final = (keys.NODE, keys.LEADER, keys.HEARD, keys.RUNNING)
 """What nodes say of themselves: which run, and whom they heard. It is of no use elsewhere.
 
 Executors that a backup says were heard long ago would be unregistered soon after the restore.
@@ -105,7 +107,18 @@ class StoreOrigin:
 
 def what_lasts(items: list[Item]) -> list[Item]:
     """Items without those that only the nodes of now are about."""
-    return [item for item in items if not item.key.startswith(OF_NODES)]
+    return [_outlasting(item) for item in items if not item.key.startswith(OF_NODES)]
+
+
+def _outlasting(item: Item) -> Item:
+    """The count of minutes goes on, its era does not: the server that starts begins another one.
+
+    So what was sealed for the store as it was has no effect on the one that is restored. Were the
+    count to go back, a request would pass for one whose record is not yet forgotten.
+    """
+    if item.key != keys.EPOCH:
+        return item
+    return item._replace(value=encode(msgspec.structs.replace(decode_epoch(item.value), era=b"")))
 
 
 class Marks:

@@ -38,7 +38,7 @@ _PAGE: Final = 10_000
 _ROOM_BYTES: Final = MAX_COMMIT_BYTES - 1_024
 _AT_ONCE: Final = MAX_OPS - 1
 """One guard is for the mark."""
-_LEFT_OVER: Final = (keys.SCHEMA, *OF_NODES)
+_LEFT_OVER: Final = (keys.SCHEMA, keys.EPOCH, *OF_NODES)
 """What a server that was only ever started leaves in an empty store."""
 _GID: Final = slice(0, len(keys.ARGUMENT) + keys.PID_BYTES)
 

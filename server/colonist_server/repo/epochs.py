@@ -66,7 +66,7 @@ class Epochs:
 
         def decide() -> Plan:
             minute = self._clock.now_ns() // keys.MINUTE_NS
-            n = min(max(self.n + 1, minute), MAX_N) if self.era else minute
+            n = min(max(self.n + 1, minute), MAX_N)
             era = bytes.fromhex(self.era) if self.era else self._entropy(ERA_BYTES)
             return Plan([self.guard], [Put(keys.EPOCH, encode(EpochRecord(n, era)))])
 
@@ -81,7 +81,7 @@ class Epochs:
         self.token = self.server_keys.current.epoch_token(self.n, self.era) if self.era else ""
 
     def _held(self) -> set[bytes]:
-        return {keys.EPOCH} if self.era else set()
+        return {keys.EPOCH} if self._revision else set()
 
 
 def stale() -> EpochStaleError:
