@@ -18,7 +18,7 @@ from colonist_protocol.errors import ExistsError
 from colonist_protocol.executor import Executor
 from colonist_protocol.identity import Identity
 from colonist_protocol.user import User
-from colonist_server.main import OWNER_KEY
+from colonist_server.keyring import OWNER_KEY
 
 USER: Final = "user"
 COLONY_OWNER: Final = "colony"

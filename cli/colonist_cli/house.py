@@ -34,7 +34,8 @@ from colonist_client.http import HttpTransport
 from colonist_client.retry import Backoff
 from colonist_client.transport import Transport
 from colonist_server.config import ServerConfig
-from colonist_server.main import OWNER_KEY, Server, serve
+from colonist_server.keyring import OWNER_KEY
+from colonist_server.main import Server, serve
 
 COLONY: Final = "home"
 EXECUTOR_TYPE: Final = "machine"

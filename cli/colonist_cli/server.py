@@ -16,13 +16,13 @@ from colonist_cli.ports import check_free, why_not
 from colonist_server.config import (
     ARCHIVE_AGE_VARIABLE,
     ARCHIVE_COUNT_VARIABLE,
-    ARCHIVE_VARIABLE,
     ServerConfig,
     age_seconds,
     retention_age,
     whole_number,
 )
-from colonist_server.main import OWNER_ID_VARIABLE, OWNER_KEY, REREGISTER_VARIABLE, serve
+from colonist_server.keyring import OWNER_KEY
+from colonist_server.main import OWNER_ID_VARIABLE, REREGISTER_VARIABLE, archive_address, serve
 from colonist_server.store.interface import StoreError
 
 
@@ -62,7 +62,7 @@ def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
         may_reregister=environment.get(REREGISTER_VARIABLE, "").lower() == "true",
         retention_age_s=retention_age(options.retention_age, environment),
         retention_count=options.retention_count,
-        archive=options.archive or environment.get(ARCHIVE_VARIABLE, ""),
+        archive=archive_address(options.archive, environment),
         **_archiving(options, environment),
     )
     check_free(config.port, "--port", host=config.host)

@@ -15,7 +15,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,11 @@ from typing import Final
 
 from aiohttp import web
 
-from colonist_client import keyfile
+from colonist_client import memory
+from colonist_client.custody import Custody
 from colonist_protocol.errors import InvalidValueError
-from colonist_protocol.identity import Identity
 from colonist_protocol.tokens import ServerKeys
-from colonist_server.archive.address import parse
+from colonist_server.archive.address import has_password, parse
 from colonist_server.archive.interface import Archive
 from colonist_server.archive.sql import SqlArchive
 from colonist_server.config import (
@@ -40,6 +40,7 @@ from colonist_server.config import (
     whole_number,
 )
 from colonist_server.http import app, figures
+from colonist_server.keyring import Keyring
 from colonist_server.loops.gauges import StoreGauge
 from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import Rooms
@@ -53,8 +54,6 @@ log = logging.getLogger(__name__)
 
 OWNER_ID_VARIABLE: Final = "COLONIES_SERVER_ID"
 REREGISTER_VARIABLE: Final = "COLONIES_ALLOW_EXECUTOR_REREGISTER"
-OWNER_KEY: Final = "server-owner.key"
-SERVER_KEY: Final = "server.key"
 BACKLOG: Final = 4096
 COLLECT_AT: Final = (30_000, 20, 50)
 """Python's defaults cost a lifecycle 5 to 15 % of its time."""
@@ -80,8 +79,8 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
 
     Raises `InvalidValueError`, `StoreError`, `OSError` when it cannot start.
     """
-    owner = config.owner or _key(config.keys_path / OWNER_KEY, "server owner").id
-    server_keys = ServerKeys(_key(config.keys_path / SERVER_KEY, "server"))
+    keys = Keyring(config.keys_path, Custody(os.environ))
+    owner, server_keys = config.owner or keys.owner_id(), keys.server_keys()
     with _listen(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
         config = config.at(port, is_shared=is_shared(config.store))
@@ -164,17 +163,6 @@ def _spare_collector() -> None:
     gc.set_threshold(*COLLECT_AT)
 
 
-def _key(path: Path, whose: str) -> Identity:
-    """Read a key, or make it at the first start and say where it is."""
-    if path.exists():
-        return keyfile.read(path)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    identity = Identity.from_entropy(os.urandom(32))
-    keyfile.write(path, identity)
-    log.warning("made the key of the %s: id=%s file=%s", whose, identity.id, path)
-    return identity
-
-
 async def run(config: ServerConfig) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -202,7 +190,7 @@ def configure(arguments: list[str]) -> ServerConfig:
     parser.add_argument("--retention-count", type=int, default=0, help="closed processes to keep")
     parser.add_argument(
         "--archive",
-        default=os.environ.get(ARCHIVE_VARIABLE, ""),
+        default="",
         help="where old history goes: sqlite:PATH, or postgresql://user@host/database",
     )
     parser.add_argument(
@@ -227,10 +215,21 @@ def configure(arguments: list[str]) -> ServerConfig:
         may_reregister=os.environ.get(REREGISTER_VARIABLE, "").lower() == "true",
         retention_age_s=retention_age(flags.retention_age, os.environ),
         retention_count=flags.retention_count,
-        archive=flags.archive,
+        archive=archive_address(flags.archive, os.environ),
         archive_age_s=age_seconds(flags.archive_after_age),
         archive_count=whole_number(flags.archive_after_count, "the count of archiving"),
     )
+
+
+def archive_address(flag: str, environment: Mapping[str, str]) -> str:
+    """Where history goes; the flag wins, "" where nobody says. Raises `InvalidValueError`."""
+    if has_password(flag):
+        raise InvalidValueError(
+            "--archive holds a password, which every user of this machine can see there: put the "
+            f"address into a file of mode 0600 and its name into {ARCHIVE_VARIABLE}_FILE, or use "
+            "PGPASSFILE"
+        )
+    return flag or Custody(environment).secret(ARCHIVE_VARIABLE, f"{ARCHIVE_VARIABLE}_FILE")
 
 
 def run_blocking(config: ServerConfig) -> int:
@@ -241,6 +240,7 @@ def run_blocking(config: ServerConfig) -> int:
         new_loop: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop
     except ImportError:
         new_loop = None
+    memory.close(os.environ)
     _lift_file_limit()
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -36,6 +36,14 @@ class Address:
         return text
 
 
+def has_password(text: str) -> bool:
+    """Whether an address holds a password. What is no address holds none."""
+    try:
+        return bool(text) and bool(parse(text).secrets)
+    except ArchiveAddressError:
+        return False
+
+
 def parse(text: str) -> Address:
     """The address. Raises `ArchiveAddressError`, which does not repeat what was given."""
     if text.startswith(_SQLITE):

@@ -1,0 +1,76 @@
+"""The key files of a server: made at its first start, the same at every node of a cluster.
+
+server-owner.key    who founds colonies; only made where nobody says whose id that is
+server.key          the server's own: what its replies are signed with
+server.key.next     one that will follow: its name and its tokens are good already
+server.key.N        those before, the highest number the newest: for requests that still name them
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from colonist_client import keyfile, secret_file
+from colonist_client.custody import Custody
+from colonist_protocol.identity import Identity
+from colonist_protocol.tokens import ServerKeys
+
+OWNER_KEY: Final = "server-owner.key"
+SERVER_KEY: Final = "server.key"
+NEXT_KEY: Final = "server.key.next"
+
+_FORMER: Final = re.compile(r"server\.key\.([1-9][0-9]{0,5})")
+
+log = logging.getLogger(__name__)
+
+
+class Keyring:
+    """A folder of key files. Raises `InvalidValueError`, `OSError`."""
+
+    def __init__(self, folder: Path, custody: Custody) -> None:
+        self._folder = folder
+        self._custody = custody
+
+    def owner_id(self) -> str:
+        """The id of the server owner whose key is here. No passphrase is asked for."""
+        path = self._folder / OWNER_KEY
+        if os.path.lexists(path):
+            return keyfile.id_of(path, self._custody)
+        return self._made(path, "server owner").id
+
+    def server_keys(self) -> ServerKeys:
+        """The server's key, with those before it and the one to come."""
+        path, coming = self._folder / SERVER_KEY, self._folder / NEXT_KEY
+        current = self._read(path) if os.path.lexists(path) else self._made(path, "server")
+        return ServerKeys(
+            current,
+            [self._read(each) for each in self._former()],
+            coming=self._read(coming) if os.path.lexists(coming) else None,
+        )
+
+    def _former(self) -> list[Path]:
+        """Newest first."""
+        found = {
+            int(number[1]): path
+            for path in self._folder.iterdir()
+            if (number := _FORMER.fullmatch(path.name))
+        }
+        return [found[number] for number in sorted(found, reverse=True)]
+
+    def _read(self, path: Path) -> Identity:
+        return keyfile.read(path, self._custody)
+
+    def _made(self, path: Path, whose: str) -> Identity:
+        """Made once: of two nodes that start at once on one folder, one reads the other's."""
+        secret_file.make_folder(self._folder)
+        identity = Identity.from_entropy(os.urandom(32))
+        try:
+            keyfile.write(path, identity, self._custody.configured())
+        except FileExistsError:
+            return self._read(path)
+        log.warning("made the key of the %s: id=%s file=%s", whose, identity.id, path)
+        return identity
