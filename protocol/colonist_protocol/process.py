@@ -9,11 +9,14 @@ import msgspec
 
 from colonist_protocol import codec
 from colonist_protocol.attribute import Attribute
+from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.message import EMPTY_LIST, Int, Message, carried
 from colonist_protocol.times import UNSET
 
 MAX_LIST: Final = 100
+MAX_STANDING: Final = 1000
+MAX_AHEAD: Final = 8
 
 
 class State(IntEnum):
@@ -75,13 +78,35 @@ class SubmitFunctionSpec(Message, tag="submitfuncspecmsg"):
     spec: FunctionSpec
 
 
+class StandingOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to `count` grants by one signature, `ahead` of them open before the executor has spoken.
+
+    Raises `InvalidValueError`.
+    """
+
+    count: Int
+    ahead: Int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MAX_STANDING:
+            raise InvalidValueError(f"standing.count is not 1 to {MAX_STANDING}")
+        if not 1 <= self.ahead <= MAX_AHEAD:
+            raise InvalidValueError(f"standing.ahead is not 1 to {MAX_AHEAD}")
+
+
 class AssignProcess(Message, tag="assignprocessmsg"):
-    """Ask for work and wait up to `timeout` seconds for it; negative: do not wait."""
+    """Ask for work and wait up to `timeout` seconds for it; negative: do not wait.
+
+    Ours: `standing` lets a sealed one be granted more than once; a process whose reply would be
+    over `maxreply` bytes is not granted.
+    """
 
     colonyname: str = ""
     timeout: Int = 0
     availablecpu: str = ""
     availablemem: str = ""
+    standing: StandingOrder | msgspec.UnsetType = msgspec.UNSET
+    maxreply: Int | msgspec.UnsetType = msgspec.UNSET
 
 
 class GetProcesses(Message, tag="getprocessesmsg"):

@@ -62,6 +62,7 @@ from colonist_server.repo.records import SCHEMA
 from colonist_server.repo.removal import Removal
 from colonist_server.repo.retirement import Retirement
 from colonist_server.repo.settling import Settling
+from colonist_server.repo.standing import Standing
 from colonist_server.repo.subscriptions import Subscriptions
 from colonist_server.repo.trail import Trail
 from colonist_server.repo.view import View
@@ -338,6 +339,7 @@ def _rooms(
         workflow_removal=workflow_removal,
         settling=settling,
         hand_over=hand_over,
+        standing=Standing(writes),
         subscriptions=subscriptions,
         freshness=freshness,
         epochs=Epochs(writes, server_keys, clock, entropy),

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+from colonist_protocol import codec, envelope
 from colonist_protocol.envelope import Failure
-from colonist_protocol.process import AssignProcess, GetProcess, SubmitFunctionSpec
+from colonist_protocol.process import (
+    AssignProcess,
+    GetProcess,
+    StandingOrder,
+    SubmitFunctionSpec,
+)
 from colonist_protocol.seal import VERSION, EpochSeal
 from tests.support import sealing
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, bench, key, spec
+from tests.support.rooms import COLONY, Bench, bench, key, spec
 
 ADA, UMA = key("ada"), key("uma")
 
@@ -79,3 +86,60 @@ async def test_what_is_sealed_for_another_server_is_refused() -> None:
         sent = sealing.seal(SubmitFunctionSpec(spec=spec()), ADA, given)
         answer = await made.dispatch.answer(sent.body)
         assert (answer.status, made.colony.waiting) == (403, 0)
+
+
+def _standing(made: Bench, count: int, ahead: int = 1) -> sealing.Sealed:
+    terms = StandingOrder(count=count, ahead=ahead)
+    message = AssignProcess(colonyname=COLONY, timeout=5, standing=terms)
+    return sealing.of_now(made.dispatch, message, ADA, ttl=3600)
+
+
+async def _grant(made: Bench, sent: sealing.Sealed, index: int) -> Any:
+    body = envelope.with_index(sent.body, index)
+    answer = await made.dispatch.answer(body)
+    genuine = sent.opened(answer.body, index=index)
+    return genuine.reply if isinstance(genuine.reply, Failure) else codec.scan(genuine.reply)
+
+
+@virtual
+async def test_a_standing_assign_is_granted_once_for_each_index_in_order() -> None:
+    async with bench(MemoryStore()) as made:
+        await made.found("ada")
+        for _ in range(4):
+            await made.submit("ada")
+        sent = _standing(made, count=3, ahead=8)
+        assert (await _grant(made, sent, 1)).code == "conflict"
+        first = await _grant(made, sent, 0)
+        again = await asyncio.gather(*(_grant(made, sent, 0) for _ in range(3)))
+        assert {each["processid"] for each in again} == {first["processid"]}
+        rest = [await _grant(made, sent, index) for index in (1, 2)]
+        assert len({each["processid"] for each in (first, *rest)}) == 3
+        assert (await _grant(made, sent, 3)).code == "invalid_value"
+        assert len(made.colony.running) == 3
+
+
+@virtual
+async def test_nobody_hoards_work_in_the_name_of_a_silent_device() -> None:
+    async with bench(MemoryStore()) as made:
+        await made.found("ada")
+        for _ in range(4):
+            await made.submit("ada")
+        sent = _standing(made, count=100, ahead=2)
+        granted = [await _grant(made, sent, index) for index in (0, 1)]
+        busy = await _grant(made, sent, 2)
+        assert (busy.code, busy.retry_after_s) == ("busy", 1.0)
+        assert (await _grant(made, sent, 1))["processid"] == granted[1]["processid"]
+        assert len(made.colony.running) == 2
+
+
+@virtual
+async def test_a_grant_is_told_again_after_the_ttl_and_no_new_one_made() -> None:
+    async with bench(MemoryStore()) as made:
+        await made.found("ada")
+        for _ in range(2):
+            await made.submit("ada")
+        sent = _standing(made, count=100, ahead=2)
+        first = await _grant(made, sent, 0)
+        await asyncio.sleep(3600 + 120)
+        assert (await _grant(made, sent, 0))["processid"] == first["processid"]
+        assert (await _grant(made, sent, 1)).code == "epoch_stale"

@@ -20,6 +20,7 @@ from colonist_protocol.tokens import EpochToken, last_minute
 from colonist_server.repo import keys
 from colonist_server.store.interface import Guard, Item, Op, Put
 
+TURN_BYTES: Final = 4
 LIFE_MINUTES: Final = 7 * 24 * 60
 """So long beyond its ttl what a request did is remembered; that of an assign no longer than it."""
 
@@ -46,6 +47,11 @@ class Mark(NamedTuple):
         """Where its record stands; keys go in the order in which they may be forgotten."""
         end = last_minute(self.token, self.ttl_s) + self.life_minutes
         return keys.sealed(end, self.digest, self.turn)
+
+    @property
+    def family(self) -> bytes:
+        """What the keys of the records of all its grants begin with."""
+        return self.key[:-TURN_BYTES]
 
     def is_forgotten(self, n: int) -> bool:
         """Whether its record may be gone in minute `n`."""
@@ -81,9 +87,9 @@ class Once:
         "_is_derived",
         "_key",
         "_member",
-        "_value",
         "is_spent",
         "mark",
+        "value",
     )
 
     def __init__(
@@ -101,7 +107,8 @@ class Once:
         self._admit = admit
         self._member = member
         self._is_derived = is_derived
-        self._value = b""
+        self.value = b""
+        """What the record says: the object made."""
         self.is_spent = False
         """Whether it has had its effect: nothing more is joined to what it commits."""
 
@@ -111,8 +118,8 @@ class Once:
         return self._epochs.is_fresh(self.mark.token, self.mark.ttl_s)
 
     def say(self, value: bytes) -> None:
-        """What the record is to say: the object made."""
-        self._value = value
+        """What the record is to say."""
+        self.value = value
 
     def join(
         self, guards: Sequence[Guard], ops: Sequence[Op]
@@ -128,7 +135,7 @@ class Once:
             joined.append(member)
         if self._is_derived:
             return joined, ops
-        return joined, [*ops, Put(self._key, self._value)]
+        return joined, [*ops, Put(self._key, self.value)]
 
     def read_again(self) -> list[bytes]:
         """What is to be read anew after a lost race: the record first."""
@@ -155,6 +162,11 @@ def current() -> Once | None:
     """What the request at hand is bound by; None for a plain one, and once it had its effect."""
     once = _current.get()
     return once if once is not None and not once.is_spent else None
+
+
+def latest() -> Once | None:
+    """What the request at hand is or was bound by; None for a plain one."""
+    return _current.get()
 
 
 def say(value: bytes) -> None:

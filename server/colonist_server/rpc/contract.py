@@ -197,6 +197,8 @@ _writes(
     NoProcessError,
     AssignPausedError,
     AssignPausedTimeoutError,
+    ConflictError,
+    BusyError,
 )
 _reads(process.GetProcesses, list[process.Process], InvalidValueError, NotFoundError)
 _reads(process.GetProcessHistory, list[process.Process], InvalidValueError)

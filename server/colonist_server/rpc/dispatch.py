@@ -39,7 +39,7 @@ from colonist_protocol.errors import (
     WrongDoorError,
 )
 from colonist_protocol.message import Message
-from colonist_protocol.process import AssignProcess
+from colonist_protocol.process import AssignProcess, StandingOrder
 from colonist_protocol.seal import MAX_INDEX, AttemptSeal, EpochSeal, RequestSeal
 from colonist_protocol.tokens import EpochToken, read_epoch
 from colonist_server.repo import effects, keys, once
@@ -150,7 +150,10 @@ class Dispatch:
 
     async def _answer_sealed(self, request: Envelope, body: bytes) -> Answer:
         """Errors too are sealed, for those who are known here; a stranger costs no signature."""
-        cause, seal = self._open_seal(request)
+        try:
+            cause, seal = self._open_seal(request)
+        except ColonistError as error:
+            return Answer(error.status, envelope.pack_failure(error))
         asker = Asker(cause, request.index)
         seal_reply = self._sealing.reply
         try:
@@ -293,11 +296,7 @@ class Dispatch:
         token, is_fresh = await self._time_of(seal)
         if token is None:
             raise stale()
-        is_assign = order.message.msgtype() == _ASSIGN
-        if is_assign:
-            check_short(seal, "an assign that is not standing")
-        life = 0 if is_assign else LIFE_MINUTES
-        mark = Mark(token, seal.ttl, order.cause.digest, index, life)
+        mark = Mark(token, seal.ttl, order.cause.digest, index, _life_minutes(order, seal, index))
         bound = Once(
             mark,
             self.rooms.epochs,
@@ -306,7 +305,8 @@ class Dispatch:
             is_derived=route.is_derived,
         )
         try:
-            if not (is_fresh and (route.is_derived or is_assign)):
+            is_later = route.is_derived or isinstance(order.message, AssignProcess)
+            if not (is_fresh and is_later):
                 await self._look_back(order, call, bound)
             if not is_fresh:
                 raise too_old() if mark.is_forgotten(self.rooms.epochs.n) else stale()
@@ -449,6 +449,22 @@ def _route(request: Envelope) -> Route[Any]:
             raise NotSupportedError(f"{request.payloadtype} is not supported by this server")
         raise UnknownMessageError(f"invalid rpcMsg.PayloadType: {request.payloadtype[:64]}")
     return route
+
+
+def _life_minutes(order: _Order, seal: EpochSeal, index: int) -> int:
+    """How long beyond its ttl the record of a request stands.
+
+    There may be thousands of assigns a second. One that is not standing may not live long, and
+    whoever has lost its reply finds the process among those that it runs.
+    """
+    if not isinstance(order.message, AssignProcess):
+        return LIFE_MINUTES
+    if isinstance(order.message.standing, StandingOrder):
+        return seal.ttl // 60
+    if index:
+        raise SealError("only a standing assign has an index")
+    check_short(seal, "an assign that is not standing")
+    return 0
 
 
 def too_old() -> TooOldError:

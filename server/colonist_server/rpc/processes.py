@@ -63,6 +63,7 @@ async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply
     if message.timeout == 0:
         raise InvalidValueError("Invalid timeout value, timeout cannot be zero")
     colony, executor = call.colony, call.executor
+    await _check_standing(rooms, message)
     profile = Profile(
         executor.record.type,
         executor.name,
@@ -80,11 +81,23 @@ async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply
         executor.asking -= 1
         if executor.record.id == call.cause.who:  # it was there all the time
             executor.heard_ns = rooms.clock.now_ns()
+    rooms.standing.note(once.latest())
     try:
         return await _granted(rooms, colony, grant)
     except BaseException:
         rooms.hand_over.hand_back(grant)
         raise
+
+
+async def _check_standing(rooms: Rooms, message: wire.AssignProcess) -> None:
+    bound = once.current()
+    if not isinstance(message.standing, wire.StandingOrder):
+        return
+    if bound is None:
+        raise InvalidValueError("a standing assign must be sealed")
+    if bound.mark.turn >= message.standing.count:
+        raise InvalidValueError(f"this assign has {message.standing.count} grants, from 0 on")
+    await rooms.standing.check(bound, message.standing.ahead)
 
 
 async def _granted(rooms: Rooms, colony: Colony, grant: Grant) -> Reply:

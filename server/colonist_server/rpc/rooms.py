@@ -31,6 +31,7 @@ from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.removal import Removal
 from colonist_server.repo.settling import Settling
+from colonist_server.repo.standing import Standing
 from colonist_server.repo.subscriptions import Subscriptions
 from colonist_server.repo.trail import Trail, Warrant
 from colonist_server.repo.view import View
@@ -80,6 +81,7 @@ class Rooms(NamedTuple):
     workflow_removal: WorkflowRemoval
     settling: Settling
     hand_over: HandOver
+    standing: Standing
     subscriptions: Subscriptions
     freshness: Freshness
     epochs: Epochs

@@ -1,0 +1,97 @@
+"""Standing assigns: one signature for many grants, made one after the other as they are asked for.
+
+A device signs such a request once; whoever holds it for the device (a bridge) asks for grant after
+grant by an unsigned index. So the server makes grant k once, after k - 1, and only while fewer than
+`ahead` of the grants are open without a word of the device: nobody can hoard work in its name.
+
+What was granted stands in the records of the request, one an index. This node remembers the open
+ones of those that it has served lately, and reads the records of others.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from colonist_protocol.errors import BusyError, ConflictError
+from colonist_protocol.process import State
+from colonist_server.repo import keys
+from colonist_server.repo.once import Once
+from colonist_server.repo.view import View
+from colonist_server.repo.writes import Writes
+
+MOST_BOOKS: Final = 20_000
+RETRY_AFTER_S: Final = 1.0
+
+
+class _Book:
+    """The grants of one request: how many were made, and which may be open still."""
+
+    __slots__ = ("made", "open")
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.open: list[tuple[bytes, int]] = []
+
+    def note(self, value: bytes) -> None:
+        """One more grant, as its record says."""
+        self.made += 1
+        pid, number = value[: keys.PID_BYTES], int.from_bytes(value[keys.PID_BYTES :], "big")
+        self.open.append((pid, number))
+
+
+class Standing:
+    """Which grants of standing assigns may be made."""
+
+    __slots__ = ("_books", "_view", "_writes")
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+        self._view: View = writes.view
+        self._books: OrderedDict[bytes, _Book] = OrderedDict()
+
+    async def check(self, bound: Once, ahead: int) -> None:
+        """Raise unless grant number `bound.mark.turn` may be made now.
+
+        Raises `ConflictError` where the one before was not made, `BusyError` where too many are
+        open.
+        """
+        book = self._books.get(bound.mark.digest)
+        if book is None or book.made != bound.mark.turn:
+            book = await self._read(bound)
+        if book.made > bound.mark.turn:
+            await self._writes.refresh([])  # it was made: the way out is there
+        if book.made < bound.mark.turn:
+            raise ConflictError(f"grant {bound.mark.turn - 1} of this assign was not made yet")
+        book.open = [each for each in book.open if self._is_open(*each)]
+        if len(book.open) >= ahead:
+            raise BusyError(
+                "the device has said nothing yet of what it was granted last",
+                retry_after_s=RETRY_AFTER_S,
+            )
+
+    def note(self, bound: Once | None) -> None:
+        """A grant was made at this node, perhaps to a standing assign."""
+        if bound is None:
+            return
+        book = self._books.get(bound.mark.digest)
+        if book is not None and book.made == bound.mark.turn:
+            book.note(bound.value)
+
+    async def _read(self, bound: Once) -> _Book:
+        """The book of a request, from its records up to the grant that is asked for."""
+        book = self._books[bound.mark.digest] = _Book()
+        while len(self._books) > MOST_BOOKS:
+            self._books.popitem(last=False)
+        if bound.mark.turn:
+            page = await self._writes.range(bound.mark.family, limit=bound.mark.turn)
+            for item in page.items:
+                book.note(item.value)
+        return book
+
+    def _is_open(self, pid: bytes, number: int) -> bool:
+        """Whether a grant is an attempt under way of which the device has said nothing."""
+        row = self._view.rows.get(pid)
+        if row is None or row.state != State.RUNNING:
+            return False
+        return row.live().attempt == number
