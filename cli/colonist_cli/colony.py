@@ -37,9 +37,9 @@ def key_of(place: Place, name: str) -> Identity:
     """The key of that name in the state folder, made where it is missing."""
     path = place.key(name)
     if path.exists():
-        return keyfile.read(path)
+        return keyfile.read(path, place.custody)
     identity = Identity.from_entropy(secrets.token_bytes(32))
-    keyfile.write(path, identity)
+    keyfile.write(path, identity, place.custody.configured())
     return identity
 
 
@@ -48,7 +48,8 @@ async def found(
 ) -> Founding:
     """Make sure that the colony is there, with its user and its approved executors."""
     owner, user = key_of(place, COLONY_OWNER), key_of(place, USER)
-    async with Client(HttpTransport(server), keyfile.read(place.keys / OWNER_KEY)) as client:
+    founder = keyfile.read(place.keys / OWNER_KEY, place.custody)
+    async with Client(HttpTransport(server), founder) as client:
         is_new = await _add_colony(client, Colony(colonyid=owner.id, name=colony))
     async with Client(HttpTransport(server), owner) as client:
         await _unless_there(client.add_user(User(colonyname=colony, userid=user.id, name=USER)))

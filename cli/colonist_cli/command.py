@@ -140,8 +140,11 @@ def _runner(function: Callable[..., Work], kind: Kind) -> Callable[..., None]:
     def run(context: typer.Context, **given: Any) -> None:
         if context.invoked_subcommand is not None:  # of a group: that one runs
             return
+        from colonist_client import memory
+
         common = {name: given.pop(name) for name, _, _ in _SHARED[kind]}
         environment: Mapping[str, str] = context.obj or {}
+        memory.close(environment)
         form = common.pop("form", Form.TABLE)
         code = guarded(lambda: function(Shell(environment, Flags(**common), form), **given))
         raise typer.Exit(code)

@@ -209,7 +209,7 @@ def _agent_config(url: str, place: Place, plan: Plan, name: str) -> AgentConfig:
         "slots": str(SLOTS),
         "stop_grace_s": str(STOP_S),
     }
-    return load_agent(place.agent_file, {}, flags)
+    return load_agent(place.agent_file, {}, flags, place.custody)
 
 
 @asynccontextmanager

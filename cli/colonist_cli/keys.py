@@ -8,10 +8,12 @@ import secrets
 from collections.abc import Generator
 from pathlib import Path
 
+from colonist_cli.alone import alone
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import note
 from colonist_cli.place import Place
-from colonist_client import keyfile
+from colonist_client import keyfile, secret_file
+from colonist_client.custody import Custody, worthy
 from colonist_protocol.identity import Identity
 
 
@@ -22,17 +24,53 @@ def path_of(place: Place, name: str) -> Path:
     return place.key(name)
 
 
-def make(path: Path) -> Identity:
+def make(path: Path, passphrase: bytes | None = None) -> Identity:
     """A new key in a new file. Raises `CliError`, also where there is a file already."""
     identity = Identity.from_entropy(secrets.token_bytes(32))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        keyfile.write(path, identity)
+        secret_file.make_folder(path.parent)
+        keyfile.write(path, identity, passphrase)
     except FileExistsError:
         raise CliError(Exit.CONFLICT, f"{path} is there already: not overwritten") from None
     except OSError as error:
         raise CliError(Exit.USAGE, f"{path}: {error.strerror}") from None
     return identity
+
+
+def new_passphrase(custody: Custody, path: Path, file: str, *, may_be_known: bool) -> bytes:
+    """The passphrase to put a key under: of a file, the configured one, or asked for twice.
+
+    Raises `InvalidValueError`.
+    """
+    if file:
+        return worthy(custody.password(file, "--passphrase-file"))
+    known = custody.configured() if may_be_known else None
+    return custody.new_passphrase(path) if known is None else worthy(known.decode())
+
+
+def encrypt(path: Path, custody: Custody, file: str) -> Identity:
+    """Put a key under a passphrase, or under another one. Raises `CliError`."""
+    with alone(path):
+        opened = keyfile.open_file(path, custody)
+        is_plain = opened.passphrase is None
+        wanted = new_passphrase(custody, path, file, may_be_known=is_plain)
+        _replace(path, opened.identity, wanted)
+    return opened.identity
+
+
+def decrypt(path: Path, custody: Custody) -> Identity:
+    """Take the passphrase off a key. Raises `CliError`."""
+    with alone(path):
+        identity = keyfile.read(path, custody)
+        _replace(path, identity, None)
+    return identity
+
+
+def _replace(path: Path, identity: Identity, passphrase: bytes | None) -> None:
+    try:
+        keyfile.replace(path, identity, passphrase)
+    except OSError as error:
+        raise CliError(Exit.USAGE, f"{path}: {error.strerror}") from None
 
 
 @contextlib.contextmanager
@@ -45,10 +83,10 @@ def id_for(place: Place, name: str, id: str) -> Generator[str]:
         yield id
         return
     path = place.key(name)
-    if path.exists():
-        yield keyfile.read(path).id
+    if os.path.lexists(path):
+        yield keyfile.id_of(path, place.custody)
         return
-    made = make(path)
+    made = make(path, place.custody.configured())
     try:
         yield made.id
     except CliError:  # refused; where the outcome is unknown, the key stays

@@ -17,6 +17,7 @@ from colonist_cli.commands import (
     crons,
     events,
     generators,
+    keys,
     members,
     records,
     rotate,
@@ -50,7 +51,7 @@ records.add(app)
 app.add_typer(colony.colonies, name="colony", rich_help_panel="Who is who")
 app.add_typer(rotate.executors, name="executor", rich_help_panel="Who is who")
 app.add_typer(members.users, name="user", rich_help_panel="Who is who")
-app.add_typer(members.keys, name="key", rich_help_panel="Who is who")
+app.add_typer(keys.keys, name="key", rich_help_panel="Who is who")
 
 
 @app.callback(invoke_without_command=True)

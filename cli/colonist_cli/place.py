@@ -12,11 +12,14 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from colonist_cli.exits import CliError, Exit
+
+if TYPE_CHECKING:
+    from colonist_client.custody import Custody
 
 HOME_VARIABLE: Final = "COLONIST_HOME"
 
@@ -38,9 +41,19 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One state folder."""
+    """One state folder, and the environment that says how its keys are opened."""
 
     root: Path
+    environment: Mapping[str, str] = field(
+        default_factory=dict[str, str], repr=False, compare=False
+    )
+
+    @property
+    def custody(self) -> Custody:
+        """What opens the keys."""
+        from colonist_client.custody import Custody
+
+        return Custody(self.environment)
 
     @property
     def notes_file(self) -> Path:
@@ -104,9 +117,9 @@ class Place:
 def find_place(flag: Path | None, environment: Mapping[str, str]) -> Place:
     """`--home`, else `COLONIST_HOME`, else the user's data folder."""
     if flag is not None:
-        return Place(flag.expanduser().absolute())
+        return Place(flag.expanduser().absolute(), environment)
     if named := environment.get(HOME_VARIABLE, ""):
-        return Place(Path(named).expanduser().absolute())
+        return Place(Path(named).expanduser().absolute(), environment)
     data = environment.get("XDG_DATA_HOME", "")
     base = Path(data) if data else Path.home() / ".local" / "share"
-    return Place(base / "colonist")
+    return Place(base / "colonist", environment)

@@ -4,27 +4,29 @@
 2. The change is sent, signed with the old key.
 3. `NAME.key` is kept as `NAME.key.old`, then `NAME.key.new` takes its place.
 
-Both keys are there at every moment. A run that finds a `.new` goes on where the one before was
-interrupted: it asks the server which of the two it knows.
+Both keys are there at every moment, the new one under the passphrase of the old one. A run that
+finds a `.new` goes on where the one before was interrupted: it asks the server which of the two it
+knows.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from colonist_cli.alone import alone
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import note
-from colonist_client import keyfile
+from colonist_client import keyfile, secret_file
 from colonist_client.client import Client
+from colonist_client.custody import Custody
 from colonist_client.failure import ServerError
 from colonist_client.http import HttpTransport
+from colonist_client.locked_key import is_locked
 from colonist_client.retry import is_transient
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol.identity import Identity
@@ -42,23 +44,25 @@ class Rotation:
     path: Path
     change: Call
     probe: Call
+    custody: Custody = field(default_factory=lambda: Custody({}))
 
 
 async def rotate(rotation: Rotation) -> Identity:
     """Change the key; the new one. Raises `CliError`, `ServerError`, `UnreachableError`."""
-    with _alone(rotation.path):
+    with alone(rotation.path):
         return await _rotate(rotation)
 
 
 async def _rotate(rotation: Rotation) -> Identity:
     path, draft = rotation.path, _beside(rotation.path, ".new")
-    old = keyfile.read(path)
+    opened = keyfile.open_file(path, rotation.custody)
+    old = opened.identity
     is_resumed = _is_whole(draft)
     if is_resumed:
-        new = keyfile.read(draft)
+        new = keyfile.read(draft, rotation.custody.answering(opened.passphrase))
         note(f"{draft} is there from before: going on with it")
     else:
-        new = _make(draft)
+        new = _make(draft, opened.passphrase)
     if not (is_resumed and await _is_known(rotation, new)):
         try:
             await _send(rotation, old, new)
@@ -66,7 +70,7 @@ async def _rotate(rotation: Rotation) -> Identity:
             if not is_resumed and not is_transient(error):
                 draft.unlink()  # asked for once and refused for good: nobody knows it
             raise
-    _swap(path, draft, old)
+    _swap(path, draft)
     return new
 
 
@@ -107,49 +111,32 @@ async def _is_known(rotation: Rotation, identity: Identity) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Generator[None]:
-    """Two runs at once could each take the other's new key for their own. Raises `CliError`."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise CliError(Exit.USAGE, f"key file {path}: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CliError(Exit.CONFLICT, f"{path} is being changed by another run") from None
-        yield
-    finally:
-        os.close(handle)
-
-
 def _is_whole(draft: Path) -> bool:
     """Whether there is one from before. One that was not written to its end was never sent."""
     if not draft.exists():
         return False
-    if draft.stat().st_size < KEY_CHARS:
+    content = draft.read_bytes()
+    if len(content) < KEY_CHARS or (is_locked(content) and not content.endswith(b"}\n")):
         draft.unlink()
         return False
     return True
 
 
-def _make(draft: Path) -> Identity:
+def _make(draft: Path, passphrase: bytes | None) -> Identity:
     identity = Identity.from_entropy(secrets.token_bytes(32))
     try:
-        keyfile.write(draft, identity)
-        _settle(draft.parent)
+        keyfile.write(draft, identity, passphrase)
     except OSError as error:
         raise CliError(Exit.USAGE, f"{draft}: {error.strerror}") from None
     return identity
 
 
-def _swap(path: Path, draft: Path, old: Identity) -> None:
+def _swap(path: Path, draft: Path) -> None:
     """Each step is atomic, and after each the old key and the new one have a name."""
     kept, copy = _beside(path, ".old"), _beside(path, ".copy")
     try:
         copy.unlink(missing_ok=True)
-        keyfile.write(copy, old)
+        secret_file.write(copy, path.read_bytes())
         copy.replace(kept)
         draft.replace(path)
         _settle(path.parent)

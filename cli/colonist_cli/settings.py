@@ -67,11 +67,13 @@ class Settings:
 
     def __init__(self, flags: Flags, environment: Mapping[str, str], place: Place) -> None:
         """Raises `CliError`, `InvalidValueError`."""
+        from colonist_client.custody import Custody
         from colonist_client.environment import from_environment
 
         self._flags = flags
         self._environment = environment
-        self._variables = from_environment(environment)
+        self._custody = Custody(environment)
+        self._variables = from_environment(environment, self._custody)
         self._place = place
         self._notes = place.read()
 
@@ -118,13 +120,20 @@ class Settings:
 
         source = _SOURCES[role]
         if self._flags.key is not None:
-            return Signer(keyfile.read(self._flags.key.expanduser()), str(self._flags.key))
+            path = self._flags.key.expanduser()
+            return Signer(keyfile.read(path, self._custody), str(self._flags.key))
         if (identity := source.of_variables(self._variables)) is not None:
             return Signer(identity, source.variable)
         if name := source.of_notes(self._notes):
             path = self._place.root / name
-            return Signer(keyfile.read(path), str(path))
+            return Signer(keyfile.read(path, self._custody), str(path))
         return None
+
+    def knows(self, role: Role) -> bool:
+        """Whether somebody says which key that is; it is not opened."""
+        source = _SOURCES[role]
+        named = self._flags.key or source.of_notes(self._notes)
+        return bool(named) or source.of_variables(self._variables) is not None
 
     def key_file(self, role: Role) -> Path:
         """The file that the key is in. Raises `CliError` where it is in none."""
@@ -137,7 +146,7 @@ class Settings:
                 f"the key is in {source.variable}, which this cannot change: use --key FILE",
             )
         if named := self._environment.get(f"{source.variable}_FILE"):
-            return Path(named)
+            return self._custody.find(named)
         if noted := source.of_notes(self._notes):
             return self._place.root / noted
         raise CliError(Exit.USAGE, f"which key of a {role}? --key FILE")

@@ -20,11 +20,10 @@ def lines(settings: Settings, *, are_keys_shown: bool) -> list[str]:
     """`export NAME=VALUE` for everything that is known."""
     found = [f"export {name}={shlex.quote(text)}" for name, text in _plain(settings).items()]
     for name, role in _KEYS.items():
-        signer = settings.find_signer(role)
-        if signer is None:
+        if not settings.knows(role):
             continue
         if are_keys_shown:
-            found.append(f"export {name}={signer.identity.reveal()}")
+            found.append(f"export {name}={settings.signer(role).identity.reveal()}")
         else:
             found.append(f"# {name} is left out on a terminal: --reveal, or eval the output")
     return found

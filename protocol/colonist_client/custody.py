@@ -111,6 +111,12 @@ class Custody:
             raise InvalidValueError("the passphrase was not the same the second time")
         return wanted
 
+    def answering(self, passphrase: bytes | None) -> Custody:
+        """The same, where this is what somebody who is asked would say; None: that is unknown."""
+        if passphrase is None:
+            return self
+        return Custody(self._environment, lambda _: passphrase.decode())
+
     def _is_credential(self, path: Path) -> bool:
         return self._credentials is not None and path.parent == self._credentials
 

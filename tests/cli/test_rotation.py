@@ -1,6 +1,8 @@
 """A key is changed without ever losing one, wherever it is interrupted."""
 
+import dataclasses
 from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,10 @@ from colonist_cli.exits import CliError, Exit
 from colonist_cli.rotation import Rotation, rotate
 from colonist_client import keyfile
 from colonist_client.client import Client
+from colonist_client.custody import Custody
 from colonist_client.failure import ServerError
 from colonist_client.http import HttpTransport
+from colonist_client.locked_key import Cost, lock
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol.identity import Identity
 from tests.server.house import House, house
@@ -62,6 +66,53 @@ async def test_the_new_key_takes_the_place_of_the_old_one(lab: House, tmp_path: 
     assert {path.stat().st_mode & 0o777 for path in wanted.path.parent.iterdir()} == {0o600}
     assert await is_ada(lab, new)
     assert not await is_ada(lab, key("ada"))
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+async def test_a_key_under_a_passphrase_is_followed_by_one_under_the_same(
+    lab: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_interrupted: bool
+) -> None:
+    plain = of_ada(lab.url, tmp_path / "keys")
+    cheap = partial(lock, cost=Cost(n=1 << 14))
+    monkeypatch.setattr(keyfile, "lock", cheap)
+    keyfile.replace(plain.path, key("ada"), b"hush-hush")
+    asked: list[str] = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return "hush-hush"
+
+    wanted = dataclasses.replace(plain, custody=Custody({}, ask))
+    if is_interrupted:
+        with monkeypatch.context() as patched:
+            patched.setattr(rotation, "_swap", None)
+            with pytest.raises(TypeError):
+                await rotate(wanted)
+        asked.clear()
+    new = await rotate(wanted)
+    assert asked == [f"Passphrase of {plain.path}: "]
+    assert await is_ada(lab, new)
+    for name, identity in (("ada.key", new), ("ada.key.old", key("ada"))):
+        path = plain.path.with_name(name)
+        assert identity.reveal() not in path.read_text()
+        assert keyfile.read(path, Custody({}, ask)) == identity
+
+
+async def test_a_draft_that_was_cut_off_was_never_sent(lab: House, tmp_path: Path) -> None:
+    whole = lock(Identity(b"\7" * 32), b"hush-hush", Cost(n=1 << 14))
+    for content in (b"ab", whole[:-1], whole[:100]):
+        folder = tmp_path / str(len(content))
+        wanted = of_ada(lab.url, folder)
+        keyfile.replace(wanted.path, key("ben"), None)
+        rotated = dataclasses.replace(wanted, change=_nothing)
+        (folder / "ada.key.new").write_bytes(content)
+        (folder / "ada.key.new").chmod(0o600)
+        assert keyfile.read(wanted.path) == key("ben")
+        assert await rotate(rotated) == keyfile.read(wanted.path)
+
+
+async def _nothing(_client: Client, _new: Identity) -> None:
+    pass
 
 
 async def test_it_can_be_done_again(lab: House, tmp_path: Path) -> None:

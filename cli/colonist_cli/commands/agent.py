@@ -90,6 +90,8 @@ def run_bridge(
     from colonist_cli import bridge
 
     flags = pairs(settings)
+    if "password" in flags:
+        raise CliError(Exit.USAGE, "others can see --set password=..: use --password-file FILE")
     given = {
         "name": name,
         "server_url": server,

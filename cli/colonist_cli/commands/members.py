@@ -1,4 +1,4 @@
-"""`colonist colony`, `executor`, `user` and `key`: who is who."""
+"""`colonist colony`, `executor` and `user`: who is who."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import typer
 
 from colonist_cli.command import Kind, command
 from colonist_cli.exits import CliError, Exit
-from colonist_cli.output import note
 from colonist_cli.settings import Role
 from colonist_cli.shell import Shell
 
@@ -21,7 +20,6 @@ Id = Annotated[str, typer.Option("--id", help="The id of its key; default: a new
 colonies = typer.Typer(help="Colonies of the server.", no_args_is_help=True)
 executors = typer.Typer(help="Who pulls work in a colony.", no_args_is_help=True)
 users = typer.Typer(help="Who submits work to a colony.", no_args_is_help=True)
-keys = typer.Typer(help="Private keys in files of mode 0600.", no_args_is_help=True)
 
 
 @command(colonies, "add")
@@ -168,37 +166,6 @@ async def remove_user(shell: Shell, name: Name) -> None:
     """Remove a user."""
     async with shell.client(Role.COLONY) as client:
         await client.remove_user(shell.settings.colony, name)
-
-
-@command(keys, "new", kind=Kind.LOCAL)
-def new_key(
-    shell: Shell,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help="A name, or a path to write to.")
-    ],
-) -> None:
-    """Make a private key in a new file; never overwrites one. Prints the id."""
-    from colonist_cli.keys import make, path_of
-
-    path = path_of(shell.place, name)
-    shell.screen.line(make(path).id)
-    note(f"private key in {path}")
-
-
-@command(keys, "show", kind=Kind.LOCAL)
-def show_key(
-    shell: Shell,
-    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A name, or a path to read.")],
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Print the private key itself, not the id.")
-    ] = False,
-) -> None:
-    """Print the id of a key."""
-    from colonist_cli.keys import path_of
-    from colonist_client import keyfile
-
-    identity = keyfile.read(path_of(shell.place, name))
-    shell.screen.line(identity.reveal() if reveal else identity.id)
 
 
 def _in_state(executor: Executor, state: int) -> Executor:

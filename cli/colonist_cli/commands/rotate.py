@@ -84,5 +84,11 @@ async def rotate_server(shell: Shell) -> None:
 async def _rotate(shell: Shell, path: Path, change: Call, probe: Call) -> None:
     from colonist_cli.rotation import Rotation, rotate
 
-    rotation = Rotation(server=shell.settings.server, path=path, change=change, probe=probe)
+    rotation = Rotation(
+        server=shell.settings.server,
+        path=path,
+        change=change,
+        probe=probe,
+        custody=shell.place.custody,
+    )
     shell.screen.line((await rotate(rotation)).id)
