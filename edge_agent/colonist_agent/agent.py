@@ -194,8 +194,8 @@ class Agent:
             case Returned():
                 self.counters.returned += 1
                 return
-        body = self._client.pack(message)
-        letter = Letter(process_id=process.processid, body=body, until_s=attempt.until_s)
+        request = self._client.pack(message)
+        letter = Letter(process_id=process.processid, request=request, until_s=attempt.until_s)
         await self._courier.send(letter)
 
     async def _give_back(self, attempt: Attempt, outcome: Returned) -> Outcome:

@@ -16,6 +16,7 @@ from colonist_agent.counters import Counters
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s
+from colonist_client.sealer import Request
 from colonist_client.transport import UnreachableError
 
 LATE_S: Final = 5.0
@@ -28,13 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A signed close, ready to send; repeating it byte for byte is safe.
+    """A signed result, ready to send; repeating it byte for byte is safe.
 
     `until_s` is the loop time after which nobody wants it; None: always wanted.
     """
 
     process_id: str
-    body: bytes
+    request: Request
     until_s: float | None
 
 
@@ -152,7 +153,7 @@ class Courier:
             await self._give_up(letter, "its lease is over")
             return
         try:
-            await self._client.deliver(letter.body)
+            await self._client.deliver(letter.request)
         except ServerError as error:
             self._outage = 0
             if error.is_definite:

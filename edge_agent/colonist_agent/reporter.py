@@ -83,11 +83,11 @@ class Reporter:
                 self._unsent = None
 
     async def _send(self, parcel: Parcel) -> None:
-        body = self._client.pack(parcel.message)
+        request = self._client.pack(parcel.message)
         failures = 0
         while True:
             try:
-                await self._client.deliver(body)
+                await self._client.deliver(request)
             except (UnreachableError, ServerError) as error:
                 if not is_transient(error):
                     self._mailbox.dropped += parcel.count

@@ -1,26 +1,41 @@
 """One call: sign, exchange, read the reply.
 
-A call is repeated only where a second time has no second effect. Reads are; so is an assign. A
-submit is not: where its reply is lost, the outcome is unknown and the error says so.
+A plain call is repeated only where a second time has no second effect. Reads are; so is an assign.
+A submit is not: where its reply is lost, the outcome is unknown and the error says so.
+
+A client that has pinned a server (`pin`) seals its requests and believes only replies that the
+pinned server signed for them. Then every call may be repeated: the same bytes take effect at most
+once. They are sealed anew only where the server has said, under its signature, that they had no
+effect and never will (`epoch_stale`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from types import GenericAlias
 from typing import Final, TypeVar, cast
 
+from colonist_client.attempts import Attempts
 from colonist_client.failure import ServerError
 from colonist_client.retry import Retry
+from colonist_client.sealer import Pin, Request, Sealer, Seqs
 from colonist_client.transport import NotSentError, Transport, UnreachableError
 from colonist_protocol import codec, envelope
+from colonist_protocol.envelope import Failure
 from colonist_protocol.errors import InvalidValueError, MalformedError
 from colonist_protocol.identity import Identity
 from colonist_protocol.message import Message
 from colonist_protocol.messages import UNSIGNED
+from colonist_protocol.seal import OF_ATTEMPT
 
 T = TypeVar("T")
 
 REPLY_S: Final = 30.0
+MAX_ANEW: Final = 4
+"""So often in a row a request is sealed anew at once; then something is wrong with the server."""
+
+_STALE: Final = "epoch_stale"
+_TOO_OLD: Final = "too_old"
 
 
 class OutcomeUnknownError(UnreachableError):
@@ -39,59 +54,87 @@ class Caller:
         *,
         reply_s: float = REPLY_S,
         retry: Retry | None = None,
+        pin: Pin | None = None,
     ) -> None:
-        """`reply_s` bounds each exchange; without `retry` nothing is ever repeated."""
+        """`reply_s` bounds each exchange; without `retry` nothing is ever repeated.
+
+        With a `pin` and a key all requests are sealed, and replies of others are no replies.
+        """
         self.transport = transport
         self.identity = identity
+        self.sealer: Sealer | None = None
+        self.attempts = Attempts()
         self._reply_s = reply_s
         self._retry = retry
+        if pin is not None and identity is not None:
+            self.sealer = Sealer(pin, identity, _now)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.transport.way}, {self.identity})"
 
-    def pack(self, message: Message) -> bytes:
-        """The signed body of a message, to be sent more than once byte for byte."""
-        if self.identity is None and message.msgtype() not in UNSIGNED:
-            raise InvalidValueError(f"{message.msgtype()} must be signed: this client has no key")
-        return envelope.pack_request(message, self.identity)
+    def pack(self, message: Message, seqs: Seqs | None = None) -> Request:
+        """A signed message, to be sent more than once byte for byte.
 
-    async def deliver(self, body: bytes, *, wait_s: float = 0.0) -> bytes:
-        """Send a packed body once; the reply's JSON. Raises `ServerError`, `UnreachableError`.
-
-        `wait_s` is how long the server may take over it, on top of the time for the exchange.
+        `seqs` is the attempt that it is about, where that is not the newest known one.
         """
-        raw = await self.transport.exchange(body, wait_s=wait_s + self._reply_s)
-        try:
-            reply = envelope.parse_reply(raw)
-        except MalformedError as error:
-            raise UnreachableError(
-                f"not a Colonist server: its answer cannot be read ({error})"
-            ) from None
-        if isinstance(reply, envelope.Failure):
-            raise ServerError(reply)
-        return reply
+        kind = message.msgtype()
+        if self.identity is None and kind not in UNSIGNED:
+            raise InvalidValueError(f"{kind} must be signed: this client has no key")
+        if self.sealer is None:
+            return Request(message, envelope.pack_request(message, self.identity))
+        if kind in OF_ATTEMPT:
+            return self.sealer.seal(message, seqs or self.attempts.of(message))
+        return self.sealer.seal(message)
+
+    async def deliver(self, request: Request, *, wait_s: float = 0.0) -> bytes:
+        """Send a packed message once; the reply's JSON. Raises `ServerError`, `UnreachableError`.
+
+        `wait_s` is how long the server may take over it, on top of the time for the exchange. One
+        that is told to have no effect is sealed anew, and goes out again at once.
+        """
+        anew = 0
+        while True:
+            before = request.was_sent
+            reply = await self._exchange(request, wait_s)
+            if isinstance(reply, bytes):
+                return reply
+            if self.sealer is None or anew >= MAX_ANEW or not _is_void(request, reply, before):
+                break
+            anew += 1
+            self.sealer.seal_anew(request)
+        if request.is_sealed and reply.code == _TOO_OLD:
+            raise OutcomeUnknownError(f"{request.message.msgtype()}: {reply.message}")
+        raise ServerError(reply)
+
+    async def send(self, request: Request, *, wait_s: float = 0.0) -> bytes:
+        """`deliver`, repeated as `retry` says."""
+        if self._retry is None:
+            return await self.deliver(request, wait_s=wait_s)
+        return await self._retry.run(lambda: self.deliver(request, wait_s=wait_s))
 
     async def read(self, message: Message, kind: type[T], *, wait_s: float = 0.0) -> T:
         """Send what may be sent twice, and repeat it as `retry` says."""
-        body = self.pack(message)
-        if self._retry is None:
-            payload = await self.deliver(body, wait_s=wait_s)
-        else:
-            payload = await self._retry.run(lambda: self.deliver(body, wait_s=wait_s))
-        return _decoded(payload, kind, message)
+        return decoded(await self.send(self.pack(message), wait_s=wait_s), kind, message)
 
     async def read_list(self, message: Message, kind: type[T]) -> list[T]:
         """`read` of a list; some servers answer null for an empty one."""
         return await self.read(message, _list_of(kind)) or []
 
     async def write(self, message: Message, kind: type[T]) -> T:
-        """Send what must not be sent twice. Raises `OutcomeUnknownError` for a lost reply."""
-        body = self.pack(message)
+        """Send what has an effect. Raises `OutcomeUnknownError` for a lost reply.
+
+        A plain request is sent once; a sealed one is repeated as `retry` says.
+        """
+        request = self.pack(message)
         try:
-            return _decoded(await self.deliver(body), kind, message)
-        except NotSentError:
+            if request.is_sealed:
+                return decoded(await self.send(request), kind, message)
+            return decoded(await self.deliver(request), kind, message)
+        except OutcomeUnknownError:
             raise
         except UnreachableError as error:
+            if not request.was_sent:
+                raise
             raise OutcomeUnknownError(
                 f"{message.msgtype()}: the outcome is unknown, look before repeating it: {error}"
             ) from error
@@ -104,15 +147,47 @@ class Caller:
         """Close the transport."""
         await self.transport.close()
 
+    async def _exchange(self, request: Request, wait_s: float) -> bytes | Failure:
+        if request.first_sent_s is None:
+            request.first_sent_s = _now()
+        try:
+            raw = await self.transport.exchange(request.body, wait_s=wait_s + self._reply_s)
+        except NotSentError:
+            raise
+        except BaseException:
+            request.was_sent = True
+            raise
+        request.was_sent = True
+        if self.sealer is not None:
+            return self.sealer.opened(request, raw).reply
+        try:
+            return envelope.parse_reply(raw)
+        except MalformedError as error:
+            raise UnreachableError(
+                f"not a Colonist server: its answer cannot be read ({error})"
+            ) from None
 
-def _list_of(kind: type[T]) -> type[list[T] | None]:
-    return cast("type[list[T] | None]", GenericAlias(list, (kind,)) | None)
 
-
-def _decoded(payload: bytes, kind: type[T], message: Message) -> T:
+def decoded(payload: bytes, kind: type[T], message: Message) -> T:
+    """A reply's JSON as what it is said to be. Raises `UnreachableError`."""
     try:
         return codec.decode(payload, kind, message.msgtype())
     except MalformedError as error:
         raise UnreachableError(
             f"the answer to {message.msgtype()} is not what the protocol says: {error}"
         ) from None
+
+
+def _is_void(request: Request, reply: Failure, was_sent_before: bool) -> bool:
+    """Whether these bytes had no effect and never will: then it may be sealed anew."""
+    if not request.is_renewable:
+        return False
+    return reply.code == _STALE or (reply.code == _TOO_OLD and not was_sent_before)
+
+
+def _list_of(kind: type[T]) -> type[list[T] | None]:
+    return cast("type[list[T] | None]", GenericAlias(list, (kind,)) | None)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -21,5 +21,10 @@ class ServerError(ColonistError):
 
     @property
     def is_definite(self) -> bool:
-        """Whether the same request would be refused again: not busy, not paused, not broken."""
+        """Whether the same request would be refused again: not busy, not paused, not broken.
+
+        Nor one that only needs another seal.
+        """
+        if self.code == "epoch_stale":
+            return False
         return 400 <= self.status < 500 and self.status not in (408, 425, 429)  # noqa: PLR2004

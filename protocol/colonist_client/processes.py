@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from colonist_client.caller import Caller
+from colonist_client.caller import Caller, decoded
 from colonist_client.failure import ServerError
 from colonist_client.retry import is_transient
+from colonist_client.sealer import Request
 from colonist_client.transport import UnreachableError
 from colonist_protocol import codec, process
 from colonist_protocol.function_spec import FunctionSpec
@@ -29,7 +30,10 @@ class ProcessCalls(Caller):
     """Submit, run and look at processes."""
 
     async def submit(self, spec: FunctionSpec) -> Process:
-        """Submit one process. Never repeated; a lost reply raises `OutcomeUnknownError`."""
+        """Submit one process; a lost reply raises `OutcomeUnknownError`.
+
+        A plain submit is never repeated.
+        """
         return await self.write(process.SubmitFunctionSpec(spec=spec), Process)
 
     async def assign(
@@ -42,12 +46,21 @@ class ProcessCalls(Caller):
         message = process.AssignProcess(
             colonyname=colony, timeout=timeout_s, availablecpu=cpu, availablemem=memory
         )
+        return await self.assigned(self.pack(message))
+
+    async def assigned(self, request: Request) -> Process | None:
+        """What a packed assign is answered. Presented again, it is answered with the same grant."""
+        message = request.message
+        wait_s = message.timeout if isinstance(message, process.AssignProcess) else 0
         try:
-            return await self.read(message, Process, wait_s=max(0, timeout_s))
+            reply = await self.send(request, wait_s=max(0, wait_s))
         except ServerError as error:
             if is_no_process(error):
                 return None
             raise
+        granted = decoded(reply, Process, message)
+        self.attempts.begin(granted)
+        return granted
 
     async def get(
         self, process_id: str, *, while_state: int | None = None, timeout_s: int = 0
@@ -95,10 +108,12 @@ class ProcessCalls(Caller):
     async def close(self, process_id: str, out: Sequence[Any] = ()) -> None:
         """Close a process as successful with its result; the assignee only."""
         await self.order(process.CloseSuccessful(processid=process_id, out=raw(out)))
+        self.attempts.forget(process_id)
 
     async def fail(self, process_id: str, errors: Sequence[str] = ()) -> None:
         """Close a process as failed with the reasons; the assignee only."""
         await self.order(process.CloseFailed(processid=process_id, errors=list(errors)))
+        self.attempts.forget(process_id)
 
     async def set_output(self, process_id: str, out: Sequence[Any]) -> None:
         """Replace the output of a running process; the assignee only."""
@@ -111,6 +126,7 @@ class ProcessCalls(Caller):
     async def release(self, process_id: str) -> None:
         """Give a process back unfinished, to be run by somebody else; the assignee only."""
         await self.order(process.ReleaseProcess(processid=process_id))
+        self.attempts.forget(process_id)
 
     async def remove(self, process_id: str) -> None:
         """Remove a process that is not running."""

@@ -13,7 +13,7 @@ class WorkflowCalls(Caller):
     """Submit workflows, look at them, let them grow, end and remove them."""
 
     async def submit_workflow(self, spec: WorkflowSpec) -> ProcessGraph:
-        """Submit a workflow. Never repeated; a lost reply raises `OutcomeUnknownError`.
+        """Submit a workflow; a lost reply raises `OutcomeUnknownError`. See `submit`.
 
         Its `processids` are in the order of the specs.
         """
@@ -53,7 +53,7 @@ class WorkflowCalls(Caller):
         child_id: str = "",
         insert: bool = False,
     ) -> Process:
-        """Add a process below one that runs; the parent's assignee only. Never repeated.
+        """Add a process below one that runs; the parent's assignee only. See `submit`.
 
         `insert`: all children of the parent wait for the new process, and no more for the parent.
         Else `child_id`, if given, waits for the new process too.

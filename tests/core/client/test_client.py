@@ -217,7 +217,7 @@ async def test_every_typed_message_can_be_sent() -> None:
 
     client = Client(DirectTransport(note), KEY)
     for name in dir(client):
-        method = getattr(client, name)
+        method: Any = getattr(client, name)
         if name.startswith("_") or name in NOT_CALLS or not callable(method):
             continue
         with pytest.raises(ServerError):
@@ -227,7 +227,18 @@ async def test_every_typed_message_can_be_sent() -> None:
     assert seen == set(TYPED) - ON_PUBSUB
 
 
-NOT_CALLS = {"aclose", "deliver", "order", "pack", "read", "read_list", "wait", "write"}
+NOT_CALLS = {
+    "aclose",
+    "assigned",
+    "deliver",
+    "order",
+    "pack",
+    "read",
+    "read_list",
+    "send",
+    "wait",
+    "write",
+}
 
 
 def _positional(method: Any) -> int:
@@ -260,8 +271,8 @@ KEYWORDS: dict[str, dict[str, Any]] = {
 def test_packed_twice_is_the_same_bytes() -> None:
     client = Client(DirectTransport(_unused), KEY)
     message = TYPED["getprocessmsg"]
-    first = client.pack(message())
-    assert first == client.pack(message())
+    first = client.pack(message()).body
+    assert first == client.pack(message()).body
     assert codec.scan(first)["payloadtype"] == "getprocessmsg"
 
 
