@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -41,6 +42,7 @@ class AttemptToken(NamedTuple):
     mac: str
 
 
+@lru_cache(maxsize=256)
 def read_epoch(text: str) -> EpochToken | None:
     """The parts of an epoch token; None for what has another form."""
     found = _EPOCH.fullmatch(text)

@@ -14,6 +14,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, cast
 
+from msgspec import UNSET
+
 from colonist_core.access import Access, Standing, check_server_owner, check_standing, stranger
 from colonist_core.process import Cause
 from colonist_protocol import codec, envelope, messages
@@ -40,7 +42,7 @@ from colonist_protocol.errors import (
 )
 from colonist_protocol.message import Message
 from colonist_protocol.process import AssignProcess, StandingOrder
-from colonist_protocol.seal import MAX_INDEX, AttemptSeal, EpochSeal, RequestSeal
+from colonist_protocol.seal import MAX_INDEX, EpochSeal, RequestSeal
 from colonist_protocol.tokens import EpochToken, read_epoch
 from colonist_server.repo import effects, keys, once
 from colonist_server.repo.epochs import stale
@@ -121,7 +123,7 @@ _FAULT: Final = InternalError("internal error of the server")
 class Dispatch:
     """Answers requests."""
 
-    __slots__ = ("_create_task", "_polls", "_sealing", "rooms")
+    __slots__ = ("_create_task", "_polls", "_sealing", "_standing", "rooms")
 
     def __init__(self, rooms: Rooms, create_task: CreateTask) -> None:
         self.rooms = rooms
@@ -130,6 +132,8 @@ class Dispatch:
         # An executor that polls sends the same bytes again and again (RFC 6979 signatures are
         # deterministic), and the same bytes prove the same caller: 35 us saved for each poll.
         self._polls: dict[tuple[str, str], tuple[Cause, Message, bytes]] = {}
+        # So do the grants of one standing assign.
+        self._standing: dict[tuple[str, str, str], _Order] = {}
 
     async def answer(self, body: bytes) -> Answer:
         """Answer one request; never raises but for cancellation."""
@@ -150,14 +154,16 @@ class Dispatch:
 
     async def _answer_sealed(self, request: Envelope, body: bytes) -> Answer:
         """Errors too are sealed, for those who are known here; a stranger costs no signature."""
+        order = self._known(request)
         try:
-            cause, seal = self._open_seal(request)
+            cause, seal = (order.cause, order.seal) if order else self._open_seal(request)
         except ColonistError as error:
             return Answer(error.status, envelope.pack_failure(error))
         asker = Asker(cause, request.index)
         seal_reply = self._sealing.reply
         try:
-            reply = await self._perform_sealed(request, cause, seal, asker)
+            order = order or await self._open_sealed(request, cause, seal)
+            reply = await self._perform_sealed(order, asker)
             payload = codec.encode(reply.value)
             kind = reply.payloadtype or request.payloadtype
             sent = seal_reply(asker, kind, payload, ok=True, event=reply.event)
@@ -245,26 +251,45 @@ class Dispatch:
             raise SealError("the index is no unsigned number of 32 bits")
         return self._sealing.open(request)
 
-    async def _perform_sealed(
-        self, request: Envelope, cause: Cause, seal: RequestSeal, asker: Asker
-    ) -> Reply:
-        """The order of checks is the design's: form, audience, caller, access, record, time."""
+    def _known(self, request: Envelope) -> _Order | None:
+        """A standing assign that was opened before."""
+        if request.payloadtype != _ASSIGN or not 0 <= request.index <= MAX_INDEX:
+            return None
+        return self._standing.get((request.payload, request.seal, request.signature))
+
+    def _keep(self, request: Envelope, order: _Order) -> _Order:
+        message = order.message
+        is_standing = isinstance(message, AssignProcess) and message.standing is not UNSET
+        if is_standing and len(request.payload) <= MAX_POLL_CHARS:  # whoever signs may fill this
+            if len(self._standing) >= MAX_POLLS:
+                self._standing.clear()
+            self._standing[request.payload, request.seal, request.signature] = order
+        return order
+
+    async def _open_sealed(
+        self, request: Envelope, cause: Cause, seal: RequestSeal | None
+    ) -> _Order:
+        """The message under a seal."""
         route = _route(request)
         _check_door(route, API)
         if request.payloadtype == envelope.LARGE and len(request.payload) > _LARGE_CHARS:
             cause, message, payload = await self._open_large(request, cause)
         else:
             message, payload = envelope.open_payload(request, route.kind)
-        order = _Order(route, cause, payload, message, seal)
+        return self._keep(request, _Order(route, cause, payload, message, seal))
+
+    async def _perform_sealed(self, order: _Order, asker: Asker) -> Reply:
+        """The order of checks is the design's: form, audience, caller, access, record, time."""
+        route, seal = order.route, order.seal
         call = await self._let_in(order)
         asker.colony = call.scope
-        if isinstance(seal, AttemptSeal):
-            return await self._carry_out(order)
+        if not isinstance(seal, EpochSeal):
+            return await self._carry_out(order, call)
         if route.is_read:
             check_short(seal, "a read")
             await self._check_time(seal)
             return await self._carry_out(order)
-        return await self._at_most_once(order, call, seal, request.index)
+        return await self._at_most_once(order, call, seal, asker.index)
 
     async def _let_in(self, order: _Order) -> Call:
         try:
@@ -312,7 +337,7 @@ class Dispatch:
                 raise too_old() if mark.is_forgotten(self.rooms.epochs.n) else stale()
             once.begin(bound)
             try:
-                return await self._carry_out(order)
+                return await self._carry_out(order, call)
             finally:
                 once.begin(None)
         except AlreadyDone as done:
@@ -338,11 +363,14 @@ class Dispatch:
 
     # -- carrying out
 
-    async def _carry_out(self, order: _Order) -> Reply:
-        """Do it, on a view that is fresh where that makes a difference."""
+    async def _carry_out(self, order: _Order, call: Call | None = None) -> Reply:
+        """Do it, on a view that is fresh where that makes a difference.
+
+        `call`: the caller was let in just now.
+        """
         freshness = self.rooms.freshness
         if not freshness.is_needed:
-            return await self._try(order)
+            return await self._try(order, call)
         if not order.route.needs_all:
             effect = effects.begin()
             try:
@@ -353,9 +381,9 @@ class Dispatch:
         await freshness.fresh()
         return await self._try(order)
 
-    async def _try(self, order: _Order) -> Reply:
+    async def _try(self, order: _Order, call: Call | None = None) -> Reply:
         route = order.route
-        call = self._admit(order)
+        call = call or self._admit(order)
         if order.seal is None:
             self._check_plain(route, call)
         work = route.handler(self.rooms, call, order.message)
