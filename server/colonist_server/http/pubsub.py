@@ -21,6 +21,7 @@ from colonist_server.http.farewells import FAREWELLS, NO_ORDER, REFUSED, TOO_SLO
 from colonist_server.http.outbox import Outbox, Shelf
 from colonist_server.repo.topics import Ending, Subscription
 from colonist_server.rpc.dispatch import Dispatch, Refusal
+from colonist_server.rpc.sealed_sink import SealedSink
 
 MAX_CONNECTIONS: Final = 20_000
 MAX_CONNECTIONS_OF_CALLER: Final = 4_096
@@ -195,6 +196,9 @@ class Connection:
         """A subscription has ended; with the last one the connection ends."""
         self._subscriptions.discard(subscription)
         farewell = FAREWELLS[ending]
+        if farewell.error is not None and isinstance(subscription.sink, SealedSink):
+            subscription.sink.refuse(farewell.error)
+            farewell = farewell._replace(error=None)
         if self._subscriptions:
             if farewell.error is not None:
                 self.deliver(pack_failure(farewell.error))
