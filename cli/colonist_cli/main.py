@@ -13,6 +13,7 @@ import typer
 
 from colonist_cli.commands import (
     agent,
+    audit,
     colony,
     crons,
     events,
@@ -47,6 +48,7 @@ app.add_typer(crons.crons, name="cron", rich_help_panel=work.PANEL)
 store.add(app)
 app.add_typer(store.stores, name="store", rich_help_panel=store.PANEL)
 events.add(app)
+app.add_typer(audit.audits, name="audit", rich_help_panel=work.PANEL)
 records.add(app)
 app.add_typer(colony.colonies, name="colony", rich_help_panel="Who is who")
 app.add_typer(rotate.executors, name="executor", rich_help_panel="Who is who")

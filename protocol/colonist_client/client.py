@@ -14,6 +14,7 @@ from typing import Self
 
 from colonist_client.colonies import ColonyCalls
 from colonist_client.crons import CronCalls
+from colonist_client.evidence import EvidenceCalls
 from colonist_client.generators import GeneratorCalls
 from colonist_client.members import MemberCalls
 from colonist_client.processes import ProcessCalls
@@ -22,7 +23,14 @@ from colonist_client.workflows import WorkflowCalls
 
 
 class Client(
-    ProcessCalls, ColonyCalls, MemberCalls, RecordCalls, WorkflowCalls, CronCalls, GeneratorCalls
+    ProcessCalls,
+    ColonyCalls,
+    MemberCalls,
+    RecordCalls,
+    WorkflowCalls,
+    CronCalls,
+    GeneratorCalls,
+    EvidenceCalls,
 ):
     """All calls, signed with one key, over one transport, which it closes at the end."""
 
