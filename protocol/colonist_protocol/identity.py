@@ -65,6 +65,8 @@ ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD036414
 SIGNATURE_CHARS: Final = 130
 ID_CHARS: Final = 64
 KEY_BYTES: Final = 32
+DIGEST_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 65
 
 _HALF_ORDER: Final = (ORDER // 2).to_bytes(32, "big")
 _KEY: Final = re.compile("[0-9A-Fa-f]{64}")
@@ -111,7 +113,11 @@ class Identity:
 
     def sign(self, text: bytes) -> str:
         """Sign the SHA3-256 of the text: 130 hex characters (RFC 6979, low s)."""
-        return self._signer.sign(digest(text)).hex()
+        return self.sign_digest(digest(text)).hex()
+
+    def sign_digest(self, digest32: bytes) -> bytes:
+        """The signature of a SHA3-256 digest: `r(32) s(32) v(1)`."""
+        return self._signer.sign(digest32)
 
     def reveal(self) -> str:
         """The private key as 64 hex characters, to be stored and shown to nobody."""

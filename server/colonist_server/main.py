@@ -44,6 +44,7 @@ from colonist_server.keyring import Keyring
 from colonist_server.loops.gauges import StoreGauge
 from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import Rooms
+from colonist_server.rpc.signing import Signer, beside
 from colonist_server.store.interface import Store, StoreError
 from colonist_server.store.measuring import measure
 from colonist_server.store.opening import is_shared, open_store
@@ -87,7 +88,8 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
         async with (
             await open_store(config.store, separate_writer=config.separate_writer) as store,
             _archive(config.archive) as archive,
-            _at_work(config, store, archive, owner, server_keys) as (dispatch, ways),
+            beside(server_keys.current.identity) as signer,
+            _at_work(config, store, archive, owner, server_keys, signer) as (dispatch, ways),
         ):
             _spare_collector()
             async with _open(door, dispatch, ways, config.shutdown_s):
@@ -116,6 +118,7 @@ async def _at_work(
     archive: Archive | None,
     owner: str,
     server_keys: ServerKeys,
+    signer: Signer,
 ) -> AsyncGenerator[tuple[Dispatch, web.Server]]:
     """A server at work, and the ways in to it, which also tell what it knows of itself."""
     gauge = StoreGauge(partial(measure, store, config.store))
@@ -125,6 +128,7 @@ async def _at_work(
         SystemClock(),
         owner,
         server_keys=server_keys,
+        signer=signer,
         gauge=gauge,
         archive=archive,
     ) as dispatch:

@@ -72,6 +72,7 @@ from colonist_server.repo.workflows import Workflows
 from colonist_server.repo.writes import Writes
 from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import About, Rooms
+from colonist_server.rpc.signing import Signer
 from colonist_server.store.interface import Delete, Guard, Put, Store, StoreError
 from colonist_server.system import EntropyPool
 
@@ -90,6 +91,7 @@ async def at_work(
     owner: str,
     *,
     server_keys: ServerKeys | None = None,
+    signer: Signer | None = None,
     gauge: StoreGauge | None = None,
     archive: Archive | None = None,
 ) -> AsyncGenerator[Dispatch]:
@@ -158,7 +160,7 @@ async def at_work(
         loops += _archiving(config, writes, rooms, leadership, claimed)
         tasks = [group.create_task(loop) for loop in loops]
         try:
-            yield Dispatch(rooms, group.create_task)
+            yield Dispatch(rooms, group.create_task, signer)
             async with _in_time():
                 await _lay_down(presence, rooms.functions, leadership)
                 await leadership.close()

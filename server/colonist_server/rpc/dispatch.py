@@ -51,6 +51,7 @@ from colonist_server.repo.once import LIFE_MINUTES, AlreadyDone, Mark, Once
 from colonist_server.repo.topics import Order, Sink, Subscription
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 from colonist_server.rpc.sealing import Asker, Sealing, check_short
+from colonist_server.rpc.signing import Signer
 from colonist_server.rpc.table import API, PUBSUB, ROUTES, Route
 from colonist_server.store.interface import Guard
 
@@ -125,10 +126,12 @@ class Dispatch:
 
     __slots__ = ("_create_task", "_polls", "_sealing", "_standing", "rooms")
 
-    def __init__(self, rooms: Rooms, create_task: CreateTask) -> None:
+    def __init__(
+        self, rooms: Rooms, create_task: CreateTask, signer: Signer | None = None
+    ) -> None:
         self.rooms = rooms
         self._create_task = create_task
-        self._sealing = Sealing(rooms.epochs, rooms.clock)
+        self._sealing = Sealing(rooms.epochs, rooms.clock, signer)
         # An executor that polls sends the same bytes again and again (RFC 6979 signatures are
         # deterministic), and the same bytes prove the same caller: 35 us saved for each poll.
         self._polls: dict[tuple[str, str], tuple[Cause, Message, bytes]] = {}
@@ -166,7 +169,7 @@ class Dispatch:
             reply = await self._perform_sealed(order, asker)
             payload = codec.encode(reply.value)
             kind = reply.payloadtype or request.payloadtype
-            sent = seal_reply(asker, kind, payload, ok=True, event=reply.event)
+            sent = await seal_reply(asker, kind, payload, ok=True, event=reply.event)
             return Answer(_OK, sent, reply.lost)
         except ColonistError as error:
             told = self._told(body, error)
@@ -176,7 +179,7 @@ class Dispatch:
         if not self._is_known(asker):
             return Answer(told.status, envelope.pack_failure(told))
         payload = envelope.failure_json(told)
-        return Answer(told.status, seal_reply(asker, envelope.ERROR, payload, ok=False))
+        return Answer(told.status, await seal_reply(asker, envelope.ERROR, payload, ok=False))
 
     def _is_known(self, asker: Asker) -> bool:
         who = asker.who

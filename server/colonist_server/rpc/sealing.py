@@ -6,6 +6,7 @@ from colonist_core.process import MILLISECOND_NS, Cause
 from colonist_protocol import envelope
 from colonist_protocol.envelope import Envelope
 from colonist_protocol.errors import SealError, WrongServerError
+from colonist_protocol.identity import digest
 from colonist_protocol.seal import (
     MAX_SHORT_TTL_S,
     VERSION,
@@ -17,6 +18,7 @@ from colonist_protocol.seal import (
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.epochs import Epochs
 from colonist_server.repo.nouns import Colony
+from colonist_server.rpc.signing import Here, Signer
 
 
 class Asker:
@@ -37,9 +39,10 @@ class Asker:
 class Sealing:
     """Seals under the server's key."""
 
-    __slots__ = ("_clock", "_epochs", "_server_keys")
+    __slots__ = ("_clock", "_epochs", "_server_keys", "_signer")
 
-    def __init__(self, epochs: Epochs, clock: Clock) -> None:
+    def __init__(self, epochs: Epochs, clock: Clock, signer: Signer | None = None) -> None:
+        self._signer = signer or Here(epochs.server_keys.current.identity)
         self._epochs = epochs
         self._server_keys = epochs.server_keys
         self._clock = clock
@@ -55,7 +58,7 @@ class Sealing:
         signed = envelope.authenticate(request, text)
         return Cause(signed.caller, signed.digest, signed.signature, text), seal
 
-    def reply(
+    async def reply(
         self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes = b""
     ) -> bytes:
         """The body of a sealed reply."""
@@ -71,8 +74,8 @@ class Sealing:
             event.hex(),
         )
         unsigned = envelope.sealed_reply(payloadtype, payload, seal)
-        keys = self._server_keys
-        return unsigned.signed(keys.current.identity.sign(unsigned.text), keys.via)
+        signature = await self._signer.sign(digest(unsigned.text))
+        return unsigned.signed(signature, self._server_keys.via)
 
 
 def check_short(seal: EpochSeal, what: str) -> None:
