@@ -62,6 +62,21 @@ class Sealing:
         self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes = b""
     ) -> bytes:
         """The body of a sealed reply."""
+        unsigned = self._sealed(asker, payloadtype, payload, ok=ok, event=event)
+        signature = await self._signer.sign(digest(unsigned.text))
+        return unsigned.signed(signature, self._server_keys.via)
+
+    def reply_at_once(
+        self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes = b""
+    ) -> bytes:
+        """The body of a sealed reply, where nothing may come between."""
+        unsigned = self._sealed(asker, payloadtype, payload, ok=ok, event=event)
+        signature = self._server_keys.current.identity.sign(unsigned.text)
+        return unsigned.signed(signature, self._server_keys.via)
+
+    def _sealed(
+        self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes
+    ) -> envelope.Unsigned:
         seal = ReplySeal(
             VERSION,
             asker.who,
@@ -73,9 +88,7 @@ class Sealing:
             asker.colony.members_revision if asker.colony is not None else 0,
             event.hex(),
         )
-        unsigned = envelope.sealed_reply(payloadtype, payload, seal)
-        signature = await self._signer.sign(digest(unsigned.text))
-        return unsigned.signed(signature, self._server_keys.via)
+        return envelope.sealed_reply(payloadtype, payload, seal)
 
 
 def check_short(seal: EpochSeal, what: str) -> None:

@@ -108,7 +108,7 @@ class Beside(asyncio.Protocol):
             async with asyncio.timeout(START_S):
                 await self._loop.sock_sendall(ours, bytes.fromhex(self._identity.reveal()))
                 if not await self._loop.sock_recv(ours, 1):
-                    raise ConnectionError("it has ended")  # noqa: TRY301 - told like the others
+                    raise ConnectionError("it has ended")
             await self._loop.create_unix_connection(lambda: self, sock=ours)
         except (OSError, TimeoutError) as error:
             ours.close()
