@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
+from colonist_core import lease
+from colonist_core.lease import MAX_RENEWALS, Flag
 from colonist_core.matching import Placement
 from colonist_protocol.errors import ConflictError
 from colonist_protocol.evidence import EventLine, event_hash
 from colonist_protocol.process import State
-from colonist_protocol.times import SECOND_NS
 
 EXEC_EXPIRED: Final = "Maximum execution time limit exceeded"
 WAIT_EXPIRED: Final = "Maximum waiting time limit exceeded"
 MILLISECOND_NS: Final = 1_000_000
-MAX_LIMIT_S: Final = 100 * 366 * 86_400
-"""A century: what is beyond has no end that anybody sees, and times must fit into 64 bits."""
+NEVER_STARTED: Final = "never started"
+MAX_UNSTARTED: Final = 16
+"""So many attempts in a row of which nothing was heard fail a process."""
+NONCE_BYTES: Final = 8
 
 
 class What(IntEnum):
@@ -42,14 +45,22 @@ class What(IntEnum):
     ORPHANED = 10
     RELEASED = 11
     PARENT_FAILED = 12
+    UNSTARTED = 13
+    NEVER_STARTED = 14
+    CONFIRMED = 15
+    RENEWED = 16
+    RECORDED = 17
 
 
 TRANSITIONS: Final[Mapping[State, Mapping[What, State]]] = {
     State.WAITING: {
         What.ASSIGNED: State.RUNNING,
+        What.SUCCEEDED: State.SUCCESS,
+        What.FAILED: State.FAILED,
         What.CANCELLED: State.CANCELLED,
         What.WAITED_OUT: State.FAILED,
         What.PARENT_FAILED: State.FAILED,
+        What.RECORDED: State.WAITING,
     },
     State.RUNNING: {
         What.SUCCEEDED: State.SUCCESS,
@@ -61,6 +72,11 @@ TRANSITIONS: Final[Mapping[State, Mapping[What, State]]] = {
         What.REDELIVERED: State.RUNNING,
         What.ORPHANED: State.WAITING,
         What.RELEASED: State.WAITING,
+        What.UNSTARTED: State.WAITING,
+        What.NEVER_STARTED: State.FAILED,
+        What.CONFIRMED: State.RUNNING,
+        What.RENEWED: State.RUNNING,
+        What.RECORDED: State.RUNNING,
     },
     State.SUCCESS: {},
     State.FAILED: {},
@@ -123,6 +139,10 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `executor` is the id of the assignee, `node` the server node that made the assignment, `count`
     the number of events including the birth, `events` those since the birth. `has_more`: attributes
     or an output were stored beside it; said only where nodes share a store.
+
+    `nonce` tells the newest attempt from any other of its number, in any past of this store; empty:
+    it was granted to a plain request. `renewed` is how often it was, `unstarted` how many attempts
+    in a row ended before anything was heard of them.
     """
 
     state: int
@@ -146,12 +166,41 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
     count: int = 1
     events: tuple[Event, ...] = ()
     has_more: bool = False
+    nonce: bytes = b""
+    flags: int = 0
+    max_renewals: int = MAX_RENEWALS
+    renewed: int = 0
+    unstarted: int = 0
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether its newest attempt was granted to a sealed request."""
+        return bool(self.nonce)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether anything was heard of its newest attempt."""
+        return bool(self.flags & Flag.CONFIRMED)
+
+    @property
+    def lease_end_ns(self) -> int:
+        """Until when its attempt may run, as replies tell it; 0: for ever."""
+        return lease.end_ns(self.started_ns, self.max_exec_s, self.renewed)
+
+
+class Grantee(NamedTuple):
+    """One attempt: its number and nonce, and the id that it was granted to."""
+
+    number: int
+    nonce: bytes
+    executor: str
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A process that has ended. `payload` is the request that closed it, with the result in it.
 
-    `seal` is the seal of that request, empty for a plain one.
+    `seal` is the seal of that request, empty for a plain one; then `attempt` and `nonce` name the
+    attempt whose result it is, which need not be the newest.
 
     `parents` and `children` are numbers of members of its workflow, as they were at its end.
     """
@@ -164,19 +213,26 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parents: tuple[int, ...] = ()
     children: tuple[int, ...] = ()
     seal: bytes = b""
+    attempt: int = 0
+    nonce: bytes = b""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
-    """The limits of a spec, in seconds; 0 or less: none. Negative retries: no limit."""
+    """The limits of a spec, in seconds; 0 or less: none. Negative retries: no limit.
+
+    `flags` are those of `lease.OF_SPEC`.
+    """
 
     max_wait_s: int
     max_exec_s: int
     max_retries: int
+    flags: int = 0
+    max_renewals: int = MAX_RENEWALS
 
 
 def deadline(now_ns: int, limit_s: int) -> int:
-    """When a limit is up; 0 when there is none. None is longer than `MAX_LIMIT_S`."""
-    return now_ns + min(limit_s, MAX_LIMIT_S) * SECOND_NS if limit_s > 0 else 0
+    """When a limit is up; 0 when there is none. None is longer than `lease.MAX_LIMIT_S`."""
+    return now_ns + lease.period_ns(limit_s) if limit_s > 0 else 0
 
 
 def born(
@@ -211,6 +267,8 @@ def born(
         head=event_hash(line),
         changed_ns=now_ns,
         deadline_ns=0 if has_parents else deadline(now_ns, limits.max_wait_s),
+        flags=limits.flags,
+        max_renewals=limits.max_renewals,
     )
 
 
@@ -218,30 +276,47 @@ def assigned(
     live: Live, process_id: str, *, executor: str, node: str, now_ns: int, cause: Cause
 ) -> Live:
     """Granted to an executor: a new attempt, its execution time running. Raises `ConflictError`."""
-    return _happened(
+    end = lease.end_ns(now_ns, live.max_exec_s, 0)
+    after = happened(
         live,
         process_id,
         What.ASSIGNED,
         now_ns,
         cause,
-        attempts=1,
+        of=live.attempt + 1,
+        attempt=live.attempt + 1,
         executor=executor,
         node=node,
         started_ns=now_ns,
-        deadline_ns=deadline(now_ns, live.max_exec_s),
+        deadline_ns=lease.requeue_ns(end, now_ns, live.flags),
+        nonce=b"",
+        flags=live.flags & ~Flag.CONFIRMED,
+        renewed=0,
     )
+    return _with_nonce(after, cause)
 
 
 def redelivered(live: Live, process_id: str, *, node: str, now_ns: int, cause: Cause) -> Live:
     """Given once more to the executor that has it: same attempt, same deadline."""
-    return _happened(live, process_id, What.REDELIVERED, now_ns, cause, node=node)
+    after = happened(live, process_id, What.REDELIVERED, now_ns, cause, node=node)
+    return after if live.nonce else _with_nonce(after, cause)
+
+
+def _with_nonce(live: Live, cause: Cause) -> Live:
+    """Only what was granted to a sealed request has a token that names it."""
+    return msgspec.structs.replace(live, nonce=live.head[:NONCE_BYTES]) if cause.seal else live
 
 
 def returned(
     live: Live, process_id: str, what: What, *, now_ns: int, cause: Cause = SERVER
 ) -> Live:
     """Back in the queue, at its old place. A time-out counts as a retry, the rest does not."""
-    return _happened(
+    unstarted = live.unstarted
+    if what is What.REQUEUED:
+        unstarted = 0
+    elif what is What.UNSTARTED:
+        unstarted += 1
+    return happened(
         live,
         process_id,
         what,
@@ -252,6 +327,7 @@ def returned(
         started_ns=0,
         retries=live.retries + (what is What.REQUEUED),
         deadline_ns=deadline(now_ns, live.max_wait_s),
+        unstarted=unstarted,
     )
 
 
@@ -264,38 +340,82 @@ def ended(
     cause: Cause = SERVER,
     payload: bytes = b"",
     errors: tuple[str, ...] = (),
+    by: Grantee | None = None,
 ) -> Closed:
-    """Ended by its executor, by a cancel, or by the clock. Raises `ConflictError`."""
-    after = _happened(live, process_id, what, now_ns, cause)
-    return Closed(live=after, payload=payload, errors=errors, seal=cause.seal if payload else b"")
+    """Ended by its executor, by a cancel, or by the clock. Raises `ConflictError`.
+
+    `by` is the attempt whose result it is, where the request named one. That of an older one makes
+    its executor the one that has done the work.
+    """
+    changes: dict[str, object] = {}
+    if by is not None and not (is_newest(live, by) and live.state == State.RUNNING):
+        began_ns = _began_ns(live, by.number, now_ns)
+        changes = {"executor": by.executor, "node": "", "started_ns": began_ns}
+    number = by.number if by is not None else live.attempt
+    after = happened(live, process_id, what, now_ns, cause, of=number, **changes)
+    return Closed(
+        live=after,
+        payload=payload,
+        errors=errors,
+        seal=cause.seal if payload else b"",
+        attempt=number if by is not None else 0,
+        nonce=by.nonce if by is not None else b"",
+    )
+
+
+def _began_ns(live: Live, number: int, now_ns: int) -> int:
+    """When an attempt was granted, as far as the record still says so."""
+    for event in reversed(live.events):
+        if event.what == What.ASSIGNED and event.attempt == number:
+            return event.time_ms * MILLISECOND_NS
+    return now_ns
+
+
+def is_newest(live: Live, by: Grantee) -> bool:
+    """Whether no attempt was made since; the number alone may be that of a forgotten one."""
+    return live.attempt == by.number and live.nonce == by.nonce
 
 
 def expired(live: Live, process_id: str, *, now_ns: int) -> Live | Closed:
     """What the end of its deadline makes of a process (COLONIES-RPC section 4.5)."""
     if live.state == State.WAITING:
         return ended(live, process_id, What.WAITED_OUT, now_ns=now_ns, errors=(WAIT_EXPIRED,))
+    if live.is_sealed and not live.is_confirmed:
+        return _unstarted(live, process_id, now_ns)
     if 0 <= live.max_retries <= live.retries:
         return ended(live, process_id, What.EXPIRED, now_ns=now_ns, errors=(EXEC_EXPIRED,))
     return returned(live, process_id, What.REQUEUED, now_ns=now_ns)
 
 
-def _happened(
+def _unstarted(live: Live, process_id: str, now_ns: int) -> Live | Closed:
+    """Nothing was heard of the attempt: nobody knows that it was, so it is no retry."""
+    if live.unstarted + 1 >= MAX_UNSTARTED:
+        reason = (NEVER_STARTED,)
+        return ended(live, process_id, What.NEVER_STARTED, now_ns=now_ns, errors=reason)
+    return returned(live, process_id, What.UNSTARTED, now_ns=now_ns)
+
+
+def happened(
     live: Live,
     process_id: str,
     what: What,
     now_ns: int,
     cause: Cause,
     *,
-    attempts: int = 0,
+    of: int | None = None,
     **changes: object,
 ) -> Live:
+    """The record after an event, of attempt number `of` if not of the newest so far.
+
+    Raises `ConflictError`.
+    """
     state = step(State(live.state), what)
-    attempt = live.attempt + attempts
+    number = live.attempt if of is None else of
     line = _line(
         process_id,
         live.count,
         what,
-        attempt=attempt,
+        attempt=number,
         now_ns=now_ns,
         cause=cause,
         previous=live.head,
@@ -303,12 +423,11 @@ def _happened(
     event = Event(
         what, line.attempt, line.time, bytes.fromhex(cause.who), cause.digest, cause.signature
     )
+    changes.setdefault("changed_ns", now_ns)
     return msgspec.structs.replace(
         live,
         state=state,
-        attempt=attempt,
         head=event_hash(line),
-        changed_ns=now_ns,
         count=live.count + 1,
         events=(*live.events, event),
         **changes,

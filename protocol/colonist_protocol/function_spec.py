@@ -15,6 +15,13 @@ from colonist_protocol.names import check_text, is_text
 PRIORITY_LIMIT: Final = 50_000
 MAX_EXECUTOR_NAMES: Final = 32
 MAX_ENV: Final = 100
+RENEWALS_LIMIT: Final = 1_000_000
+ACCEPT: Final = "accept"
+REJECT: Final = "reject"
+"""What becomes of a late success (`lateresult`)."""
+ALLOW: Final = "allow"
+NEVER: Final = "never"
+"""Whether two attempts may run at once (`overlap`)."""
 
 _NO_FILESYSTEM: Final = msgspec.Raw(b'{"mount":"","snapshots":null,"dirs":null}')
 _FILESYSTEM: Final = codec.members(bytes(_NO_FILESYSTEM))
@@ -54,7 +61,11 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False)
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A function call and its limits. `args`, `kwargs` and `fs` are kept as they were written."""
+    """A function call and its limits. `args`, `kwargs` and `fs` are kept as they were written.
+
+    Ours: `lateresult`, whether a success counts that comes when the process was given to another;
+    `overlap`, whether two may run it at once; `maxrenewals`, how often one may prolong its lease.
+    """
 
     nodename: str = ""
     funcname: str = ""
@@ -69,6 +80,9 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
     fs: msgspec.Raw = _NO_FILESYSTEM
     env: dict[str, str] = {}
     channels: list[str] | msgspec.UnsetType = msgspec.UNSET
+    lateresult: str | msgspec.UnsetType = msgspec.UNSET
+    overlap: str | msgspec.UnsetType = msgspec.UNSET
+    maxrenewals: Int | msgspec.UnsetType = msgspec.UNSET
 
     def arguments(self) -> list[Any]:
         """The positional arguments."""
@@ -90,6 +104,7 @@ def normal_form(spec: FunctionSpec) -> FunctionSpec:
             f"priority outside range [-{PRIORITY_LIMIT}, {PRIORITY_LIMIT}]"
         )
     _check_texts(spec)
+    _check_attempts(spec)
     return msgspec.structs.replace(
         spec,
         args=carried(spec.args, b"[", "args"),
@@ -130,6 +145,21 @@ def _check_texts(spec: FunctionSpec) -> None:
     if not is_text("".join(texts)):  # together they are short and clean nearly always: one look
         for text in texts:
             check_text(text, "one of nodename, funcname, label, executortype, locationname, names")
+
+
+def _check_attempts(spec: FunctionSpec) -> None:
+    """What a spec says of its attempts; nearly none does."""
+    if spec.lateresult is not msgspec.UNSET and spec.lateresult not in (ACCEPT, REJECT):
+        raise InvalidValueError(f'lateresult is not "{ACCEPT}" or "{REJECT}"')
+    if spec.overlap is not msgspec.UNSET:
+        if spec.overlap not in (ALLOW, NEVER):
+            raise InvalidValueError(f'overlap is not "{ALLOW}" or "{NEVER}"')
+        if spec.overlap == NEVER and spec.maxexectime <= 0:
+            raise InvalidValueError(
+                f'overlap "{NEVER}" needs a maxexectime: without a lease nobody knows when to stop'
+            )
+    if spec.maxrenewals is not msgspec.UNSET and not 0 <= spec.maxrenewals <= RENEWALS_LIMIT:
+        raise InvalidValueError(f"maxrenewals is not 0 to {RENEWALS_LIMIT}")
 
 
 def _filesystem(value: msgspec.Raw) -> msgspec.Raw:

@@ -32,8 +32,20 @@ class State(IntEnum):
 FINAL: Final = frozenset({State.SUCCESS, State.FAILED, State.CANCELLED})
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A grant, as it is shown to its executor alone: by the token it speaks of it.
+
+    `lease` is how many seconds are left of it, when the reply was made; without it there is no
+    limit.
+    """
+
+    number: Int
+    token: str
+    lease: float | msgspec.UnsetType = msgspec.UNSET
+
+
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """A process as a client reads it."""
+    """A process as a client reads it. `attempt` stands in sealed replies to its executor only."""
 
     processid: str
     initiatorid: str
@@ -57,6 +69,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     inputs: msgspec.Raw = msgspec.field(default=EMPTY_LIST, name="in")
     out: msgspec.Raw = EMPTY_LIST
     errors: list[str] = []
+    attempt: Attempt | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def is_final(self) -> bool:
@@ -110,7 +123,10 @@ class AssignProcess(Message, tag="assignprocessmsg"):
 
 
 class GetProcesses(Message, tag="getprocessesmsg"):
-    """List processes in a state; a graph's members in any state with -1."""
+    """List processes in a state; a graph's members in any state with -1.
+
+    Ours: with `executorid` only those that are assigned to it, under that id or an earlier one.
+    """
 
     colonyname: str = ""
     count: Int = 0
@@ -119,6 +135,7 @@ class GetProcesses(Message, tag="getprocessesmsg"):
     label: str = ""
     initiator: str = ""
     processgraphid: str = ""
+    executorid: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class GetProcess(Message, tag="getprocessmsg"):
@@ -189,6 +206,25 @@ class ReleaseProcess(Message, tag="releaseprocessmsg"):
 
     processid: str = ""
 
+
+class Renew(Message, tag="renewmsg"):
+    """Prolong a running attempt; ours. The lease ends `count` periods later than it began with.
+
+    0 asks how much is left of it.
+    """
+
+    processid: str = ""
+    count: Int = 0
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What has become of a result: `counted`, it is the process's; `recorded`, it is evidence."""
+
+    outcome: str | msgspec.UnsetType = msgspec.UNSET
+
+
+COUNTED: Final = "counted"
+RECORDED: Final = "recorded"
 
 MESSAGES: Final = (
     SubmitFunctionSpec,

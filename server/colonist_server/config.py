@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from colonist_core import archiving
-from colonist_core.process import MAX_LIMIT_S
+from colonist_core.lease import MAX_LIMIT_S
 from colonist_core.retention import Policy
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import is_id

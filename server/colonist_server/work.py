@@ -33,6 +33,7 @@ from colonist_server.loops.watcher import Watcher
 from colonist_server.repo import keys
 from colonist_server.repo.archive_claim import claim as claim_archive
 from colonist_server.repo.archiving import Archiving
+from colonist_server.repo.attempts import Attempts
 from colonist_server.repo.births import Births
 from colonist_server.repo.claimed_archive import ClaimedArchive
 from colonist_server.repo.clock import Clock
@@ -328,6 +329,7 @@ def _rooms(
         ),
         functions=Functions(writes),
         processes=processes,
+        attempts=Attempts(writes.view, server_keys, clock),
         removal=removal,
         listing=listing,
         journal=Journal(writes, births, clock),

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from colonist_core.lease import MAX_LIMIT_S
 from colonist_core.process import (
     EXEC_EXPIRED,
-    MAX_LIMIT_S,
     SERVER,
     TRANSITIONS,
     WAIT_EXPIRED,

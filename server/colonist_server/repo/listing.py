@@ -21,6 +21,7 @@ from colonist_server.repo.past import Reads
 from colonist_server.repo.records import (
     AttributeRecord,
     Ended,
+    all_ids,
     decode_attribute,
     decode_closed,
     decode_ended,
@@ -139,7 +140,8 @@ class Listing:
         if state in FINAL:
             return await self._closed(colony, wanted, state)
         rows = _waiting(colony) if state == State.WAITING else _running(colony)
-        fitting = (row for row in rows if _matches(row.live(), wanted))
+        ids = _ids(colony, wanted)
+        fitting = (row for row in rows if _matches(row.live(), wanted, ids))
         shown = [_of_row(row) for row in islice(fitting, wanted.count)]
         if state == State.RUNNING:  # those of one moment were committed in any order
             shown.sort(key=lambda entry: entry[1].started_ns)
@@ -188,6 +190,7 @@ class Listing:
         return [pid for _, pid in sorted(found[:MAX_HISTORY], key=lambda entry: entry[0])]
 
     async def _closed(self, colony: Colony, wanted: GetProcesses, state: State) -> list[Process]:
+        ids = _ids(colony, wanted)
         pids: list[bytes] = []
         after = b""
         while len(pids) < wanted.count:
@@ -197,7 +200,7 @@ class Listing:
             pids.extend(
                 item.key[-keys.PID_BYTES :]
                 for item in page.items
-                if _lists(decode_ended(item.value), wanted)
+                if _lists(decode_ended(item.value), wanted, ids)
             )
             if not page.more:
                 break
@@ -332,17 +335,27 @@ def _of_closed(pid: bytes, value: bytes) -> _Shown:
     return pid, closed.live, closed, closed.has_attributes, closed.has_output
 
 
-def _matches(live: Live, wanted: GetProcesses) -> bool:
+def _ids(colony: Colony, wanted: GetProcesses) -> frozenset[str]:
+    """Under which ids the executor works, or has worked, that a list is about; empty: any."""
+    if not wanted.executorid:
+        return frozenset()
+    holder = colony.holder(wanted.executorid)
+    return frozenset(all_ids(holder.record) if holder is not None else (wanted.executorid,))
+
+
+def _matches(live: Live, wanted: GetProcesses, ids: frozenset[str]) -> bool:
     return (
         (not wanted.executortype or live.placement.type == wanted.executortype)
         and (not wanted.label or live.label == wanted.label)
         and (not wanted.initiator or live.initiator == wanted.initiator)
+        and (not ids or live.executor in ids)
     )
 
 
-def _lists(ended: Ended, wanted: GetProcesses) -> bool:
+def _lists(ended: Ended, wanted: GetProcesses, ids: frozenset[str]) -> bool:
     return (
         (not wanted.executortype or ended.type == wanted.executortype)
         and (not wanted.label or ended.label == wanted.label)
         and (not wanted.initiator or ended.initiator == wanted.initiator)
+        and (not ids or ended.executor in ids)
     )

@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from colonist_core import queue
+from colonist_core.lease import MAX_RENEWALS, Flag
 from colonist_core.matching import placement
 from colonist_core.process import SERVER, Cause, Limits, Live, born
 from colonist_core.workflow import Parents, Part, resolve
 from colonist_protocol import codec, units
 from colonist_protocol.errors import InvalidValueError, TooLargeError
-from colonist_protocol.function_spec import FunctionSpec, normal_form
+from colonist_protocol.function_spec import NEVER, REJECT, FunctionSpec, normal_form
 from colonist_protocol.message import EMPTY_OBJECT
 from colonist_protocol.workflow import MAX_MEMBERS, WorkflowSpec
 from colonist_server.repo import keys
@@ -207,13 +208,23 @@ def newborn(
             cpu=units.parse_cpu(conditions.cpu),
             mem=units.parse_memory(conditions.mem),
         ),
-        limits=Limits(spec.maxwaittime, spec.maxexectime, spec.maxretries),
+        limits=_limits(spec),
         label=spec.label,
         initiator=initiator,
         funcname=spec.funcname,
         cause=cause,
         has_parents=has_parents,
     )
+
+
+def _limits(spec: FunctionSpec) -> Limits:
+    flags = 0
+    if spec.lateresult == REJECT:
+        flags |= Flag.REJECTS_LATE
+    if spec.overlap == NEVER:
+        flags |= Flag.NEVER_OVERLAPS
+    most = MAX_RENEWALS if isinstance(spec.maxrenewals, msgspec.UnsetType) else spec.maxrenewals
+    return Limits(spec.maxwaittime, spec.maxexectime, spec.maxretries, int(flags), most)
 
 
 def new_workflow(

@@ -55,7 +55,9 @@ async def assigned_again(
 ) -> Reply:
     """Show the process that this request was given before, as it is now."""
     del message
-    return Reply(await rooms.listing.get(call.colony, value[: keys.PID_BYTES]))
+    shown = await rooms.listing.get(call.colony, value[: keys.PID_BYTES])
+    number = int.from_bytes(value[keys.PID_BYTES :], "big")
+    return Reply(rooms.attempts.shown(shown, call.colony, call.caller, number=number))
 
 
 async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply:
@@ -107,6 +109,7 @@ async def _granted(rooms: Rooms, colony: Colony, grant: Grant) -> Reply:
     else:
         birth = await rooms.listing.birth(grant.pid)
         shown = render.process(grant.pid.hex(), colony.record.name, birth, grant.live)
+    shown = rooms.attempts.granted(shown, grant.live)
     return Reply(shown, lost=lambda: rooms.hand_over.hand_back(grant))
 
 
@@ -114,7 +117,10 @@ async def get(rooms: Rooms, call: Call, message: wire.GetProcess) -> Reply:
     """Read one process, once it has left the state `waitwhile` or the time is up."""
     pid = bytes.fromhex(message.processid)
     await subscriptions.while_in(rooms, call, pid, message.waitwhile, message.timeout)
-    return Reply(await rooms.listing.get(call.colony, pid))
+    shown = await rooms.listing.get(call.colony, pid)
+    if call.seal is not None:
+        shown = rooms.attempts.shown(shown, call.colony, call.caller)
+    return Reply(shown)
 
 
 async def list_some(rooms: Rooms, call: Call, message: wire.GetProcesses) -> Reply:
@@ -125,7 +131,10 @@ async def list_some(rooms: Rooms, call: Call, message: wire.GetProcesses) -> Rep
     _check_state(message.state)
     if message.initiator and message.initiator not in call.colony.users | call.colony.executors:
         raise NotFoundError(f"User <{message.initiator}> does not exist")
-    return Reply(await rooms.listing.by_state(call.colony, message))
+    found = await rooms.listing.by_state(call.colony, message)
+    if call.seal is not None and message.executorid:
+        found = [rooms.attempts.shown(each, call.colony, call.caller) for each in found]
+    return Reply(found)
 
 
 async def _members(rooms: Rooms, call: Call, message: wire.GetProcesses) -> Reply:

@@ -12,6 +12,7 @@ from colonist_protocol.errors import AccessError
 from colonist_protocol.seal import AttemptSeal, RequestSeal
 from colonist_protocol.server import ServerInfo, VersionReply
 from colonist_protocol.tokens import ServerKeys
+from colonist_server.repo.attempts import Attempts
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.cron_runs import CronRuns
@@ -70,6 +71,7 @@ class Rooms(NamedTuple):
     members: Members
     functions: Functions
     processes: Processes
+    attempts: Attempts
     removal: Removal
     listing: Listing
     journal: Journal

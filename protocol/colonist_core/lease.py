@@ -1,0 +1,84 @@
+"""How long an attempt may run: what the server promises, and when each side acts on it.
+
+The *end* of a lease is `start + (k + 1) * maxexectime`, by the server's clock, after k renewals. A
+reply shows what is left of it, and the executor counts that from when it first sent the request.
+
+**Overlap.** With `overlap: never` no two attempts run at once as long as every clock runs at 0.9 to
+1.1 times the true speed. Let a reply be made at the true time r, showing L seconds left.
+
+- The executor stops when its clock has counted `STOP` * L = 0.9 L since it sent the request, which
+  was before r. Its clock runs at 0.9 at least, so that is at r + 0.9 L / 0.9 = r + L at the latest.
+- The server gives the process to nobody else before its clock has counted 1.1 L since r. Its clock
+  runs at 1.1 at most, so that is at r + 1.1 L / 1.1 = r + L at the earliest.
+
+`requeue_ns` keeps the second part for every reply made since a grant or a renewal at time g, when M
+was left: it is g + 1.1 M, and a later reply at r shows L = M - (r - g), for which r + 1.1 L is
+earlier. Replies made before g are kept too, since a renewal never moves it back. Nodes that share a
+store count as one clock here; one whose clock is seconds off is not ready.
+
+What an executor cannot count (a sleep in which its clock stood, a reboot, work that a bridge held)
+it must not guess: it goes on only after the reply to a renewal.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import Final
+
+from colonist_protocol.times import SECOND_NS
+
+MAX_LIMIT_S: Final = 100 * 366 * 86_400
+"""A century: what is beyond has no end that anybody sees, and times must fit into 64 bits."""
+MAX_RENEWALS: Final = 1_000
+"""How often an attempt may be prolonged where its spec does not say."""
+STOP: Final = 0.9
+"""At this part of what it was told an executor stops where no two may run at once."""
+MARGIN: Final = 10
+"""One part in so many is what the server waits longer."""
+
+
+class Flag(IntFlag):
+    """What else is to be known of a live process. The first two are its spec's."""
+
+    REJECTS_LATE = 1
+    NEVER_OVERLAPS = 2
+    CONFIRMED = 4
+    """The executor of its newest attempt has sent a sealed request about it."""
+    MARKED = 8
+    """Results or log lines are remembered beside it, each by its attempt."""
+
+
+OF_SPEC: Final = Flag.REJECTS_LATE | Flag.NEVER_OVERLAPS
+
+
+def period_ns(limit_s: int) -> int:
+    """What one grant or renewal is worth; 0: there is no limit."""
+    return min(limit_s, MAX_LIMIT_S) * SECOND_NS if limit_s > 0 else 0
+
+
+def end_ns(started_ns: int, limit_s: int, renewed: int) -> int:
+    """Until when an attempt may run, as replies tell it; 0: for ever."""
+    period = period_ns(limit_s)
+    return started_ns + (renewed + 1) * period if period else 0
+
+
+def requeue_ns(end: int, now_ns: int, flags: int) -> int:
+    """When the process is taken from an attempt whose lease, told now, ends then."""
+    if not (end and flags & Flag.NEVER_OVERLAPS):
+        return end
+    return end + -(-max(0, end - now_ns) // MARGIN)
+
+
+def most_renewals(started_ns: int, limit_s: int, now_ns: int) -> int:
+    """How many an attempt may have by now: a period more than what went by, whole ones counted."""
+    return 1 + max(0, now_ns - started_ns) // period_ns(limit_s)
+
+
+def left_s(end: int, now_ns: int) -> float:
+    """What a reply tells, in seconds, rounded down to milliseconds."""
+    return max(0, end - now_ns) // 1_000_000 / 1000
+
+
+def stop_after_s(lease_s: float, *, never_overlaps: bool) -> float:
+    """How long an executor may work, from when it first sent what the reply answers."""
+    return lease_s * STOP if never_overlaps else lease_s
