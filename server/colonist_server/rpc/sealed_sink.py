@@ -42,6 +42,6 @@ class SealedSink:
         self._sink.over(subscription, ending)
 
     def _sealed(self, kind: str, payload: bytes, *, ok: bool) -> bytes:
-        sent = self._sealing.reply(self._asker, kind, payload, ok=ok)
+        sent = self._sealing.reply_at_once(self._asker, kind, payload, ok=ok)
         self._asker.index += 1
         return sent
