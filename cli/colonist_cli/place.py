@@ -37,6 +37,7 @@ class Notes:
     key: str = ""
     colony_key: str = ""
     server_key: str = ""
+    server_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from colonist_cli.exits import CliError, Exit
+from colonist_cli.output import note
 from colonist_cli.place import Notes, Place
 
 if TYPE_CHECKING:
     from colonist_client.environment import Settings as Variables
+    from colonist_client.sealer import Pin
     from colonist_protocol.identity import Identity
 
+SERVER_ID: Final = "COLONIST_SERVER_ID"
 DEFAULT_SERVER: Final = "http://127.0.0.1:50080"
 
 
@@ -81,6 +84,28 @@ class Settings:
     def server(self) -> str:
         """The server's URL."""
         return self._flags.server or self._variables.url or self._notes.server or DEFAULT_SERVER
+
+    @property
+    def server_id(self) -> str:
+        """The id of the server whose replies are believed; "" where none is pinned.
+
+        What the state folder knows is about the server that it knows, and no other one.
+        """
+        if self._variables.server_id:
+            return self._variables.server_id
+        return self._notes.server_id if self.server == self._notes.server else ""
+
+    def pin(self) -> Pin | None:
+        """The pinned server; where its key has changed, the state folder is told."""
+        from colonist_client.sealer import Pin
+
+        return Pin(self.server_id, self._moved) if self.server_id else None
+
+    def _moved(self, server_id: str) -> None:
+        if self._variables.server_id:
+            note(f"the server's key has changed: set {SERVER_ID} to {server_id}")
+        else:
+            self._place.write(replace(self._place.read(), server_id=server_id))
 
     @property
     def executor_type(self) -> str:

@@ -14,6 +14,7 @@ from colonist_cli.settings import Flags, Role, Settings, Signer
 
 if TYPE_CHECKING:
     from colonist_client.client import Client
+    from colonist_client.retry import Retry
     from colonist_client.subscriptions import Subscriber
 
 
@@ -42,7 +43,9 @@ class Shell:
 
         signer = self.settings.signer(role)
         transport = HttpTransport(self.settings.server)
-        async with Client(transport, signer.identity) as client:
+        pin = self.settings.pin()
+        retry = patience() if pin is not None else None
+        async with Client(transport, signer.identity, pin=pin, retry=retry) as client:
             try:
                 yield client
             except ServerError as error:
@@ -52,7 +55,20 @@ class Shell:
         """Follows processes with a member's key."""
         from colonist_client.subscriptions import Subscriber
 
-        return Subscriber(self.settings.server, self.settings.signer(Role.MEMBER).identity)
+        settings = self.settings
+        identity = settings.signer(Role.MEMBER).identity
+        return Subscriber(settings.server, identity, pin=settings.pin())
+
+
+def patience() -> Retry:
+    """How a command repeats what is sealed: thrice, within some seconds."""
+    import secrets
+
+    from colonist_client.retry import Backoff, Retry
+
+    return Retry(
+        backoff=Backoff(uniform=secrets.SystemRandom().uniform, base_s=0.3, cap_s=2.0), attempts=3
+    )
 
 
 def _told(status: int, message: str, signer: Signer) -> CliError:

@@ -1,8 +1,9 @@
 """The environment variables that the Colonies SDKs read: COLONIES-RPC section 1.9.
 
-The environment comes in as a mapping; only a program's `main` reads the real one. Keys become
-identities at once, so no text of a key is kept anywhere. Each `*_PRVKEY` may be given as
-`*_PRVKEY_FILE` instead, a file of mode 0600 or the name of a systemd credential.
+`COLONIST_SERVER_ID` is ours: the id of the server whose replies are believed (`COLONIES_SERVER_ID`
+names the server's *owner*). The environment comes in as a mapping; only a program's `main` reads
+the real one. Keys become identities at once, so no text of a key is kept anywhere. Each `*_PRVKEY`
+may be given as `*_PRVKEY_FILE` instead, a file of mode 0600 or the name of a systemd credential.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Final
 from colonist_client import keyfile
 from colonist_client.custody import Custody
 from colonist_protocol.errors import InvalidValueError
-from colonist_protocol.identity import Identity
+from colonist_protocol.identity import Identity, is_id
 
 DEFAULT_PORT: Final = 50080
+SERVER_ID: Final = "COLONIST_SERVER_ID"
 
 _YES: Final = frozenset({"true", "1", "yes", "on"})
 _NO: Final = frozenset({"false", "0", "no", "off", ""})
@@ -34,6 +36,7 @@ class Settings:
     identity: Identity | None = None
     colony_identity: Identity | None = None
     server_identity: Identity | None = None
+    server_id: str = ""
 
 
 def from_environment(environment: Mapping[str, str], custody: Custody | None = None) -> Settings:
@@ -47,7 +50,15 @@ def from_environment(environment: Mapping[str, str], custody: Custody | None = N
         identity=_identity(environment, "COLONIES_PRVKEY", custody),
         colony_identity=_identity(environment, "COLONIES_COLONY_PRVKEY", custody),
         server_identity=_identity(environment, "COLONIES_SERVER_PRVKEY", custody),
+        server_id=_server_id(environment),
     )
+
+
+def _server_id(environment: Mapping[str, str]) -> str:
+    text = environment.get(SERVER_ID, "")
+    if text and not is_id(text):
+        raise InvalidValueError(f"{SERVER_ID} is not 64 lower-case hex characters")
+    return text
 
 
 def _url(environment: Mapping[str, str]) -> str | None:

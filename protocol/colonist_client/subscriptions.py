@@ -10,6 +10,10 @@ Entering the block connects; from then on nothing is missed. The iteration ends 
 no more to tell, `ended` says why. Where it ends for another reason it raises: `ServerError` for
 what the server refuses, `StreamEndedError` when the connection is lost, the server stops or drops
 who reads too slowly. To connect again is up to the caller: what was missed is in the lists.
+
+With a pinned server every event is checked: it is signed for this order, and numbered without a
+gap. What is not ends the iteration as a lost connection does; so does the server's goodbye, which
+nobody signs, unless the process that is followed was seen to end.
 """
 
 from __future__ import annotations
@@ -25,9 +29,11 @@ from aiohttp import WSCloseCode, WSMsgType
 
 from colonist_client.failure import ServerError
 from colonist_client.http import CONNECT_S, check_url, reason
+from colonist_client.sealer import Pin, Request, Sealer
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol import codec, envelope
-from colonist_protocol.errors import MalformedError
+from colonist_protocol.envelope import Failure
+from colonist_protocol.errors import EpochStaleError, MalformedError
 from colonist_protocol.identity import Identity
 from colonist_protocol.message import Message
 from colonist_protocol.process import Process
@@ -39,6 +45,7 @@ from colonist_protocol.subscription import (
 )
 
 HEARTBEAT_S: Final = 30.0
+MAX_ANEW: Final = 4
 
 
 class Ended(NamedTuple):
@@ -62,11 +69,13 @@ class Subscription:
     """Events of one order, each a process as it was then. To be entered once."""
 
     def __init__(
-        self, url: str, message: Message, identity: Identity, tls: ssl.SSLContext | None
+        self, url: str, request: Request, sealer: Sealer | None, tls: ssl.SSLContext | None
     ) -> None:
+        """`sealer` checks what comes, where the order is sealed."""
         self._url = url
-        self._message = message
-        self._identity = identity
+        self._request = request
+        self._sealer = sealer
+        self._index = 0
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -111,8 +120,8 @@ class Subscription:
         message = self._early.popleft() if self._early else await self._receive()
         if message.type is not WSMsgType.TEXT:
             self._end(_ended(message))
-        process = _process(message.data.encode())
-        if process.is_final and isinstance(self._message, SubscribeProcess):
+        process = _process(self._checked(message.data.encode()))
+        if process.is_final and isinstance(self._request.message, SubscribeProcess):
             self.ended = Ended(WSCloseCode.OK, "the process has ended")
         return process
 
@@ -124,7 +133,7 @@ class Subscription:
             await self._session.close()
 
     async def _open(self, session: aiohttp.ClientSession) -> None:
-        """A ping is answered after what came before it: then the subscription stands."""
+        """Order; once more where the token of the seal was not of now."""
         self._socket = await session.ws_connect(
             f"{self._url}/pubsub",
             autoping=False,
@@ -132,9 +141,18 @@ class Subscription:
             max_msg_size=0,
             ssl=self._tls if self._tls is not None else True,
         )
-        await self._socket.send_str(envelope.pack_request(self._message, self._identity).decode())
-        await self._socket.ping()
-        while (message := await self._socket.receive()).type is not WSMsgType.PONG:
+        await self._order(self._socket)
+        for _ in range(MAX_ANEW):
+            if not self._is_stale():
+                break
+            self._early.clear()
+            await self._order(self._socket)
+
+    async def _order(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """A ping is answered after what came before it: then the subscription stands."""
+        await socket.send_str(self._request.body.decode())
+        await socket.ping()
+        while (message := await socket.receive()).type is not WSMsgType.PONG:
             if message.type is not WSMsgType.PING:
                 self._early.append(message)
             if message.type not in (WSMsgType.PING, WSMsgType.TEXT):
@@ -150,9 +168,31 @@ class Subscription:
             elif message.type is not WSMsgType.PONG:
                 return message
 
+    def _is_stale(self) -> bool:
+        """Whether the order was refused for its token; then it is sealed anew."""
+        if self._sealer is None or not self._early or self._early[0].type is not WSMsgType.TEXT:
+            return False
+        reply = self._sealer.opened(self._request, self._early[0].data.encode()).reply
+        if isinstance(reply, bytes) or reply.code != EpochStaleError.code:
+            return False
+        self._sealer.seal_anew(self._request)
+        return True
+
+    def _checked(self, frame: bytes) -> bytes | Failure:
+        """What a frame says. Raises `UnreachableError` for one that nobody need believe."""
+        if self._sealer is not None:
+            reply = self._sealer.opened(self._request, frame, index=self._index).reply
+            self._index += 1
+            return reply
+        try:
+            return envelope.parse_reply(frame)
+        except MalformedError as error:
+            raise _unreadable(error) from None
+
     def _end(self, ended: Ended) -> None:
+        is_believed = self._sealer is None or self.ended is not None
         self.ended = ended
-        if ended.code == WSCloseCode.OK:
+        if ended.code == WSCloseCode.OK and is_believed:
             raise StopAsyncIteration
         raise StreamEndedError(ended)
 
@@ -160,11 +200,22 @@ class Subscription:
 class Subscriber:
     """Follows processes of one server with one key; a connection for each subscription."""
 
-    def __init__(self, url: str, identity: Identity, *, tls: ssl.SSLContext | None = None) -> None:
-        """`url` is `http[s]://host[:port]`. Raises `InvalidValueError`."""
+    def __init__(
+        self,
+        url: str,
+        identity: Identity,
+        *,
+        tls: ssl.SSLContext | None = None,
+        pin: Pin | None = None,
+    ) -> None:
+        """`url` is `http[s]://host[:port]`; with a `pin` all is sealed.
+
+        Raises `InvalidValueError`.
+        """
         self._url = check_url(url)
         self._identity = identity
         self._tls = tls
+        self._sealer = Sealer(pin, identity, _now) if pin is not None else None
 
     def subscribe_process(
         self, process_id: str, *, state: int = ANY_STATE, timeout_s: int = MAX_TIMEOUT_S
@@ -190,7 +241,11 @@ class Subscriber:
         )
 
     def _subscription(self, message: Message) -> Subscription:
-        return Subscription(self._url, message, self._identity, self._tls)
+        if self._sealer is None:
+            request = Request(message, envelope.pack_request(message, self._identity))
+        else:
+            request = self._sealer.seal(message)
+        return Subscription(self._url, request, self._sealer, self._tls)
 
 
 def _ended(message: aiohttp.WSMessage) -> Ended:
@@ -199,13 +254,18 @@ def _ended(message: aiohttp.WSMessage) -> Ended:
     return Ended(WSCloseCode.ABNORMAL_CLOSURE, "the connection was lost")
 
 
-def _process(frame: bytes) -> Process:
+def _process(reply: bytes | Failure) -> Process:
+    if isinstance(reply, Failure):
+        raise ServerError(reply)
     try:
-        payload = envelope.parse_reply(frame)
-        if isinstance(payload, bytes):
-            return codec.decode(payload, Process, "event")
+        return codec.decode(reply, Process, "event")
     except MalformedError as error:
-        raise UnreachableError(
-            f"not a Colonist server: its event cannot be read ({error})"
-        ) from None
-    raise ServerError(payload)
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: MalformedError) -> UnreachableError:
+    return UnreachableError(f"not a Colonist server: its event cannot be read ({error})")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
