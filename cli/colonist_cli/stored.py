@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, cast
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import Column, Form
 from colonist_cli.shell import Shell
+from colonist_server.archive.address import has_password
 from colonist_server.archive.interface import Archive
 from colonist_server.archive.sql import SqlArchive
 from colonist_server.backup import check as checking
@@ -168,6 +169,12 @@ async def _source(store: str, *, even_if_alive: bool) -> AsyncGenerator[Store]:
 
 @asynccontextmanager
 async def _archive(address: str) -> AsyncGenerator[Archive | None]:
+    if has_password(address):
+        raise CliError(
+            Exit.USAGE,
+            "the address of the archive holds a password, which every user of this machine can see "
+            "there: use PGPASSFILE, or ?passfile=FILE in the address",
+        )
     if not address:
         yield None
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from colonist_cli import keys
+from colonist_cli import keys, stored
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.main import app
 from colonist_cli.place import Place
@@ -17,6 +17,7 @@ from colonist_client.custody import Custody
 from colonist_client.locked_key import Cost, lock
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
+from tests.support import leaks
 
 KEY = Identity.from_entropy(bytes(range(32)))
 PASSPHRASE = "hush-hush"  # noqa: S105 - a test's
@@ -154,9 +155,36 @@ def test_a_key_that_others_can_get_at_is_refused(tmp_path: Path, word: str) -> N
         refused(colonist(tmp_path, "key", word, str(each)), Exit.USAGE, reason)
 
 
-def test_a_password_is_no_flag(tmp_path: Path) -> None:
-    words = ("bridge", "run", "--set", f"password={PASSPHRASE}")
-    refused(colonist(tmp_path, *words), Exit.USAGE, "--password-file")
+@pytest.mark.parametrize(
+    ("words", "given", "reason"),
+    [
+        (("server", "--archive=postgresql://u:hush-hush@h/d"), {}, "COLONIST_ARCHIVE_FILE"),
+        (("server", "--store=etcd://u:hush-hush@h/p", "--port=0", "--keys=HERE"), {},
+         "password-file="),
+        (("bridge", "run", "--set=password=hush-hush"), {}, "--password-file"),
+        (("bridge", "run", "--name=b", "--server=http://h", "--broker=mqtt://u:hush-hush@h"),
+         {}, "holds a password"),
+        (("key", "new", "x"), {"COLONIST_PASSPHRASE": PASSPHRASE}, "a variable goes to every"),
+        (("user", "list"), {"COLONIES_PRVKEY": PASSPHRASE}, "COLONIES_PRVKEY: "),
+        (("user", "list"), {"COLONIES_PRVKEY": PASSPHRASE, "COLONIES_PRVKEY_FILE": "x"},
+         "both COLONIES_PRVKEY and"),
+    ],
+)  # fmt: skip
+def test_a_secret_in_the_wrong_place_is_refused_unseen(
+    tmp_path: Path, words: tuple[str, ...], given: dict[str, str], reason: str
+) -> None:
+    here = [word.replace("HERE", str(tmp_path / "keys")) for word in words]
+    done = colonist(tmp_path, *here, **given)
+    assert done.exit_code in (Exit.USAGE, Exit.NOT_STARTED)
+    refused(done, Exit(done.exit_code), reason)
+    assert leaks.in_files(tmp_path, {"it": PASSPHRASE.encode()}, but=[]) == {}
+
+
+async def test_the_archive_of_a_backup_is_named_without_its_password() -> None:
+    with pytest.raises(CliError, match="PGPASSFILE") as told:
+        async with stored._archive("postgresql://u:hush-hush@h/d"):
+            raise AssertionError
+    assert PASSPHRASE not in str(told.value)
 
 
 def test_the_state_folder_is_opened_by_the_environment(tmp_path: Path) -> None:
