@@ -50,6 +50,9 @@ WHO: Final = {
     Access.NEWCOMER: "a member, or an executor that waits for approval",
     Access.EXECUTOR: "an approved executor of the colony; of a process: its assignee",
     Access.USER: "a user of the colony",
+    Access.CLAIM: (
+        "the key that a good proof of a claim of the colony names; sealed requests only"
+    ),
     Access.OBJECT: "who may see the object; for others it is not there (404 `not_found`)",
 }
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts.vectors import (  # noqa: E402 - found by the line above
+    claims,
     codec,
     envelope,
     evidence,
@@ -32,6 +33,7 @@ FOLDER = ROOT / "protocol" / "vectors"
 def files() -> dict[str, str]:
     """The text of each file."""
     made = {
+        "claims.json": claims.vectors(),
         "codec.json": codec.vectors(),
         "envelope.json": envelope.vectors(),
         "evidence.json": evidence.vectors(),

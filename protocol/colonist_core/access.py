@@ -22,6 +22,7 @@ class Access(Enum):
     NEWCOMER = "approved or pending executor, or user"
     EXECUTOR = "approved executor"
     USER = "user"
+    CLAIM = "whoever proves a claim"
     OBJECT = "whoever may see the object; what it may not see does not exist for it"
 
 
@@ -58,6 +59,7 @@ _ALLOWS: Final[dict[Access, Callable[[Standing], bool]]] = {
     Access.ANYONE: lambda _: True,
     Access.OBJECT: lambda _: True,
     Access.SERVER_OWNER: lambda _: False,  # judged before any colony is looked at
+    Access.CLAIM: lambda _: False,  # judged by its proof
     Access.COLONY_OWNER: lambda standing: standing.is_colony_owner,
     Access.MEMBER: lambda standing: standing.is_user or _is_approved(standing),
     Access.NEWCOMER: lambda standing: standing.is_user or standing.executor_state in _ADMITTED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -41,6 +42,20 @@ class MemberChange(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     signature: str = ""
     payload: str = ""
+
+
+class PlainRequests(StrEnum):
+    """What becomes of a colony's requests that are not sealed."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a colony's owner has settled for all in it."""
+
+    colonyname: str
+    plainrequests: str
 
 
 class AddColony(Message, tag="addcolonymsg"):
@@ -108,6 +123,19 @@ class GetMemberHistory(Message, tag="getmemberhistorymsg"):
     before: Int = 0
 
 
+class SetPolicy(Message, tag="setpolicymsg"):
+    """Settle what a colony takes; ours alone. `plainrequests` is `allow` or `refuse`."""
+
+    colonyname: str = ""
+    plainrequests: str = PlainRequests.ALLOW
+
+
+class GetPolicy(Message, tag="getpolicymsg"):
+    """Read what a colony takes; ours alone."""
+
+    colonyname: str = ""
+
+
 MESSAGES: Final = (
     AddColony,
     RemoveColony,
@@ -119,4 +147,6 @@ MESSAGES: Final = (
     GetPauseStatus,
     ChangeColonyId,
     GetMemberHistory,
+    SetPolicy,
+    GetPolicy,
 )

@@ -84,6 +84,8 @@ class Executor(msgspec.Struct, frozen=True, kw_only=True):
     allocations: Allocations = Allocations()
     blueprintid: str | msgspec.UnsetType = msgspec.UNSET
     blueprintgen: Int | msgspec.UnsetType = msgspec.UNSET
+    sealed: bool | msgspec.UnsetType = msgspec.UNSET
+    """Ours alone: only sealed requests are taken from it. Not there where it is false."""
 
 
 class AddExecutor(Message, tag="addexecutormsg"):

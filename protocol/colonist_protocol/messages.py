@@ -7,6 +7,7 @@ from typing import Final
 from colonist_protocol import (
     attribute,
     audit,
+    claims,
     colony,
     cron,
     executor,
@@ -35,6 +36,7 @@ TYPED: Final[dict[str, type[Message]]] = registry(
     cron.MESSAGES,
     subscription.MESSAGES,
     audit.MESSAGES,
+    claims.MESSAGES,
 )
 
 UNSIGNED: Final = frozenset({server.Version.msgtype(), server.GetServerInfo.msgtype()})
@@ -85,6 +87,9 @@ OURS: Final = frozenset(
         colony.GetMemberHistory,
         audit.GetAudit,
         audit.GetEvidence,
+        colony.SetPolicy,
+        colony.GetPolicy,
+        *claims.MESSAGES,
     )
 )
 

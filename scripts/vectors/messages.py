@@ -58,6 +58,7 @@ EXECUTOR: dict[str, Any] = {
         "software": [{"name": "colonist", "type": "agent", "version": "1"}],
     },
     "allocations": {"projects": {"p": {"allocatedcpu": 1, "usedcpu": 2}}},
+    "sealed": True,
 }
 # What a full request of each type holds besides `msgtype`.
 FULL: dict[str, dict[str, Any]] = {
@@ -82,6 +83,26 @@ FULL: dict[str, dict[str, Any]] = {
         "count": 100,
         "since": 1_795_332_674_299_411_042,
         "before": 1_795_332_674_299_411_043,
+    },
+    "setpolicymsg": {"colonyname": "c-1", "plainrequests": "refuse"},
+    "getpolicymsg": {"colonyname": "c-1"},
+    "addclaimmsg": {
+        "colonyname": "c-1",
+        "claim": ID,
+        "executortype": "t",
+        "count": 100,
+        "expires": 1_795_332_674_299,
+        "approval": "person",
+    },
+    "getclaimsmsg": {"colonyname": "c-1"},
+    "removeclaimmsg": {"colonyname": "c-1", "claim": ID, "executors": True},
+    "getenrolledmsg": {"colonyname": "c-1", "claim": ID, "state": 0},
+    "enrolmsg": {
+        "colonyname": "c-1",
+        "claim": ID,
+        "executorid": ID,
+        "hw": "esp32-24:6f:28:aa:bb:cc",
+        "proof": "ab" * 65,
     },
     "addusermsg": {
         "user": {

@@ -36,6 +36,7 @@ from colonist_server.repo.archiving import Archiving
 from colonist_server.repo.attempts import Attempts
 from colonist_server.repo.births import Births
 from colonist_server.repo.claimed_archive import ClaimedArchive
+from colonist_server.repo.claims import Claims
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.cron_ready import ReadyRuns
@@ -313,6 +314,9 @@ def _rooms(
         spawn=spawn,
         member_ended=settling.look_at_own,
     )
+    members = Members(
+        writes, processes, clock, trail, freshness, may_reregister=config.may_reregister
+    )
     subscriptions = Subscriptions(writes, listing, clock)
     writes.view.graphs.listen(subscriptions)
     workflows = Workflows(writes, births, settling, clock=clock, entropy=entropy)
@@ -324,9 +328,8 @@ def _rooms(
         behind_s=behind_s,
         leader=lambda: leadership.name,
         colonies=Colonies(writes, os.urandom, trail, removal.past),
-        members=Members(
-            writes, processes, clock, trail, freshness, may_reregister=config.may_reregister
-        ),
+        members=members,
+        claims=Claims(writes, clock, trail, members=members, freshness=freshness),
         functions=Functions(writes),
         processes=processes,
         attempts=Attempts(writes.view, server_keys, clock),

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from colonist_protocol.attribute import AddAttribute, Attribute, AttributeType
+from colonist_protocol.claims import claim_key
 from colonist_protocol.colony import AddColony, Colony, GetColonyStatistics
 from colonist_protocol.executor import (
     AddExecutor,
@@ -31,6 +32,7 @@ from colonist_protocol.process import (
 )
 from colonist_protocol.user import AddUser, User
 from colonist_server.store.interface import Store
+from tests.support import enrolling
 from tests.support.crons import add_of as cron_of
 from tests.support.generators import add_of as generator_of
 from tests.support.memory_store import MemoryStore
@@ -76,6 +78,7 @@ class World(Bench):
     failed: str
     cancelled: str
     attribute: str
+    claim: str
     cron: str
     function: str
     generator: str
@@ -146,6 +149,7 @@ class World(Bench):
         self.idle = idle.processgraphid
         self.cron = (await self.call(cron_of(), key("uma")))["cronid"]
         self.generator = (await self.call(generator_of(), key("uma")))["generatorid"]
+        self.claim = claim_key(await enrolling.open_claim(self)).id
 
     async def list(self, state: int, *, count: int = 100, **filters: str) -> list[str]:
         """Ids of processes in a state, in the order of the reply."""

@@ -123,8 +123,26 @@ MEMBER_CHANGE = record(
 AUDIT_PAGE = record(lines=many(text), cursor=text)
 EVIDENCE = record(header=text, checkpoints=many(text), lines=many(text))
 USER = record(colonyname=text, userid=hex64, name=text, email=text, phone=text)
+POLICY = record(colonyname=text, plainrequests=text)
+CLAIM = record(
+    claim=hex64, executortype=text, count=number, used=number, expires=number, approval=text
+)
+ENROLLED = record(
+    executorname=text,
+    executorid=hex64,
+    executortype=text,
+    state=number,
+    hw=text,
+    claim=hex64,
+    enrolled=number,
+)
 EXECUTOR = record(
-    optional={"locationname": text, "blueprintid": text, "blueprintgen": number},
+    optional={
+        "locationname": text,
+        "blueprintid": text,
+        "blueprintgen": number,
+        "sealed": exactly(True),
+    },
     executorid=hex64,
     executortype=text,
     executorname=text,

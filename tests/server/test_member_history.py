@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from colonist_protocol.claims import RemoveClaim
 from colonist_protocol.codec import decode
 from colonist_protocol.colony import (
     MAX_CHANGES,
@@ -17,6 +18,7 @@ from colonist_protocol.colony import (
     PauseAssignments,
     RemoveColony,
     ResumeAssignments,
+    SetPolicy,
 )
 from colonist_protocol.executor import (
     AddExecutor,
@@ -35,9 +37,11 @@ from colonist_server.repo import keys
 from colonist_server.repo.trail import Changed
 from tests.server.people import World, world
 from tests.support.clock import virtual
+from tests.support.enrolling import claim_of, code_of
 from tests.support.rooms import COLONY, COLONY_OWNER, EPOCH_NS, OWNER, TYPE, key
 
 ADA, UMA, NEW = key("ada"), key("uma"), key("new")
+CLAIM = claim_of(code_of("card"))
 
 
 async def history(
@@ -78,6 +82,14 @@ async def test_s16_every_change_leaves_a_record_that_proves_who_asked() -> None:
         (Changed.USER_REMOVED, "uma", RemoveUser(colonyname=COLONY, name="uma"), COLONY_OWNER),
         (Changed.PAUSED, "", PauseAssignments(colonyname=COLONY), COLONY_OWNER),
         (Changed.RESUMED, "", ResumeAssignments(colonyname=COLONY), COLONY_OWNER),
+        (Changed.POLICY, "", SetPolicy(colonyname=COLONY), COLONY_OWNER),
+        (Changed.CLAIM_ADDED, CLAIM.claim, CLAIM, COLONY_OWNER),
+        (
+            Changed.CLAIM_REMOVED,
+            CLAIM.claim,
+            RemoveClaim(colonyname=COLONY, claim=CLAIM.claim),
+            COLONY_OWNER,
+        ),
         (
             Changed.COLONY_ID,
             "",
@@ -97,7 +109,8 @@ async def test_s16_every_change_leaves_a_record_that_proves_who_asked() -> None:
         Changed.USER_ADDED,
         *(what for what, *_ in steps),
     ]
-    assert set(Changed) - {Changed.FORGOTTEN} == {each.what for each in found}
+    elsewhere = {Changed.FORGOTTEN, Changed.EXECUTOR_ENROLLED}  # the latter in test_enrolment.py
+    assert set(Changed) - elsewhere == {each.what for each in found}
     assert found[0].by == OWNER.id
     for change, (_, name, message, by) in zip(found[4:], steps, strict=True):
         assert (change.name, change.by) == (name, by.id)

@@ -12,6 +12,7 @@ from colonist_core.access import Access
 from colonist_protocol import messages
 from colonist_protocol.attribute import GetAttribute
 from colonist_protocol.audit import GetAudit, GetEvidence
+from colonist_protocol.claims import Enrol, GetClaims, GetEnrolled, RemoveClaim
 from colonist_protocol.codec import scan
 from colonist_protocol.colony import (
     AddColony,
@@ -22,9 +23,11 @@ from colonist_protocol.colony import (
     GetColonyStatistics,
     GetMemberHistory,
     GetPauseStatus,
+    GetPolicy,
     PauseAssignments,
     RemoveColony,
     ResumeAssignments,
+    SetPolicy,
 )
 from colonist_protocol.cron import GetCron, GetCrons, RemoveCron, RunCron
 from colonist_protocol.envelope import Failure, pack_request, parse_reply
@@ -102,6 +105,7 @@ from tests.server.people import (
     submit_of,
     world,
 )
+from tests.support import enrolling
 from tests.support.clock import virtual
 from tests.support.crons import add_of as cron_of
 from tests.support.generators import add_of as generator_of
@@ -150,6 +154,21 @@ CASES = [
         shapes.many(shapes.MEMBER_CHANGE),
         "colony owner",
     ),
+    Case(
+        lambda _: SetPolicy(colonyname=COLONY, plainrequests="allow"),
+        shapes.POLICY,
+        "colony owner",
+    ),
+    Case(lambda _: GetPolicy(colonyname=COLONY), shapes.POLICY),
+    Case(lambda _: enrolling.claim_of(enrolling.code_of("new")), shapes.CLAIM, "colony owner"),
+    Case(lambda _: GetClaims(colonyname=COLONY), shapes.many(shapes.CLAIM), "colony owner"),
+    Case(
+        lambda world: RemoveClaim(colonyname=COLONY, claim=world.claim),
+        shapes.NOTHING,
+        "colony owner",
+    ),
+    Case(lambda _: GetEnrolled(colonyname=COLONY), shapes.many(shapes.ENROLLED), "colony owner"),
+    Case(lambda _: Enrol(colonyname=COLONY), shapes.EXECUTOR, "whoever has the code"),
     Case(lambda _: GetAudit(colonyname=COLONY), shapes.AUDIT_PAGE, "colony owner"),
     Case(lambda world: GetEvidence(processid=world.failed), shapes.EVIDENCE, "user"),
     Case(
@@ -284,11 +303,14 @@ MAY = {
     Access.EXECUTOR: {"approved", "approved too"},
     Access.USER: {"user"},
     Access.OBJECT: MEMBERS,
+    Access.CLAIM: {"whoever has the code"},
 }
 
 
-AT_API = [kind for kind, route in ROUTES.items() if route.door == API]
-"""What `POST /api` serves; test_subscriptions.py has the rest."""
+SEALED = {kind for kind, route in ROUTES.items() if route.access is Access.CLAIM}
+"""What is never served plain; test_enrolment.py has it."""
+AT_API = [kind for kind, route in ROUTES.items() if route.door == API and kind not in SEALED]
+"""What `POST /api` serves plain; test_subscriptions.py has the rest."""
 
 
 def test_every_route_has_a_case_and_every_case_a_route():
@@ -317,7 +339,7 @@ def test_every_route_says_what_it_does():
 
 
 def test_what_is_served_on_a_websocket_is_known_to_clients():
-    assert set(ROUTES) - set(AT_API) == ON_PUBSUB
+    assert set(ROUTES) - set(AT_API) - SEALED == ON_PUBSUB
     assert {ROUTES[kind].door for kind in ON_PUBSUB} == {PUBSUB}
 
 
@@ -343,6 +365,8 @@ async def test_who_may_is_answered_in_the_right_shape(kind: str) -> None:
         await made.populate()
         await made.employ()
         await made.weave()
+        code = await enrolling.open_claim(made, "another")
+        await enrolling.enrol(made.dispatch, code, key("device"))
         answer = await made.answer(case.make(made), WHO[case.caller])
         assert answer.status == 200, answer.body
         sent = scan(answer.body)

@@ -12,11 +12,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+from colonist_protocol.tokens import ServerKeys
 from colonist_server.archive.interface import Archive
 from colonist_server.config import ServerConfig
 from colonist_server.store.interface import Guard, Op, Revision, UnavailableError
 from colonist_server.work import at_work
-from tests.support.rooms import OWNER, Bench, LoopClock
+from tests.support.rooms import OWNER, Bench, LoopClock, key
 from tests.support.shared_store import Connection, SharedStore
 
 LAG_S = 0.002
@@ -102,9 +103,11 @@ class Member:
         name: str,
         ahead_s: float,
         archive: Archive | None = None,
+        server_keys: ServerKeys | None = None,
         **settings: Any,
     ) -> None:
         self.name = name
+        self.server_keys = server_keys or ServerKeys(key("server"))
         self.archive = archive
         self.line = Line(shared)
         self.clock = WrongClock(ahead_s)
@@ -121,6 +124,7 @@ class Member:
                 self.line,
                 self.clock,
                 self._config.owner,
+                server_keys=self.server_keys,
                 archive=self.archive,
             ) as dispatch:
                 self.bench = Bench(dispatch)

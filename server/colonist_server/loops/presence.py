@@ -191,6 +191,7 @@ def _stale(colony: Colony, horizon_ns: int, busy: set[str]) -> list[str]:
         executor.name
         for executor in colony.executors.values()
         if executor.is_approved
+        and not executor.record.claim  # it may sleep for long; its owner removes it
         and not executor.asking
         and 0 < executor.heard_ns < horizon_ns
         and busy.isdisjoint(all_ids(executor.record))

@@ -94,6 +94,17 @@ class Colonies:
 
         await self._trail.apply(colony.tag, decide)
 
+    async def refuse_plain(self, colony: Colony, warrant: Warrant, *, refuses: bool) -> None:
+        """Settle whether all requests in it must be sealed; saying it twice is no error."""
+
+        def decide() -> Plan:
+            check_there(colony)
+            record = msgspec.structs.replace(colony.record, refuses_plain=refuses)
+            plan = Plan([Guard(colony.key, colony.revision)], [Put(colony.key, encode(record))])
+            return self._trail.joined(plan, colony.tag, Changed.POLICY, "", warrant)
+
+        await self._trail.apply(colony.tag, decide)
+
     async def remove(self, colony: Colony) -> None:
         """Remove a colony at once; what is in it is deleted after."""
 

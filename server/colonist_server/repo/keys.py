@@ -4,6 +4,8 @@
 |---|---|
 | `c/tag`, `cn/name` | colony; name -> tag |
 | `i/id/tag` | identity -> what it is there |
+| `ir/tag/id` | that an id was a member's, and is nobody's any more |
+| `cl/tag/claim` | claim: who may enrol by it |
 | `x/tag/name`, `u/tag/name`, `f/tag/name/func` | executor, user, function |
 | `p/pid`, `s/pid`, `z/pid` | birth (never rewritten), live part, closed part of a process |
 | `y/tag/kind,state,~ended/pid` | closed processes, newest first, with what lists filter by |
@@ -53,6 +55,8 @@ COLONY: Final = b"c/"
 EXECUTOR: Final = b"x/"
 USER: Final = b"u/"
 FUNCTION: Final = b"f/"
+CLAIM: Final = b"cl/"
+GONE: Final = b"ir/"
 BIRTH: Final = b"p/"
 LIVE: Final = b"s/"
 CLOSED: Final = b"z/"
@@ -97,6 +101,8 @@ BY_TAG: Final = (
     WORKFLOW,  # before all that is only written while its head stands
     EXECUTOR,
     USER,
+    CLAIM,
+    GONE,
     FUNCTION,
     LIVE,
     BIRTH,
@@ -166,6 +172,16 @@ def executor(tag: bytes, name: str) -> bytes:
 def user(tag: bytes, name: str) -> bytes:
     """A user's record."""
     return USER + tag + b"/" + name.encode()
+
+
+def claim(tag: bytes, id: str) -> bytes:
+    """A claim, by its id."""
+    return CLAIM + tag + bytes.fromhex(id)
+
+
+def gone(tag: bytes, id: str) -> bytes:
+    """That an id was a member's, and is nobody's any more."""
+    return GONE + tag + bytes.fromhex(id)
 
 
 def function(tag: bytes, executor: str, name: str) -> bytes:

@@ -16,6 +16,7 @@ from colonist_server.repo import keys
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import check_there
 from colonist_server.repo.freshness import Freshness
+from colonist_server.repo.gone import Gone, mark
 from colonist_server.repo.nouns import Colony, Executor
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import ExecutorRecord, UserRecord, all_ids, encode
@@ -32,7 +33,15 @@ NO_WARRANT: Final = Warrant()
 class Members:
     """What happens to executors and users."""
 
-    __slots__ = ("_clock", "_freshness", "_may_reregister", "_processes", "_trail", "_writes")
+    __slots__ = (
+        "_clock",
+        "_freshness",
+        "_may_reregister",
+        "_processes",
+        "_trail",
+        "_writes",
+        "gone",
+    )
 
     def __init__(
         self,
@@ -50,6 +59,8 @@ class Members:
         self._clock = clock
         self._trail = trail
         self._may_reregister = may_reregister
+        self.gone = Gone(writes.view)
+        """Ids that were a member's once."""
 
     async def add_executor(
         self, colony: Colony, wanted: wire.Executor, warrant: Warrant
@@ -100,7 +111,9 @@ class Members:
             taken = all_ids(before.record)
             guards[1] = Guard(key, before.revision)
             ops.append(DeleteRange(keys.functions_of(colony.tag, name)))
-            ops.extend(Delete(keys.identity(id, colony.tag)) for id in taken if id != record.id)
+            given_up = [id for id in taken if id != record.id]
+            ops.extend(Delete(keys.identity(id, colony.tag)) for id in given_up)
+            ops.extend(mark(colony.tag, given_up))
         if record.id not in taken:
             guards.append(Guard(identity, 0))
         return self._trail.joined(Plan(guards, ops), colony.tag, what, name, warrant)
@@ -126,13 +139,13 @@ class Members:
         await self._trail.apply(colony.tag, decide)
 
     async def remove_executor(
-        self, colony: Colony, name: str, warrant: Warrant = NO_WARRANT
+        self, colony: Colony, name: str, warrant: Warrant = NO_WARRANT, *, is_told: bool = False
     ) -> None:
         """Unregister: the record stays, its functions go, its running work is free again.
 
-        Without a warrant it is done because nothing was heard of the executor.
+        Without a warrant, and not `is_told`, it is done because nothing was heard of the executor.
         """
-        is_told = bool(warrant.cause.who)
+        is_told = is_told or bool(warrant.cause.who)
 
         def decide() -> Plan:
             executor = find_executor(colony, name)
@@ -201,6 +214,7 @@ class Members:
                 [
                     Delete(user.key),
                     *(Delete(keys.identity(id, colony.tag)) for id in all_ids(user.record)),
+                    *mark(colony.tag, all_ids(user.record)),
                 ],
             )
             return self._trail.joined(plan, colony.tag, Changed.USER_REMOVED, name, warrant)
@@ -240,4 +254,5 @@ def _record(wanted: wire.Executor, now_ns: int) -> ExecutorRecord:
         allocations=wanted.allocations,
         blueprint=wanted.blueprintid or "",
         blueprint_generation=wanted.blueprintgen or 0,
+        is_sealed=wanted.sealed is True,
     )

@@ -53,6 +53,10 @@ class ExecutorRecord(msgspec.Struct, frozen=True, array_like=True):
     """By the colony's owner, not because nothing was heard of it."""
     is_sealed: bool = False
     """Whether its requests must be sealed."""
+    hw: str = ""
+    """The hardware that it enrolled from."""
+    claim: str = ""
+    """The claim by which it enrolled; "": its colony's owner added it."""
 
 
 class UserRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -63,6 +67,16 @@ class UserRecord(msgspec.Struct, frozen=True, array_like=True):
     phone: str = ""
     former: tuple[str, ...] = ()
     """Earlier ids, oldest first. They stay taken: crons and generators may be known by them."""
+
+
+class ClaimRecord(msgspec.Struct, frozen=True, array_like=True):
+    """`cl/tag/claim`: by whose key executors may enrol, of which type, how many, until when."""
+
+    type: str
+    count: int
+    ends_ns: int
+    approval: str
+    used: int = 0
 
 
 class Kind(IntEnum):
@@ -428,6 +442,7 @@ encode: Final = msgspec.msgpack.Encoder().encode
 decode_colony: Final = _reader(ColonyRecord)
 decode_executor: Final = _reader(ExecutorRecord)
 decode_user: Final = _reader(UserRecord)
+decode_claim: Final = _reader(ClaimRecord)
 decode_function: Final = _reader(FunctionRecord)
 decode_birth: Final = _reader(Birth)
 decode_live: Final = _reader(Live)

@@ -15,6 +15,7 @@ from colonist_server.repo import keys, records
 from colonist_server.repo.records import WorkflowState
 
 _TAG: Final = keys.TAG_BYTES
+_ID: Final = 32
 _PID: Final = keys.PID_BYTES
 _WID: Final = keys.WID_BYTES
 _ENDED_PROCESS: Final = _TAG + 2 + 8 + _PID
@@ -67,6 +68,8 @@ _FORMS: Final[dict[bytes, _Form]] = {
     keys.EXECUTOR: _Form(0, _executor),
     keys.USER: _Form(0, records.decode_user),
     keys.FUNCTION: _Form(0, records.decode_function),
+    keys.CLAIM: _Form(_TAG + _ID, records.decode_claim),
+    keys.GONE: _Form(_TAG + _ID, _sized(0)),
     keys.BIRTH: _Form(_PID, records.decode_birth),
     keys.LIVE: _Form(_PID, _live),
     keys.CLOSED: _Form(_PID, _closed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from colonist_protocol import colony as wire
+from colonist_protocol.colony import PlainRequests
 from colonist_protocol.errors import InvalidValueError, NotFoundError
 from colonist_protocol.names import check_id
 from colonist_server.repo import keys
@@ -79,6 +80,35 @@ async def member_history(rooms: Rooms, call: Call, message: wire.GetMemberHistor
         call.colony, count=message.count, since_ns=message.since, before_ns=message.before
     )
     return Reply(found)
+
+
+async def set_policy(rooms: Rooms, call: Call, message: wire.SetPolicy) -> Reply:
+    """Settle what a colony takes."""
+    if message.plainrequests not in set(PlainRequests):
+        raise InvalidValueError(f"plainrequests is not one of {', '.join(PlainRequests)}")
+    refuses = message.plainrequests == PlainRequests.REFUSE
+    await rooms.colonies.refuse_plain(call.colony, call.warrant, refuses=refuses)
+    return Reply(_policy(call.colony))
+
+
+async def settled_again(rooms: Rooms, call: Call, message: wire.SetPolicy, value: bytes) -> Reply:
+    """Show the policy, as it is now."""
+    del rooms, message, value
+    return Reply(_policy(call.colony))
+
+
+async def get_policy(rooms: Rooms, call: Call, message: wire.GetPolicy) -> Reply:
+    """Read what a colony takes."""
+    del rooms, message
+    return Reply(_policy(call.colony))
+
+
+def _policy(colony: Colony) -> wire.Policy:
+    refuses = colony.record.refuses_plain
+    return wire.Policy(
+        colonyname=colony.record.name,
+        plainrequests=PlainRequests.REFUSE if refuses else PlainRequests.ALLOW,
+    )
 
 
 def _shown(colony: Colony) -> wire.Colony:

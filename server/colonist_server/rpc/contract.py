@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from colonist_protocol import (
     attribute,
     audit,
+    claims,
     colony,
     cron,
     executor,
@@ -152,6 +153,23 @@ _writes(colony.ResumeAssignments, None)
 _reads(colony.GetPauseStatus, colony.PauseStatus)
 _writes(colony.ChangeColonyId, colony.ChangeColonyId, IdFormError, ExistsError)
 _reads(colony.GetMemberHistory, list[colony.MemberChange], InvalidValueError)
+
+_writes(colony.SetPolicy, colony.Policy, InvalidValueError)
+_reads(colony.GetPolicy, colony.Policy)
+
+_writes(
+    claims.AddClaim,
+    claims.Claim,
+    IdFormError,
+    NameFormError,
+    InvalidValueError,
+    ExistsError,
+    BusyError,
+)
+_reads(claims.GetClaims, list[claims.Claim])
+_writes(claims.RemoveClaim, None, IdFormError, ConflictError)
+_reads(claims.GetEnrolled, list[claims.Enrolled])
+_writes(claims.Enrol, executor.Executor, NameFormError, ConflictError)
 
 _writes(user.AddUser, user.User, IdFormError, NameFormError, ExistsError)
 _reads(user.GetUsers, list[user.User])

@@ -18,7 +18,7 @@ from msgspec import UNSET
 
 from colonist_core.access import Access, Standing, check_server_owner, check_standing, stranger
 from colonist_core.process import Cause
-from colonist_protocol import codec, envelope, messages
+from colonist_protocol import claims, codec, envelope, messages
 from colonist_protocol.envelope import Envelope
 from colonist_protocol.errors import (
     AccessError,
@@ -40,6 +40,7 @@ from colonist_protocol.errors import (
     UnknownMessageError,
     WrongDoorError,
 )
+from colonist_protocol.identity import is_id
 from colonist_protocol.message import Message
 from colonist_protocol.process import AssignProcess, StandingOrder
 from colonist_protocol.seal import MAX_INDEX, EpochSeal, RequestSeal
@@ -126,9 +127,7 @@ class Dispatch:
 
     __slots__ = ("_create_task", "_polls", "_sealing", "_standing", "rooms")
 
-    def __init__(
-        self, rooms: Rooms, create_task: CreateTask, signer: Signer | None = None
-    ) -> None:
+    def __init__(self, rooms: Rooms, create_task: CreateTask, signer: Signer | None = None) -> None:
         self.rooms = rooms
         self._create_task = create_task
         self._sealing = Sealing(rooms.epochs, rooms.clock, signer)
@@ -184,8 +183,16 @@ class Dispatch:
     def _is_known(self, asker: Asker) -> bool:
         who = asker.who
         colonies = self.rooms.view.tags.values() if asker.colony is None else (asker.colony,)
-        return who == self.rooms.owner.id or any(
-            colony.record.owner == who or colony.holder(who) is not None for colony in colonies
+        gone = self.rooms.claims.gone
+        return (
+            asker.has_claim
+            or who == self.rooms.owner.id
+            or any(
+                colony.record.owner == who
+                or colony.holder(who) is not None
+                or gone.has(colony.tag, who)
+                for colony in colonies
+            )
         )
 
     def _told(self, body: bytes, error: ColonistError) -> ColonistError:
@@ -286,6 +293,7 @@ class Dispatch:
         route, seal = order.route, order.seal
         call = await self._let_in(order)
         asker.colony = call.scope
+        asker.has_claim = route.access is Access.CLAIM
         if not isinstance(seal, EpochSeal):
             return await self._carry_out(order, call)
         if route.is_read:
@@ -449,10 +457,34 @@ class Dispatch:
             name = "" if route.scope.by_process else route.scope.of(message)
             raise stranger(access, name[:64])
         member = colony.members.get(cause.who)
+        if access is Access.CLAIM:
+            self._check_claim(colony, order)
+            return Call(cause, payload, colony, seal=seal)
         check_standing(access, _standing(colony, member, cause.who, route.scope.by_process))
         if isinstance(member, Executor):
             member.heard_ns = self.rooms.clock.now_ns()
         return Call(cause, payload, colony, member, seal)
+
+    def _check_claim(self, colony: Colony, order: _Order) -> None:
+        """Raise `AccessError` unless the caller proves a claim; the cheap looks come first."""
+        message, who = order.message, order.cause.who
+        if order.seal is None:
+            raise PlainRefusedError("this request must be sealed")
+        is_good = (
+            isinstance(message, claims.Enrol)
+            and message.executorid == who
+            and is_id(message.claim)
+            and self.rooms.claims.find(colony.tag, message.claim) is not None
+            and claims.is_proof(
+                message.proof,
+                server=order.seal.to,
+                colony=colony.record.name,
+                claim=message.claim,
+                executor=who,
+            )
+        )
+        if not is_good:
+            raise stranger(Access.CLAIM, colony.record.name)
 
     def _check_plain(self, route: Route[Any], call: Call) -> None:
         """Raise `PlainRefusedError` where only sealed requests are taken."""

@@ -23,20 +23,20 @@ async def add(rooms: Rooms, call: Call, message: wire.AddExecutor) -> Reply:
     check_text(executor.executortype, "executor type")
     check_text(executor.locationname or "", "location name")
     added = await rooms.members.add_executor(call.colony, executor, call.warrant)
-    return Reply(_shown(call.colony, added))
+    return Reply(shown(call.colony, added))
 
 
 async def list_all(rooms: Rooms, call: Call, message: wire.GetExecutors) -> Reply:
     """List a colony's executors, unregistered ones too."""
     del rooms, message
     colony = call.colony
-    return Reply([_shown(colony, executor) for executor in colony.executors.values()])
+    return Reply([shown(colony, executor) for executor in colony.executors.values()])
 
 
 async def get(rooms: Rooms, call: Call, message: wire.GetExecutor) -> Reply:
     """Read an executor by name."""
     del rooms
-    return Reply(_shown(call.colony, find_executor(call.colony, message.executorname)))
+    return Reply(shown(call.colony, find_executor(call.colony, message.executorname)))
 
 
 async def get_by_id(rooms: Rooms, call: Call, message: wire.GetExecutorById) -> Reply:
@@ -45,7 +45,7 @@ async def get_by_id(rooms: Rooms, call: Call, message: wire.GetExecutorById) -> 
     executor = call.colony.members.get(message.executorid)
     if not isinstance(executor, Executor):
         raise NotFoundError("Failed to get executor by ID, executor is nil")
-    return Reply(_shown(call.colony, executor))
+    return Reply(shown(call.colony, executor))
 
 
 async def approve(rooms: Rooms, call: Call, message: wire.ApproveExecutor) -> Reply:
@@ -79,7 +79,8 @@ async def change_id(rooms: Rooms, call: Call, message: wire.ChangeExecutorId) ->
     return Reply(message)
 
 
-def _shown(colony: Colony, executor: Executor) -> wire.Executor:
+def shown(colony: Colony, executor: Executor) -> wire.Executor:
+    """An executor as it is on the wire."""
     record = executor.record
     return wire.Executor(
         executorid=record.id,
@@ -95,4 +96,5 @@ def _shown(colony: Colony, executor: Executor) -> wire.Executor:
         allocations=record.allocations,
         blueprintid=record.blueprint or msgspec.UNSET,
         blueprintgen=record.blueprint_generation or msgspec.UNSET,
+        sealed=record.is_sealed or msgspec.UNSET,
     )

@@ -13,6 +13,7 @@ from colonist_protocol.seal import AttemptSeal, RequestSeal
 from colonist_protocol.server import ServerInfo, VersionReply
 from colonist_protocol.tokens import ServerKeys
 from colonist_server.repo.attempts import Attempts
+from colonist_server.repo.claims import Claims
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
 from colonist_server.repo.cron_runs import CronRuns
@@ -69,6 +70,7 @@ class Rooms(NamedTuple):
     leader: Callable[[], str]
     colonies: Colonies
     members: Members
+    claims: Claims
     functions: Functions
     processes: Processes
     attempts: Attempts

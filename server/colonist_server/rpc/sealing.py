@@ -24,16 +24,18 @@ from colonist_server.rpc.signing import Here, Signer
 class Asker:
     """Who is to be answered: the caller of a sealed request, and which of its grants.
 
-    `colony` is the one that the message is about, as soon as that is known.
+    `colony` is the one that the message is about, as soon as that is known; `has_claim`: it has
+    proved a claim to it.
     """
 
-    __slots__ = ("colony", "index", "re", "who")
+    __slots__ = ("colony", "has_claim", "index", "re", "who")
 
     def __init__(self, cause: Cause, index: int) -> None:
         self.who = cause.who
         self.re = cause.digest.hex()
         self.index = index
         self.colony: Colony | None = None
+        self.has_claim = False
 
 
 class Sealing:

@@ -14,6 +14,7 @@ import msgspec
 from colonist_core.access import Access
 from colonist_protocol import attribute as attribute_wire
 from colonist_protocol import audit as audit_wire
+from colonist_protocol import claims as claims_wire
 from colonist_protocol import colony as colony_wire
 from colonist_protocol import cron as cron_wire
 from colonist_protocol import executor as executor_wire
@@ -32,6 +33,7 @@ from colonist_server.repo.nouns import Colony
 from colonist_server.repo.view import View
 from colonist_server.rpc import (
     attributes,
+    claims,
     colonies,
     crons,
     evidence,
@@ -236,6 +238,41 @@ _route(colony_wire.ResumeAssignments, Access.COLONY_OWNER, colonies.resume, colo
 _route(colony_wire.GetPauseStatus, Access.NEWCOMER, colonies.pause_status, colony=of_colony)
 _route(colony_wire.ChangeColonyId, Access.COLONY_OWNER, colonies.change_id, colony=of_colony)
 _route(colony_wire.GetMemberHistory, Access.COLONY_OWNER, colonies.member_history, colony=of_colony)
+
+_route(
+    colony_wire.SetPolicy,
+    Access.COLONY_OWNER,
+    colonies.set_policy,
+    colony=of_colony,
+    again=colonies.settled_again,
+)
+_route(colony_wire.GetPolicy, Access.MEMBER, colonies.get_policy, colony=of_colony)
+
+_route(
+    claims_wire.AddClaim,
+    Access.COLONY_OWNER,
+    claims.add,
+    colony=of_colony,
+    again=claims.added_again,
+)
+_route(claims_wire.GetClaims, Access.COLONY_OWNER, claims.list_all, colony=of_colony)
+_route(
+    claims_wire.RemoveClaim,
+    Access.COLONY_OWNER,
+    claims.remove,
+    colony=of_colony,
+    has_steps=True,
+    takes_all=True,
+    again=claims.removed_again,
+)
+_route(claims_wire.GetEnrolled, Access.COLONY_OWNER, claims.list_enrolled, colony=of_colony)
+_route(
+    claims_wire.Enrol,
+    Access.CLAIM,
+    claims.enrol,
+    colony=of_colony,
+    again=claims.enrolled_again,
+)
 
 _route(
     user_wire.AddUser,
