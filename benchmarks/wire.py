@@ -34,11 +34,16 @@ class Key:
 
     __slots__ = ("_sign", "id")
 
-    def __init__(self) -> None:
-        key = PrivateKey(os.urandom(32))
+    def __init__(self, private: bytes = b"") -> None:
+        """A new key, unless one is given."""
+        key = PrivateKey(private or os.urandom(32))
         public = key.public_key.format(compressed=False)
         self.id = hashlib.sha3_256(public.hex().encode()).hexdigest()
         self._sign = key.sign_recoverable
+
+    def sign(self, digest: bytes) -> bytes:
+        """The recoverable signature of a digest."""
+        return self._sign(digest, None)
 
     def request(self, kind: bytes, message: bytes) -> bytes:
         """The whole HTTP request that carries the message."""
