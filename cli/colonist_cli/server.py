@@ -18,6 +18,7 @@ from colonist_server.config import (
     ARCHIVE_COUNT_VARIABLE,
     ServerConfig,
     age_seconds,
+    limits,
     retention_age,
     whole_number,
 )
@@ -47,6 +48,7 @@ class Options:
     archive: str = ""
     archive_after_age: str = ""
     archive_after_count: str = ""
+    limits: str = ""
 
 
 def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
@@ -63,6 +65,7 @@ def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
         retention_age_s=retention_age(options.retention_age, environment),
         retention_count=options.retention_count,
         archive=archive_address(options.archive, environment),
+        limits=limits(options.limits, environment),
         **_archiving(options, environment),
     )
     check_free(config.port, "--port", host=config.host)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from colonist_core import archiving
 from colonist_core.lease import MAX_LIMIT_S
+from colonist_core.limits import Limits, read_limits
 from colonist_core.retention import Policy
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import is_id
@@ -22,6 +23,7 @@ RETENTION_VARIABLE = "COLONIES_RETENTION"
 ARCHIVE_VARIABLE = "COLONIST_ARCHIVE"
 ARCHIVE_AGE_VARIABLE = "COLONIST_ARCHIVE_AFTER_AGE"
 ARCHIVE_COUNT_VARIABLE = "COLONIST_ARCHIVE_AFTER_COUNT"
+LIMITS_VARIABLE = "COLONIST_LIMITS"
 RETENTION_AGE_VARIABLE = "COLONIES_RETENTION_POLICY"
 
 _AGE = re.compile(r"([0-9]{1,12})([smhd]?)")
@@ -49,6 +51,11 @@ def retention_age(flag: str, environment: Mapping[str, str]) -> float:
             "many seconds"
         )
     return age_seconds(text)
+
+
+def limits(flag: str, environment: Mapping[str, str]) -> Limits:
+    """The limits, each by the flag, else by the variable. Raises `InvalidValueError`."""
+    return read_limits(flag, read_limits(environment.get(LIMITS_VARIABLE, "")))
 
 
 def whole_number(text: str, what: str) -> int:
@@ -92,6 +99,7 @@ class ServerConfig:
     archive_age_s: float = 300.0
     archive_count: int = 100_000
     archive_bytes: int = 512 * MEBIBYTE
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if self.port not in PORTS:

@@ -36,6 +36,7 @@ from colonist_server.config import (
     ARCHIVE_VARIABLE,
     ServerConfig,
     age_seconds,
+    limits,
     retention_age,
     whole_number,
 )
@@ -207,6 +208,9 @@ def configure(arguments: list[str]) -> ServerConfig:
         default=os.environ.get(ARCHIVE_COUNT_VARIABLE, str(default.archive_count)),
         help="closed processes that the store keeps at most",
     )
+    parser.add_argument(
+        "--limits", default="", help="what callers may do: rate=100,polls=8; see howto/limits.md"
+    )
     flags = parser.parse_args(arguments)
     return ServerConfig(
         host=flags.host,
@@ -222,6 +226,7 @@ def configure(arguments: list[str]) -> ServerConfig:
         archive=archive_address(flags.archive, os.environ),
         archive_age_s=age_seconds(flags.archive_after_age),
         archive_count=whole_number(flags.archive_after_count, "the count of archiving"),
+        limits=limits(flags.limits, os.environ),
     )
 
 

@@ -162,7 +162,7 @@ async def at_work(
         loops += _archiving(config, writes, rooms, leadership, claimed)
         tasks = [group.create_task(loop) for loop in loops]
         try:
-            yield Dispatch(rooms, group.create_task, signer)
+            yield Dispatch(rooms, group.create_task, signer, config.limits)
             async with _in_time():
                 await _lay_down(presence, rooms.functions, leadership)
                 await leadership.close()

@@ -96,6 +96,10 @@ def server(
             metavar="N", help="Closed processes that the store keeps at most; default: 100000."
         ),
     ] = "",
+    limits: Annotated[
+        str,
+        typer.Option(metavar="NAME=N,..", help="What callers may do: rate=100,polls=8; else much."),
+    ] = "",
 ) -> None:
     """Run the central server.
 
@@ -119,6 +123,7 @@ def server(
         archive=archive,
         archive_after_age=archive_after_age,
         archive_after_count=archive_after_count,
+        limits=limits,
     )
     program.run_blocking(options, shell.environment)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
@@ -16,12 +17,14 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
-from colonist_protocol.envelope import pack_failure
 from colonist_protocol.errors import ColonistError, MalformedError, TooLargeError
 from colonist_server.http import bodies, metrics
+from colonist_server.http.doorway import MAX_REFUSALS, TRUST, Doors
 from colonist_server.http.metrics import Figures
 from colonist_server.http.pubsub import PubSub
-from colonist_server.rpc.dispatch import Answer, Dispatch
+from colonist_server.http.visitors import Visitor
+from colonist_server.rpc.dispatch import Answer, Dispatch, refusal
+from colonist_server.rpc.gate import Gate
 from colonist_server.rpc.table import API, PUBSUB
 
 LARGE_AT_ONCE: Final = 4
@@ -53,6 +56,14 @@ Note = Callable[[], str]
 Way = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
+def pack(answer: Answer, *, is_last: bool = False) -> bytes:
+    """The bytes of a response. `is_last`: the connection closes after it."""
+    more = b"Connection: close\r\n" if is_last else b""
+    if answer.retry_after_s:
+        more += b"Retry-After: %d\r\n" % math.ceil(answer.retry_after_s)
+    return _HEAD[answer.status] % (len(answer.body), more) + answer.body
+
+
 class Packed(web.StreamResponse):
     """A reply that goes out as it is, in one write.
 
@@ -66,11 +77,16 @@ class Packed(web.StreamResponse):
         self._request = request
         self._answer = answer
         self._is_sent = False
+        self._is_last = False
+
+    def force_close(self) -> None:
+        """End the connection after this."""
+        self._is_last = True
 
     @property
     def keep_alive(self) -> bool:
-        """As the request wants it."""
-        return self._request.keep_alive
+        """As the request wants it, unless the connection is to end."""
+        return self._request.keep_alive and not self._is_last
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Nothing to prepare."""
@@ -83,9 +99,7 @@ class Packed(web.StreamResponse):
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the caller has gone")
-        status, body = self._answer.status, self._answer.body
-        ending = b"" if self.keep_alive else b"Connection: close\r\n"
-        transport.write(_HEAD[status] % (len(body), ending) + body)
+        transport.write(pack(self._answer, is_last=not self.keep_alive))
 
     @staticmethod
     def suits(request: web.BaseRequest) -> bool:
@@ -106,14 +120,20 @@ class Ways:
         "_check",
         "_dispatch",
         "_figures",
+        "_gate",
         "_large",
         "_note",
         "_paths",
         "_routes",
         "_turns",
+        "door_figures",
+        "visitors",
     )
 
     def __init__(self, dispatch: Dispatch, check: Check, figures: Figures, note: Note) -> None:
+        self.visitors: dict[object, Visitor] = {}
+        self.door_figures: Figures = dict
+        self._gate = Gate(dispatch, dispatch.limiter.limits)
         self._dispatch = dispatch
         self._check = check
         self._figures = figures
@@ -150,19 +170,11 @@ class Ways:
 
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         """COLONIES-RPC section 1.1. An assignment that nobody can receive is handed back."""
-        try:
-            if bodies.is_large(request.headers):
-                answer = await self._answer_large(request)
-            else:
-                answer = await self._dispatch.answer(await bodies.read(request))
-        except ColonistError as error:
-            return _refusal(request, error)
-        except web.HTTPRequestEntityTooLarge:
-            limit = bodies.limit(request.headers)
-            return _refusal(request, TooLargeError(f"body is over {limit} bytes"))
-        except web.RequestPayloadError:
-            return _refusal(request, MalformedError("the body is not encoded as its headers say"))
+        visitor = self.visitors[request.protocol]
+        answer = await self._answered(request, visitor)
         response = _response(request, answer)
+        if visitor.refusals >= MAX_REFUSALS:
+            response.force_close()
         if answer.lost is None:
             return response
         try:
@@ -175,10 +187,42 @@ class Ways:
             answer.lost()
         return response
 
-    async def _answer_large(self, request: web.BaseRequest) -> Answer:
+    async def _answered(self, request: web.BaseRequest, visitor: Visitor) -> Answer:
+        try:
+            if bodies.is_large(request.headers):
+                return await self._answer_large(request, visitor)
+            return await self._answer(await bodies.read(request), visitor)
+        except ColonistError as error:
+            return refusal(error)
+        except web.HTTPRequestEntityTooLarge:
+            limit = bodies.limit(request.headers)
+            return refusal(TooLargeError(f"body is over {limit} bytes"))
+        except web.RequestPayloadError:
+            return refusal(MalformedError("the body is not encoded as its headers say"))
+
+    async def _answer(self, body: bytes, visitor: Visitor) -> Answer:
+        """Answer it; refuse it at once where nothing speaks for this connection."""
+        if visitor.trust:
+            visitor.trust -= 1
+        else:
+            judged = self.judge(body, visitor)
+            if judged is not None:
+                visitor.refusals += 1
+                return judged
+        return await self._dispatch.answer(body)
+
+    def judge(self, body: bytes, visitor: Visitor) -> Answer | None:
+        """The refusal of a request; None: it is to be answered."""
+        judged = self._gate.judge(body, visitor.address)
+        if not isinstance(judged, bool):
+            return judged
+        visitor.trust = TRUST if judged else 0
+        return None
+
+    async def _answer_large(self, request: web.BaseRequest, visitor: Visitor) -> Answer:
         """Read it first: whoever only announces a large body takes no turn from others."""
         async with self._large.read(request) as body, self._turns:
-            return await self._dispatch.answer(body)
+            return await self._answer(body, visitor)
 
     async def _alive(self, request: web.BaseRequest) -> web.Response:
         del request
@@ -193,7 +237,7 @@ class Ways:
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         del request
-        text = metrics.render(self._figures())
+        text = metrics.render({**self._figures(), **self._gate.figures(), **self.door_figures()})
         return web.Response(text=text, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _epoch(self, request: web.BaseRequest) -> web.Response:
@@ -211,13 +255,23 @@ def build(
     dispatch: Dispatch, check: Check, figures: Figures = dict, note: Note = str
 ) -> web.Server:
     """The server of all ways. An executor whose connection dies leaves its long poll."""
-    return web.Server(
-        Ways(dispatch, check, figures, note).handle,
+    ways = Ways(dispatch, check, figures, note)
+
+    def refuse(body: bytes, visitor: Visitor) -> bytes | None:
+        answer = ways.judge(body, visitor)
+        return None if answer is None else pack(answer)
+
+    doors = Doors(
+        ways.handle,
+        refuse,
+        ways.visitors,
         request_factory=_request,
         handler_cancellation=True,
         access_log=None,
         logger=_MALFORMED,
     )
+    ways.door_figures = doors.figures
+    return doors
 
 
 def _request(
@@ -239,14 +293,12 @@ def _request(
     )
 
 
-def _refusal(request: web.BaseRequest, error: ColonistError) -> web.StreamResponse:
-    return _response(request, Answer(error.status, pack_failure(error)))
-
-
-def _response(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+def _response(request: web.BaseRequest, answer: Answer) -> Packed | web.Response:
     if Packed.suits(request):
         return Packed(request, answer)
     response = web.Response(status=answer.status, body=answer.body, headers=_JSON)
+    if answer.retry_after_s:
+        response.headers["Retry-After"] = str(math.ceil(answer.retry_after_s))
     if "Origin" in request.headers:
         response.headers["Access-Control-Allow-Origin"] = "*"
     return response

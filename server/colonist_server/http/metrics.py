@@ -49,6 +49,38 @@ METRICS: Final = (
         "Assignments lost to a change by somebody else",
     ),
     Metric("colonist_grants_total", Kind.COUNTER, "Assignments that this node committed"),
+    Metric(
+        "colonist_refused_early_total",
+        Kind.COUNTER,
+        "Requests that no member signed, refused before anything was made for them",
+    ),
+    Metric(
+        "colonist_refused_strangers_total",
+        Kind.COUNTER,
+        "Requests not looked into because strangers had sent too many",
+    ),
+    Metric(
+        "colonist_slow_heads_total",
+        Kind.COUNTER,
+        "Connections closed because the head of a request did not come in time",
+    ),
+    Metric("colonist_limited_rate_total", Kind.COUNTER, "Requests beyond an identity's rate"),
+    Metric(
+        "colonist_limited_requests_total",
+        Kind.COUNTER,
+        "Requests beyond those that an identity may have under way",
+    ),
+    Metric(
+        "colonist_limited_polls_total",
+        Kind.COUNTER,
+        "Assigns beyond those that an executor or a colony may have under way",
+    ),
+    Metric(
+        "colonist_limited_waiting_total",
+        Kind.COUNTER,
+        "Requests beyond the processes that may wait in a colony",
+    ),
+    Metric("colonist_limited_sizes_total", Kind.COUNTER, "Requests over the limit of their size"),
 )
 
 

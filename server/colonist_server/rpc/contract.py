@@ -99,6 +99,7 @@ UNSIGNED: Final[Errors] = (
 ANYWHERE: Final[Errors] = (
     SlowError,
     TooLargeError,
+    BusyError,
     WrongDoorError,
     UnavailableError,
     CorruptRecordError,
@@ -193,14 +194,14 @@ _writes(function.AddFunction, function.Function, NotFoundError, NameFormError)
 _reads(function.GetFunctions, list[function.Function])
 _writes(function.RemoveFunction, None, NotFoundError, AccessError)
 
-_writes(generator.AddGenerator, generator.Generator, *_SPEC, ExistsError, BusyError)
+_writes(generator.AddGenerator, generator.Generator, *_SPEC, ExistsError)
 _reads(generator.GetGenerator, generator.Generator, NotFoundError)
 _reads(generator.ResolveGenerator, generator.Generator, NotFoundError)
 _reads(generator.GetGenerators, list[generator.Generator], InvalidValueError)
-_writes(generator.PackGenerator, None, NotFoundError, ConflictError, BusyError)
+_writes(generator.PackGenerator, None, NotFoundError, ConflictError)
 _writes(generator.RemoveGenerator, None, NotFoundError)
 
-_writes(cron.AddCron, cron.Cron, *_SPEC, ExistsError, BusyError)
+_writes(cron.AddCron, cron.Cron, *_SPEC, ExistsError)
 _reads(cron.GetCron, cron.Cron, NotFoundError)
 _reads(cron.GetCrons, list[cron.Cron], InvalidValueError)
 _writes(cron.RunCron, cron.Cron, NotFoundError, ConflictError, InvalidValueError)
@@ -229,7 +230,7 @@ _writes(process.SetOutput, None, *_PROCESS)
 _writes(process.CancelProcess, None, *_PROCESS)
 _writes(process.ReleaseProcess, None, *_PROCESS)
 
-_writes(workflow.SubmitWorkflowSpec, workflow.ProcessGraph, *_SPEC, ConflictError, BusyError)
+_writes(workflow.SubmitWorkflowSpec, workflow.ProcessGraph, *_SPEC, ConflictError)
 _reads(workflow.GetProcessGraph, workflow.ProcessGraph, NotFoundError)
 _reads(workflow.GetProcessGraphs, list[workflow.ProcessGraph], InvalidValueError)
 _writes(workflow.RemoveProcessGraph, None, *_PROCESS)
@@ -245,8 +246,8 @@ _writes(log.AddExecutorLog, None)
 _reads(log.GetLogs, list[log.Log], InvalidValueError, NotFoundError)
 _reads(log.SearchLogs, list[log.Log], InvalidValueError)
 
-_reads(subscription.SubscribeProcess, process.Process, NotFoundError, InvalidValueError, BusyError)
-_reads(subscription.SubscribeProcesses, process.Process, InvalidValueError, BusyError)
+_reads(subscription.SubscribeProcess, process.Process, NotFoundError, InvalidValueError)
+_reads(subscription.SubscribeProcesses, process.Process, InvalidValueError)
 
 _reads(audit.GetAudit, audit.AuditPage, InvalidValueError)
 _reads(audit.GetEvidence, audit.ProcessEvidence, NotFoundError)

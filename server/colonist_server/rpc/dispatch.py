@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, cast
 from msgspec import UNSET
 
 from colonist_core.access import Access, Standing, check_server_owner, check_standing, stranger
+from colonist_core.limits import Limits
 from colonist_core.process import Cause
 from colonist_protocol import claims, codec, envelope, messages
 from colonist_protocol.envelope import Envelope
@@ -50,6 +51,8 @@ from colonist_server.repo.epochs import stale
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.once import LIFE_MINUTES, AlreadyDone, Mark, Once
 from colonist_server.repo.topics import Order, Sink, Subscription
+from colonist_server.rpc.callers import Callers
+from colonist_server.rpc.limits import Limiter
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 from colonist_server.rpc.sealing import Asker, Sealing, check_short
 from colonist_server.rpc.signing import Signer
@@ -96,6 +99,17 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     lost: Callable[[], None] | None = None
+    retry_after_s: float = 0.0
+
+
+def refusal(error: ColonistError) -> Answer:
+    """A refusal as it goes out."""
+    return Answer(error.status, envelope.pack_failure(error), None, retry_after_s(error))
+
+
+def retry_after_s(error: ColonistError) -> float:
+    """How long a refused caller is to wait; 0: nothing is said of that."""
+    return getattr(error, "retry_after_s", 0.0)
 
 
 class Refusal(NamedTuple):
@@ -125,12 +139,28 @@ _FAULT: Final = InternalError("internal error of the server")
 class Dispatch:
     """Answers requests."""
 
-    __slots__ = ("_create_task", "_polls", "_sealing", "_standing", "rooms")
+    __slots__ = (
+        "_callers",
+        "_create_task",
+        "_polls",
+        "_sealing",
+        "_standing",
+        "limiter",
+        "rooms",
+    )
 
-    def __init__(self, rooms: Rooms, create_task: CreateTask, signer: Signer | None = None) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        create_task: CreateTask,
+        signer: Signer | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self.rooms = rooms
+        self.limiter = Limiter(limits or Limits(), rooms.clock)
         self._create_task = create_task
-        self._sealing = Sealing(rooms.epochs, rooms.clock, signer)
+        self._callers = Callers()
+        self._sealing = Sealing(rooms.epochs, rooms.clock, self._callers, signer)
         # An executor that polls sends the same bytes again and again (RFC 6979 signatures are
         # deterministic), and the same bytes prove the same caller: 35 us saved for each poll.
         self._polls: dict[tuple[str, str], tuple[Cause, Message, bytes]] = {}
@@ -148,11 +178,43 @@ class Dispatch:
             sent = envelope.pack_reply(reply.payloadtype or request.payloadtype, payload)
             return Answer(_OK, sent, reply.lost)
         except ColonistError as error:
-            told = self._told(body, error)
-            return Answer(told.status, envelope.pack_failure(told))
+            return refusal(self._told(body, error))
         except Exception:
             log.exception("internal error")
             return Answer(_FAULT.status, envelope.pack_failure(_FAULT))
+
+    def screen(self, request: Envelope) -> bool:
+        """Whether a member signed it; where that cannot be told without waiting, no.
+
+        Raises what a stranger is refused with. What this lets pass is judged as if it were new.
+        """
+        if request.seal:
+            cause, seal = self._open_seal(request)
+        else:
+            cause, seal = self._cause(request), None
+        try:
+            is_member = self._is_members(request, cause, seal)
+        except ColonistError as error:
+            if self._is_final(error, cause, seal):
+                raise
+            is_member = False
+        self._callers.keep(request, cause)
+        return is_member
+
+    def _is_members(self, request: Envelope, cause: Cause, seal: RequestSeal | None) -> bool:
+        route = _route(request)
+        _check_door(route, API)
+        message, payload = envelope.open_payload(request, route.kind)
+        call = self._admit(_Order(route, cause, payload, message, seal))
+        return call.scope is not None or cause.who == self.rooms.owner.id
+
+    def _is_final(self, error: ColonistError, cause: Cause, seal: RequestSeal | None) -> bool:
+        """Whether there is nothing to wait for, and nobody to whom a refusal is to be sealed."""
+        if seal is not None and self._is_known(Asker(cause, 0)):
+            return False
+        if isinstance(error, AccessError):
+            return not (self.rooms.freshness.is_needed or self.rooms.view.corrupt)
+        return True
 
     async def _answer_sealed(self, request: Envelope, body: bytes) -> Answer:
         """Errors too are sealed, for those who are known here; a stranger costs no signature."""
@@ -176,9 +238,10 @@ class Dispatch:
             log.exception("internal error")
             told = _FAULT
         if not self._is_known(asker):
-            return Answer(told.status, envelope.pack_failure(told))
+            return refusal(told)
         payload = envelope.failure_json(told)
-        return Answer(told.status, await seal_reply(asker, envelope.ERROR, payload, ok=False))
+        sent = await seal_reply(asker, envelope.ERROR, payload, ok=False)
+        return Answer(told.status, sent, retry_after_s=retry_after_s(told))
 
     def _is_known(self, asker: Asker) -> bool:
         who = asker.who
@@ -244,9 +307,9 @@ class Dispatch:
         if kind == _ASSIGN:
             cause, message, payload = self._open_poll(request)
         elif kind == envelope.LARGE and len(request.payload) > envelope.MAX_PAYLOAD_CHARS:
-            cause, message, payload = await self._open_large(request, _cause(request))
+            cause, message, payload = await self._open_large(request, self._cause(request))
         else:
-            cause, message, payload = _open(request)
+            cause, message, payload = self._open(request)
         route = ROUTES[kind]
         _check_door(route, door)
         return await self._carry_out(_Order(route, cause, payload, message))
@@ -292,6 +355,7 @@ class Dispatch:
         """The order of checks is the design's: form, audience, caller, access, record, time."""
         route, seal = order.route, order.seal
         call = await self._let_in(order)
+        self.limiter.pace(call)
         asker.colony = call.scope
         asker.has_claim = route.access is Access.CLAIM
         if not isinstance(seal, EpochSeal):
@@ -397,10 +461,16 @@ class Dispatch:
         call = call or self._admit(order)
         if order.seal is None:
             self._check_plain(route, call)
-        work = route.handler(self.rooms, call, order.message)
+            self.limiter.pace(call)
+        self.limiter.check(route.kind, call, order.message)
+        work = self._handle(route, call, order.message)
         if route.has_steps:
             return await self._carry_through(work)
         return await work
+
+    async def _handle(self, route: Route[Any], call: Call, message: Message) -> Reply:
+        with self.limiter.admitted(route.kind, call):
+            return await route.handler(self.rooms, call, message)
 
     async def _carry_through(self, work: Coroutine[Any, Any, Reply]) -> Reply:
         """Run to the end even when the caller leaves; its error is the caller's alone."""
@@ -425,12 +495,22 @@ class Dispatch:
         key = (request.payload, request.signature)
         opened = self._polls.get(key)
         if opened is None:
-            opened = _open(request)
+            opened = self._open(request)
             if len(request.payload) <= MAX_POLL_CHARS:  # whoever signs it may fill this
                 if len(self._polls) >= MAX_POLLS:
                     self._polls.clear()
                 self._polls[key] = opened
         return opened
+
+    def _open(self, request: Envelope) -> tuple[Cause, Message, bytes]:
+        cause = self._cause(request)
+        route = _route(request)
+        message, payload = envelope.open_payload(request, route.kind)
+        return cause, message, payload
+
+    def _cause(self, request: Envelope) -> Cause:
+        signed = self._callers.of(request)
+        return Cause(signed.caller, signed.digest, signed.signature)
 
     async def _open_large(self, request: Envelope, cause: Cause) -> tuple[Cause, Message, bytes]:
         """Check access before the message is read: strict reading of 9 MB takes 0.3 s.
@@ -533,18 +613,6 @@ def _life_minutes(order: _Order, seal: EpochSeal, index: int) -> int:
 def too_old() -> TooOldError:
     """What is told of a request of which nothing is remembered."""
     return TooOldError("the request is so old that nobody remembers whether it took effect")
-
-
-def _open(request: Envelope) -> tuple[Cause, Message, bytes]:
-    cause = _cause(request)
-    route = _route(request)
-    message, payload = envelope.open_payload(request, route.kind)
-    return cause, message, payload
-
-
-def _cause(request: Envelope) -> Cause:
-    signed = envelope.authenticate(request)
-    return Cause(signed.caller, signed.digest, signed.signature)
 
 
 def _standing(

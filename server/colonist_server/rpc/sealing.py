@@ -18,6 +18,7 @@ from colonist_protocol.seal import (
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.epochs import Epochs
 from colonist_server.repo.nouns import Colony
+from colonist_server.rpc.callers import Callers
 from colonist_server.rpc.signing import Here, Signer
 
 
@@ -41,13 +42,16 @@ class Asker:
 class Sealing:
     """Seals under the server's key."""
 
-    __slots__ = ("_clock", "_epochs", "_server_keys", "_signer")
+    __slots__ = ("_callers", "_clock", "_epochs", "_server_keys", "_signer")
 
-    def __init__(self, epochs: Epochs, clock: Clock, signer: Signer | None = None) -> None:
+    def __init__(
+        self, epochs: Epochs, clock: Clock, callers: Callers, signer: Signer | None = None
+    ) -> None:
         self._signer = signer or Here(epochs.server_keys.current.identity)
         self._epochs = epochs
         self._server_keys = epochs.server_keys
         self._clock = clock
+        self._callers = callers
 
     def open(self, request: Envelope) -> tuple[Cause, RequestSeal]:
         """Who signed a sealed request, cheapest check first.
@@ -57,7 +61,7 @@ class Sealing:
         seal, text = read_request_seal(request.seal, request.payloadtype)
         if seal.to not in self._server_keys.ids:
             raise WrongServerError("the seal names another server")
-        signed = envelope.authenticate(request, text)
+        signed = self._callers.of(request, text)
         return Cause(signed.caller, signed.digest, signed.signature, text), seal
 
     async def reply(

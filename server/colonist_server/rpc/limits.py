@@ -1,0 +1,185 @@
+"""Holds callers to the limits: requests in a time, requests at once, sizes, what may wait.
+
+Counted per identity that signed, whatever connection it came by: the devices behind one bridge are
+many, the connections of one program are one. Only who was let in is counted, so strangers hold no
+memory here; a request of which no colony is known is counted apart, among few.
+
+What may fare better later is refused with `busy` and a time; what never can with `too_large`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import TracebackType
+from typing import Final
+
+from colonist_core.limits import Buckets, Limits, Rate
+from colonist_protocol import attribute, generator, log, process, workflow
+from colonist_protocol.errors import BusyError, TooLargeError
+from colonist_protocol.message import Message
+from colonist_protocol.times import SECOND_NS
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.nouns import Colony
+from colonist_server.rpc.rooms import Call
+
+MAX_IDENTITIES: Final = 100_000
+MAX_UNPLACED: Final = 4_096
+"""Identities whose requests named no colony."""
+CROWDED_S: Final = 1.0
+FULL_S: Final = 5.0
+
+SIZES: Final[dict[type[Message], str]] = {
+    process.SubmitFunctionSpec: "spec_bytes",
+    workflow.AddChild: "spec_bytes",
+    workflow.SubmitWorkflowSpec: "workflow_bytes",
+    generator.PackGenerator: "args_bytes",
+    process.CloseSuccessful: "output_bytes",
+    process.CloseFailed: "output_bytes",
+    process.SetOutput: "output_bytes",
+    attribute.AddAttribute: "attribute_bytes",
+    log.AddLog: "log_bytes",
+    log.AddExecutorLog: "log_bytes",
+}
+"""Which limit the JSON of a message is held to."""
+
+_FIGURES: Final = {
+    "rate": ("rate",),
+    "requests": ("requests",),
+    "polls": ("polls", "colony_polls"),
+    "waiting": ("waiting",),
+    "sizes": tuple(dict.fromkeys(SIZES.values())),
+}
+
+
+class Limiter:
+    """What each caller does at this node, against what it may do."""
+
+    __slots__ = ("_clock", "_identities", "_unplaced", "limits", "polls", "refused", "under_way")
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self.limits = limits
+        self._clock = clock
+        rate = Rate(per_s=limits.rate, burst=limits.burst)
+        self._identities = Buckets(rate, MAX_IDENTITIES)
+        self._unplaced = Buckets(rate, MAX_UNPLACED)
+        self.under_way: dict[str | bytes, int] = {}
+        """Requests by the identity that signed them."""
+        self.polls: dict[str | bytes, int] = {}
+        """Assigns by identity, and by the tag of their colony."""
+        self.refused: Counter[str] = Counter()
+        """By the name of the limit."""
+
+    def figures(self) -> dict[str, float]:
+        """What was refused, by the names of `http.metrics`."""
+        return {
+            f"colonist_limited_{name}_total": sum(self.refused[limit] for limit in limits)
+            for name, limits in _FIGURES.items()
+        }
+
+    def pace(self, call: Call) -> None:
+        """Count one more request. Raises `BusyError`."""
+        buckets = self._unplaced if call.scope is None else self._identities
+        lacks_ns = buckets.take(call.cause.who, int(self._clock.monotonic() * SECOND_NS))
+        if lacks_ns:
+            limit = self.limits.rate
+            text = f"more than {limit} requests a second by one identity: slow down"
+            raise self._busy("rate", text, lacks_ns / SECOND_NS)
+
+    def check(self, kind: type[Message], call: Call, message: Message) -> None:
+        """Raise `TooLargeError`, or `BusyError` where the colony holds no more that waits."""
+        name = SIZES.get(kind)
+        if name is None:
+            return
+        size, limit = len(call.payload), getattr(self.limits, name)
+        if size > limit:
+            self.refused[name] += 1
+            raise TooLargeError(f"{kind.msgtype()} of {size} bytes is over the limit of {limit}")
+        births = births_of(message)
+        if births and call.scope is not None:
+            self._check_room(call.scope, births)
+
+    def _check_room(self, colony: Colony, births: int) -> None:
+        limit = self.limits.waiting
+        if births > limit:
+            self.refused["waiting"] += 1
+            raise TooLargeError(f"{births} processes are more than the {limit} that may wait")
+        waiting = colony.waiting
+        if waiting + births > limit:
+            text = f"{waiting} of at most {limit} processes wait in the colony already"
+            raise self._busy("waiting", text, FULL_S)
+
+    def admitted(self, kind: type[Message], call: Call) -> Stay:
+        """What to be in while the request is carried out; entering raises `BusyError`."""
+        return Stay(self, call, is_poll=kind is process.AssignProcess)
+
+    def enter(self, who: str, tag: bytes | None) -> None:
+        """One request more is under way; of an assign, `tag` is the colony's."""
+        limits = self.limits
+        if self.under_way.get(who, 0) >= limits.requests:
+            text = f"{limits.requests} requests of one identity are under way already"
+            raise self._busy("requests", text, CROWDED_S)
+        if tag is not None:
+            if self.polls.get(who, 0) >= limits.polls:
+                text = f"{limits.polls} assigns of one executor wait already"
+                raise self._busy("polls", text, FULL_S)
+            if self.polls.get(tag, 0) >= limits.colony_polls:
+                text = f"{limits.colony_polls} assigns wait in the colony already"
+                raise self._busy("colony_polls", text, FULL_S)
+            _more(self.polls, who)
+            _more(self.polls, tag)
+        _more(self.under_way, who)
+
+    def leave(self, who: str, tag: bytes | None) -> None:
+        """It has ended."""
+        _less(self.under_way, who)
+        if tag is not None:
+            _less(self.polls, who)
+            _less(self.polls, tag)
+
+    def _busy(self, name: str, text: str, retry_after_s: float) -> BusyError:
+        self.refused[name] += 1
+        return BusyError(text, retry_after_s=retry_after_s)
+
+
+class Stay:
+    """One request, as long as it is under way."""
+
+    __slots__ = ("_limiter", "_tag", "_who")
+
+    def __init__(self, limiter: Limiter, call: Call, *, is_poll: bool) -> None:
+        self._limiter = limiter
+        self._who = call.cause.who
+        self._tag = call.scope.tag if is_poll and call.scope is not None else None
+
+    def __enter__(self) -> None:
+        self._limiter.enter(self._who, self._tag)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._limiter.leave(self._who, self._tag)
+
+
+def births_of(message: Message) -> int:
+    """How many processes a message makes at once."""
+    match message:
+        case process.SubmitFunctionSpec() | workflow.AddChild() | generator.PackGenerator():
+            return 1
+        case workflow.SubmitWorkflowSpec():
+            return len(message.spec.functionspecs)
+        case _:
+            return 0
+
+
+def _more(counts: dict[str | bytes, int], key: str | bytes) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
+def _less(counts: dict[str | bytes, int], key: str | bytes) -> None:
+    if counts[key] > 1:
+        counts[key] -= 1
+    else:
+        del counts[key]
