@@ -94,4 +94,5 @@ class Standing:
         row = self._view.rows.get(pid)
         if row is None or row.state != State.RUNNING:
             return False
-        return row.live().attempt == number
+        live = row.live()
+        return live.attempt == number and not live.is_confirmed
