@@ -19,6 +19,7 @@ import msgspec
 from colonist_client.custody import Custody
 from colonist_client.http import check_url
 from colonist_protocol.errors import InvalidValueError
+from colonist_protocol.identity import is_id
 from colonist_protocol.topics import DEFAULT_PREFIX, Topics
 
 ENVIRONMENT: Final = "COLONIST_BRIDGE_"
@@ -33,6 +34,7 @@ class BridgeConfig:
     server_url: str
     broker_url: str
     prefix: str = DEFAULT_PREFIX
+    server_id: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
     password_file: str = ""
@@ -54,6 +56,8 @@ class BridgeConfig:
     def __post_init__(self) -> None:
         Topics(self.prefix).gateway(self.name, "state")
         check_url(self.server_url)
+        if self.server_id and not is_id(self.server_id):
+            raise InvalidValueError("server_id is not 64 lower-case hex characters")
         split_broker_url(self.broker_url)
         for limit in fields(self):
             value = getattr(self, limit.name)

@@ -54,6 +54,9 @@ def _completed(shell: Shell, file: Path | None, flags: dict[str, str]) -> dict[s
         said = {variable, f"{prefix}{name.upper()}"} & shell.environment.keys()
         if value and name not in found and not said:
             found[name] = value
+    # What the state folder knows is about its own server, and the broker in front of it.
+    if notes.server_id and found.get("url") in (notes.server, notes.broker):
+        found.setdefault("server_id", notes.server_id)
     own = shell.place.key(flags["name"]) if flags.get("name") else None
     if own is not None and own.exists() and "key_file" not in found:
         found["key_file"] = str(own)

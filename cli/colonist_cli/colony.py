@@ -13,6 +13,7 @@ from colonist_client import keyfile
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.http import HttpTransport
+from colonist_client.sealer import Pin
 from colonist_protocol.colony import Colony
 from colonist_protocol.errors import ExistsError
 from colonist_protocol.executor import Executor
@@ -44,14 +45,24 @@ def key_of(place: Place, name: str) -> Identity:
 
 
 async def found(
-    server: str, place: Place, *, colony: str, executors: Sequence[str], executor_type: str
+    server: str,
+    place: Place,
+    *,
+    colony: str,
+    executors: Sequence[str],
+    executor_type: str,
+    server_id: str = "",
 ) -> Founding:
-    """Make sure that the colony is there, with its user and its approved executors."""
+    """Make sure that the colony is there, with its user and its approved executors.
+
+    `server_id` pins the server; without it nothing is sealed.
+    """
+    pin = Pin(server_id) if server_id else None
     owner, user = key_of(place, COLONY_OWNER), key_of(place, USER)
     founder = keyfile.read(place.keys / OWNER_KEY, place.custody)
-    async with Client(HttpTransport(server), founder) as client:
+    async with Client(HttpTransport(server), founder, pin=pin) as client:
         is_new = await _add_colony(client, Colony(colonyid=owner.id, name=colony))
-    async with Client(HttpTransport(server), owner) as client:
+    async with Client(HttpTransport(server), owner, pin=pin) as client:
         await _unless_there(client.add_user(User(colonyname=colony, userid=user.id, name=USER)))
         for name in executors:
             executor = Executor(
@@ -62,7 +73,7 @@ async def found(
             )
             await _unless_there(client.add_executor(executor))
             await client.approve_executor(colony, name)
-    async with Client(HttpTransport(server), user) as client:
+    async with Client(HttpTransport(server), user, pin=pin) as client:
         counts = await client.colony_statistics(colony)
     ended = counts.successfulprocesses + counts.failedprocesses
     return Founding(name=colony, is_new=is_new, ended_before=ended)

@@ -20,7 +20,7 @@ from colonist_agent.agent import Agent
 from colonist_agent.config import AgentConfig
 from colonist_agent.config import load as load_agent
 from colonist_agent.function import Registry
-from colonist_agent.main import fill, limits
+from colonist_agent.main import fill, limits, pin_of
 from colonist_agent.transport_mqtt import Birth, MqttTransport, running
 from colonist_bridge.config import BridgeConfig
 from colonist_bridge.main import Bridge
@@ -104,6 +104,7 @@ async def house(place: Place, plan: Plan) -> AsyncGenerator[House]:
         servers = tuple(
             [await stack.enter_async_context(serve(each)) for each in _nodes(place, plan, store)]
         )
+        server_id = servers[0].rooms.server_keys.id
         for_agent, for_bridge = servers[1 % plan.nodes].url, servers[2 % plan.nodes].url
         founding = await found(
             servers[0].url,
@@ -111,12 +112,13 @@ async def house(place: Place, plan: Plan) -> AsyncGenerator[House]:
             colony=plan.colony,
             executors=(HTTP_AGENT, MQTT_AGENT),
             executor_type=EXECUTOR_TYPE,
+            server_id=server_id,
         )
         broker = await stack.enter_async_context(embedded_broker(port=plan.broker_port))
         await stack.enter_async_context(bridge_for(for_bridge, broker))
-        over_http = await stack.enter_async_context(_over_http(for_agent, place, plan))
-        over_mqtt = await stack.enter_async_context(_over_mqtt(broker, place, plan))
-        place.write(notes(servers[0].url, broker.url, plan.colony))
+        over_http = await stack.enter_async_context(_over_http(for_agent, place, plan, server_id))
+        over_mqtt = await stack.enter_async_context(_over_mqtt(broker, place, plan, server_id))
+        place.write(notes(servers[0].url, broker.url, plan.colony, server_id))
         yield House(
             servers=servers, broker=broker, founding=founding, agents=(over_http, over_mqtt)
         )
@@ -143,7 +145,7 @@ def _nodes(place: Place, plan: Plan, store: str) -> list[ServerConfig]:
     ]
 
 
-def notes(server: str, broker: str, colony: str) -> Notes:
+def notes(server: str, broker: str, colony: str, server_id: str = "") -> Notes:
     """What the other commands need to know."""
     return Notes(
         server=server,
@@ -153,6 +155,7 @@ def notes(server: str, broker: str, colony: str) -> Notes:
         key="keys/user.key",
         colony_key="keys/colony.key",
         server_key=f"keys/{OWNER_KEY}",
+        server_id=server_id,
     )
 
 
@@ -180,15 +183,19 @@ async def bridge_for(server: str, broker: EmbeddedBroker) -> AsyncGenerator[Brid
 
 
 @asynccontextmanager
-async def _over_http(server: str, place: Place, plan: Plan) -> AsyncGenerator[Agent]:
-    config = _agent_config(server, place, plan, HTTP_AGENT)
+async def _over_http(
+    server: str, place: Place, plan: Plan, server_id: str
+) -> AsyncGenerator[Agent]:
+    config = _agent_config(server, place, plan, HTTP_AGENT, server_id)
     async with HttpTransport(server) as transport, _agent(config, transport) as agent:
         yield agent
 
 
 @asynccontextmanager
-async def _over_mqtt(broker: EmbeddedBroker, place: Place, plan: Plan) -> AsyncGenerator[Agent]:
-    config = _agent_config(broker.url, place, plan, MQTT_AGENT)
+async def _over_mqtt(
+    broker: EmbeddedBroker, place: Place, plan: Plan, server_id: str
+) -> AsyncGenerator[Agent]:
+    config = _agent_config(broker.url, place, plan, MQTT_AGENT, server_id)
     made = MqttTransport(
         broker.url,
         config.identity.id,
@@ -199,13 +206,14 @@ async def _over_mqtt(broker: EmbeddedBroker, place: Place, plan: Plan) -> AsyncG
         yield agent
 
 
-def _agent_config(url: str, place: Place, plan: Plan, name: str) -> AgentConfig:
+def _agent_config(url: str, place: Place, plan: Plan, name: str, server_id: str) -> AgentConfig:
     key_of(place, name)
     flags = {
         "url": url,
         "colony": plan.colony,
         "name": name,
         "key_file": str(place.key(name)),
+        "server_id": server_id,
         "slots": str(SLOTS),
         "stop_grace_s": str(STOP_S),
     }
@@ -215,7 +223,7 @@ def _agent_config(url: str, place: Place, plan: Plan, name: str) -> AgentConfig:
 @asynccontextmanager
 async def _agent(config: AgentConfig, transport: Transport) -> AsyncGenerator[Agent]:
     agent = Agent(
-        Client(transport, config.identity),
+        Client(transport, config.identity, pin=pin_of(config)),
         config.colony,
         backoff=Backoff(uniform=secrets.SystemRandom().uniform),
         name=config.name,

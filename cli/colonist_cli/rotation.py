@@ -28,6 +28,7 @@ from colonist_client.failure import ServerError
 from colonist_client.http import HttpTransport
 from colonist_client.locked_key import is_locked
 from colonist_client.retry import is_transient
+from colonist_client.sealer import NotGenuineError, Pin
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol.identity import Identity
 
@@ -45,6 +46,7 @@ class Rotation:
     change: Call
     probe: Call
     custody: Custody = field(default_factory=lambda: Custody({}))
+    pin: Pin | None = None
 
 
 async def rotate(rotation: Rotation) -> Identity:
@@ -76,7 +78,7 @@ async def _rotate(rotation: Rotation) -> Identity:
 
 async def _send(rotation: Rotation, old: Identity, new: Identity) -> None:
     """Ask for the change; where the reply is lost, look whether it was made."""
-    async with _client(rotation.server, old) as client:
+    async with _client(rotation, old) as client:
         try:
             await rotation.change(client, new)
         except NotSentError:
@@ -101,9 +103,11 @@ async def _is_known_or_away(rotation: Rotation, new: Identity) -> bool:
 
 async def _is_known(rotation: Rotation, identity: Identity) -> bool:
     """Whether the server takes this key for its owner's. Raises what does not tell."""
-    async with _client(rotation.server, identity) as client:
+    async with _client(rotation, identity) as client:
         try:
             await rotation.probe(client, identity)
+        except NotGenuineError:
+            return False  # so a server answers whom it does not know; nothing is lost by asking
         except ServerError as error:
             if is_transient(error):
                 raise
@@ -160,5 +164,5 @@ def _settle(folder: Path) -> None:
         os.close(handle)
 
 
-def _client(server: str, identity: Identity) -> Client:
-    return Client(HttpTransport(server), identity)
+def _client(rotation: Rotation, identity: Identity) -> Client:
+    return Client(HttpTransport(rotation.server), identity, pin=rotation.pin)

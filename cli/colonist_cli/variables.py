@@ -43,6 +43,8 @@ def _plain(settings: Settings) -> dict[str, str]:
         "COLONIES_SERVER_TLS": is_tls,
         "COLONIES_COLONY_NAME": settings.colony,
     }
+    if settings.server_id:
+        found["COLONIST_SERVER_ID"] = settings.server_id
     if settings.executor_type:
         found["COLONIES_EXECUTOR_TYPE"] = settings.executor_type
     if settings.executor_name:

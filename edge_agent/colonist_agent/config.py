@@ -22,7 +22,7 @@ from colonist_client import keyfile
 from colonist_client.custody import Custody
 from colonist_client.environment import from_environment
 from colonist_protocol.errors import InvalidValueError
-from colonist_protocol.identity import Identity
+from colonist_protocol.identity import Identity, is_id
 from colonist_protocol.names import check_name
 from colonist_protocol.topics import DEFAULT_PREFIX
 from colonist_protocol.units import parse_cpu, parse_memory
@@ -48,6 +48,8 @@ class AgentConfig:
     name: str = ""
     key_file: str = ""
     password_file: str = ""
+    server_id: str = ""
+    server_id_file: str = ""
     ca_file: str = ""
     prefix: str = DEFAULT_PREFIX
     slots: int = 1
@@ -66,6 +68,8 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         check_name(self.colony, "colony")
+        if self.server_id and not is_id(self.server_id):
+            raise InvalidValueError("server_id is not 64 lower-case hex characters")
         parse_cpu(self.cpu)
         parse_memory(self.memory)
         if self.scheme not in SCHEMES:
@@ -103,7 +107,12 @@ def load(
     merged = _file(file) if file is not None else {}
     _refuse_unknown(merged.keys() - _settable())
     given = from_environment(environment, custody)
-    standard = {"url": given.url, "colony": given.colony, "name": given.executor_name}
+    standard = {
+        "url": given.url,
+        "colony": given.colony,
+        "name": given.executor_name,
+        "server_id": given.server_id,
+    }
     merged |= {name: value for name, value in standard.items() if value}
     ours = {
         name.removeprefix(ENVIRONMENT).lower(): value

@@ -34,7 +34,9 @@ from colonist_client import memory
 from colonist_client.client import Client
 from colonist_client.custody import Custody
 from colonist_client.http import HttpTransport
+from colonist_client.pin_file import pinned
 from colonist_client.retry import Backoff
+from colonist_client.sealer import Pin
 from colonist_client.transport import Transport
 from colonist_protocol.errors import ColonistError, InvalidValueError
 
@@ -57,7 +59,7 @@ async def run(
     functions = fill(registry or Registry(), config, environment or {})
     async with open_transport(config, environment or {}) as transport:
         agent = Agent(
-            Client(transport, config.identity),
+            Client(transport, config.identity, pin=pin_of(config)),
             config.colony,
             backoff=Backoff(uniform=random.Random().uniform),  # noqa: S311 - spreads load only
             name=config.name,
@@ -91,6 +93,12 @@ def fill(registry: Registry, config: AgentConfig, environment: Mapping[str, str]
     for name, spec in config.commands.items():
         registry.add(Command(name, spec, environment=environment))
     return registry
+
+
+def pin_of(config: AgentConfig) -> Pin | None:
+    """The server whose replies are believed. Raises `InvalidValueError`."""
+    file = config.server_id_file
+    return pinned(config.server_id, Path(file) if file else None)
 
 
 def limits(config: AgentConfig) -> Limits:

@@ -1,6 +1,7 @@
 """Flags > environment > state folder > default, and keys that stay secret."""
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,43 @@ def test_a_key_that_is_in_no_file_cannot_be_changed(place: Place, tmp_path: Path
         in_variable.key_file(Role.MEMBER)
     with pytest.raises(CliError, match="which key of a server owner"):
         settings(Place(tmp_path / "none")).key_file(Role.SERVER)
+
+
+PINNED, OTHER = KEYS[1].id, KEYS[2].id
+
+
+def test_the_pin_of_the_state_folder_is_for_its_own_server_only(place: Place) -> None:
+    place.write(replace(place.read(), server_id=PINNED))
+    assert settings(place).server_id == PINNED
+    assert settings(place, Flags(server="http://127.0.0.1:2")).server_id == ""
+    assert settings(place, Flags(server="http://127.0.0.1:2")).pin() is None
+    assert settings(place, environment={"COLONIST_SERVER_ID": OTHER}).server_id == OTHER
+
+
+def test_a_changed_server_key_is_written_down_where_the_pin_came_from(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.write(replace(place.read(), server_id=PINNED))
+    pin = settings(place).pin()
+    assert pin is not None
+    pin.follow(OTHER)
+    assert place.read().server_id == OTHER
+    assert place.read().key == "keys/user.key"
+    pin = settings(place, environment={"COLONIST_SERVER_ID": PINNED}).pin()
+    assert pin is not None
+    pin.follow(KEYS[0].id)
+    assert f"set COLONIST_SERVER_ID to {KEYS[0].id}" in capsys.readouterr().err
+    assert place.read().server_id == OTHER
+
+
+def test_the_environment_of_a_pinned_server_carries_the_pin(place: Place) -> None:
+    assert not any(
+        "COLONIST_SERVER_ID" in line for line in lines(settings(place), are_keys_shown=False)
+    )
+    place.write(replace(place.read(), server_id=PINNED))
+    assert f"export COLONIST_SERVER_ID={PINNED}" in lines(settings(place), are_keys_shown=False)
+
+
+def test_a_pin_that_is_no_id_is_refused(place: Place) -> None:
+    with pytest.raises(InvalidValueError, match="COLONIST_SERVER_ID is not 64"):
+        settings(place, environment={"COLONIST_SERVER_ID": "ab"})

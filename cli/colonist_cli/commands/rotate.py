@@ -10,8 +10,9 @@ import typer
 from colonist_cli.command import Kind, command
 from colonist_cli.commands.members import Name, colonies, executors, users
 from colonist_cli.commands.start import servers
+from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import note
-from colonist_cli.settings import Role
+from colonist_cli.settings import SERVER_ID, Role
 from colonist_cli.shell import Shell
 
 __all__ = ["executors"]
@@ -67,6 +68,23 @@ async def rotate_colony(shell: Shell) -> None:
     )
 
 
+@command(servers, "id", kind=Kind.LOCAL)
+def server_id(shell: Shell) -> None:
+    """Print the id of the server that is pinned: only its replies are believed.
+
+    `colonist up` pins its own. Of a server elsewhere, its operator tells the id; set
+    COLONIST_SERVER_ID to it.
+    """
+    found = shell.settings.server_id
+    if not found:
+        raise CliError(
+            Exit.USAGE,
+            f"no server is pinned: set {SERVER_ID} to the id that the server's operator tells you, "
+            "as `colonist key show KEYS/server.key` prints it",
+        )
+    shell.screen.line(found)
+
+
 @command(servers, "rotate-key", kind=Kind.CALL)
 async def rotate_server(shell: Shell) -> None:
     """Give the server's owner a new key; prints its new id.
@@ -90,5 +108,6 @@ async def _rotate(shell: Shell, path: Path, change: Call, probe: Call) -> None:
         change=change,
         probe=probe,
         custody=shell.place.custody,
+        pin=shell.settings.pin(),
     )
     shell.screen.line((await rotate(rotation)).id)
