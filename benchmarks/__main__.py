@@ -24,6 +24,7 @@ from benchmarks.cases import (
     crons,
     drain,
     etcd,
+    flood,
     headroom,
     kinds,
     lifecycle,
@@ -58,6 +59,7 @@ CASES: dict[str, Case] = {
     "parked": parked.measure,
     "subscribers": subscribers.measure,
     "workflows": workflows.measure,
+    "flood": flood.measure,
     "etcd": etcd.measure,
 }
 

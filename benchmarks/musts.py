@@ -51,6 +51,11 @@ MUSTS = (
     Must("workflows/chain-100", "p50_ms", "at most", 3.0, ""),
     Must("subscribers/1000", "last_p99_ms", "at most", 100, ""),
     Must("subscribers/1000", "missing", "at most", 0, ""),
+    *(
+        Must(f"flood/{face}", metric, "at least", bound, "")
+        for face in ("mixed", "kept", "new", "strangers")
+        for metric, bound in (("ratio", 0.8), ("bad_s", 1_650))
+    ),
     Must("etcd/lifecycle-16", "rate_s", "at least", 1800, ""),
     Must("etcd/lifecycle-64", "rate_s", "at least", 1800, ""),
     Must("etcd/handover", "p50_ms", "at most", 2.5, ""),
