@@ -25,7 +25,7 @@ class Exit(IntEnum):
 
 MEANINGS: Final = {
     Exit.OK: "done",
-    Exit.FAILED: "the work failed or was cancelled; the demo went wrong; a store or evidence is unsound",
+    Exit.FAILED: "the work failed or was cancelled; the demo went wrong; a store or file is faulty",
     Exit.USAGE: "bad input: a flag, a spec, a setting, an unreadable file",
     Exit.NOT_FOUND: "there is no such thing",
     Exit.REFUSED: "the server refused: a wrong key, or one that may not do this",

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from colonist_protocol import digests
 from colonist_protocol.audit import (
     FIRST_K,
     MAX_HEADS,
@@ -20,6 +19,7 @@ from colonist_protocol.audit import (
     Checkpoint,
     CheckpointSignature,
     Head,
+    checkpoint_digest,
 )
 from colonist_protocol.audit_reading import (
     AuditError,
@@ -27,7 +27,6 @@ from colonist_protocol.audit_reading import (
     check_chain_id,
     read,
     signer,
-    tagged,
 )
 from colonist_protocol.identity import is_id
 
@@ -93,7 +92,7 @@ class CheckpointWalk:
         self.count = 0
         if before is not None:
             self._before = read(before, Checkpoint, "checkpoint")
-            self._digest = tagged(digests.CHECKPOINT, before)
+            self._digest = _digest(before)
 
     @property
     def last(self) -> Checkpoint | None:
@@ -108,7 +107,7 @@ class CheckpointWalk:
     def take(self, line: bytes) -> Sequence[bytes]:
         """The next line; the records of the checkpoint that it completes. Raises `AuditError`."""
         if self._open is None:
-            self._open = self._read(line), tagged(digests.CHECKPOINT, line)
+            self._open = self._read(line), _digest(line)
             return ()
         checkpoint, digest = self._open
         self._sign(line, checkpoint, digest)
@@ -158,6 +157,11 @@ class CheckpointWalk:
         check_order_of_signers(self.signers[-1:], [place])
         if self.signers[-1:] != [place]:
             self.signers.append(place)
+
+
+def _digest(line: bytes) -> bytes:
+    """Of a line that was read: it is text."""
+    return checkpoint_digest(line.decode())
 
 
 def check_order_of_signers(earlier: Sequence[int], later: Sequence[int]) -> None:

@@ -29,6 +29,7 @@ from colonist_protocol.evidence import EventLine
 
 _END_BYTES: Final = 4096
 _COUNTED_BYTES: Final = 1 << 20
+_TOO_LONG: Final = f"the line is longer than {MAX_LINE_BYTES} bytes"
 
 
 class Source(Protocol):
@@ -125,7 +126,7 @@ def outline(source: Source) -> Outline:
 
 def _whole(line: bytes) -> bytes:
     if len(line) > MAX_LINE_BYTES:
-        raise AuditError(f"the line is longer than {MAX_LINE_BYTES} bytes")
+        raise AuditError(_TOO_LONG)
     if not line.endswith(b"\n"):
         raise AuditError("the file ends in the middle of a line: it was cut off")
     return line[:-1]
@@ -134,8 +135,10 @@ def _whole(line: bytes) -> bytes:
 def _find_chains(source: Source, start: int) -> int:
     offset = start
     while line := source.line(offset):
-        if line.startswith((EVENT_START, END_START)) or len(line) > MAX_LINE_BYTES:
+        if line.startswith((EVENT_START, END_START)):
             break
+        if len(line) > MAX_LINE_BYTES:
+            raise FaultError(Fault(_TOO_LONG, offset))
         offset += len(line)
     return offset
 
@@ -243,23 +246,26 @@ def read_members(
     """Who was a member when, from the colony's own chain, whose signatures are checked later."""
     walk = MemberWalk()
     chain = colony_chain(outlined.tag)
-    offset = outlined.chains_at
+    offset = at = outlined.chains_at
     try:
         while offset < outlined.end_at:
-            line = source.line(offset)
+            at = offset
+            line = source.line(at)
+            if not line.startswith(EVENT_START):
+                break
             event = read(_whole(line), EventLine, "event")
             if event.chain != chain:
                 break
-            after = offset + len(line)
+            offset += len(line)
             content = None
-            following = source.line(after) if after < outlined.end_at else b""
+            following = source.line(offset) if offset < outlined.end_at else b""
             if following and not following.startswith(EVENT_START):
+                at = offset
                 content = read_content(read(_whole(following), EventRequest, "request").payload)
-                after += len(following)
+                offset += len(following)
             walk.take(event, content, heads.group(chain, event.n))
-            offset = after
     except AuditError as error:
-        return walk, Fault(str(error), offset, chain=error.chain, n=error.n)
+        return walk, Fault(str(error), at, chain=error.chain, n=error.n)
     return walk, None
 
 

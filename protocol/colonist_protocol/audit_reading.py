@@ -14,7 +14,7 @@ import msgspec
 
 from colonist_protocol import codec, digests
 from colonist_protocol.audit import Header
-from colonist_protocol.errors import InvalidValueError, SignatureError
+from colonist_protocol.errors import SignatureError
 from colonist_protocol.identity import ID_CHARS, is_id, parse_signature, recover_digest
 
 MAX_LINE_BYTES: Final = 33_554_432
@@ -152,14 +152,6 @@ def check_chain_id(chain: str, tag: str) -> None:
         raise AuditError(
             f"chain {chain[:ID_CHARS]!r} is none of the colony, whose begin with {tag}"
         )
-
-
-def tagged(tag: str, line: bytes) -> bytes:
-    """`D(tag, line)`. Raises `AuditError` for a line that is no text."""
-    try:
-        return digests.tagged_digest(tag, line.decode())
-    except (UnicodeDecodeError, InvalidValueError):
-        raise AuditError("this line is no text") from None
 
 
 class _Decoders(dict[Any, msgspec.json.Decoder[Any]]):
