@@ -9,6 +9,8 @@ import secrets
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
+
 from colonist_client.sealer import Seqs
 from colonist_protocol.attribute import AddAttribute
 from colonist_protocol.errors import InvalidValueError
@@ -53,8 +55,8 @@ class Attempts:
         self._kept.pop(process_id, None)
 
     def _learn(self, process: Process, first: int) -> Seqs | None:
-        attempt = getattr(process, "attempt", None)
-        if not attempt:
+        attempt = process.attempt
+        if attempt is msgspec.UNSET:
             return None
         seqs = self._kept.get(process.processid)
         if seqs is None or seqs.token != attempt.token:
