@@ -24,6 +24,8 @@ from colonist_protocol.envelope import Envelope
 from colonist_protocol.errors import (
     AccessError,
     AssignPausedError,
+    AttemptInvalidError,
+    AttemptOverError,
     BusyError,
     ColonistError,
     ConflictError,
@@ -35,6 +37,7 @@ from colonist_protocol.errors import (
     NotFoundError,
     NotSupportedError,
     PlainRefusedError,
+    ResultConflictError,
     SealError,
     SignatureError,
     TooOldError,
@@ -54,6 +57,7 @@ from colonist_server.repo.topics import Order, Sink, Subscription
 from colonist_server.rpc.callers import Callers
 from colonist_server.rpc.limits import Limiter
 from colonist_server.rpc.rooms import Call, Reply, Rooms
+from colonist_server.rpc.sealed_sink import SealedSink
 from colonist_server.rpc.sealing import Asker, Sealing, check_short
 from colonist_server.rpc.signing import Signer
 from colonist_server.rpc.table import API, PUBSUB, ROUTES, Route
@@ -81,6 +85,9 @@ _OF_VIEW: Final = (
     BusyError,
     NoProcessError,
     AssignPausedError,
+    AttemptInvalidError,
+    AttemptOverError,
+    ResultConflictError,
 )
 """Refusals that rest on what this node knows."""
 _OK: Final = 200
@@ -286,16 +293,37 @@ class Dispatch:
         `admit` is asked for the id of the caller, and may raise.
         """
         try:
-            reply = await self._perform(envelope.parse_request(body), door=PUBSUB)
+            request = envelope.parse_request(body)
+            if request.seal:
+                return await self._subscribe_sealed(request, sink, admit)
+            reply = await self._perform(request, door=PUBSUB)
             order = cast("Order", reply.value)
             admit(order.who)
             return await self.rooms.subscriptions.open(order, sink)
         except ColonistError as error:
-            is_fatal = isinstance(error, _FATAL) and not isinstance(error, InvalidValueError)
-            return Refusal(envelope.pack_failure(error), is_fatal)
+            return Refusal(envelope.pack_failure(error), _is_fatal(error))
         except Exception:
             log.exception("internal error")
             return Refusal(envelope.pack_failure(_FAULT), is_fatal=True)
+
+    async def _subscribe_sealed(
+        self, request: Envelope, sink: Sink, admit: Callable[[str], None]
+    ) -> Subscription | Refusal:
+        cause, seal = self._open_seal(request)
+        asker = Asker(cause, 0)
+        sealed = SealedSink(sink, self._sealing, asker)
+        try:
+            order = await self._open_sealed(request, cause, seal, door=PUBSUB)
+            followed = cast("Order", (await self._perform_sealed(order, asker)).value)
+            admit(followed.who)
+            return await self.rooms.subscriptions.open(followed, sealed)
+        except ColonistError as error:
+            told = error
+        except Exception:
+            log.exception("internal error")
+            told = _FAULT
+        body = sealed.refusal(told) if self._is_known(asker) else envelope.pack_failure(told)
+        return Refusal(body, _is_fatal(told))
 
     async def _perform(self, request: Envelope, *, door: str = API) -> Reply:
         kind = request.payloadtype
@@ -340,11 +368,11 @@ class Dispatch:
         return order
 
     async def _open_sealed(
-        self, request: Envelope, cause: Cause, seal: RequestSeal | None
+        self, request: Envelope, cause: Cause, seal: RequestSeal | None, *, door: str = API
     ) -> _Order:
         """The message under a seal."""
         route = _route(request)
-        _check_door(route, API)
+        _check_door(route, door)
         if request.payloadtype == envelope.LARGE and len(request.payload) > _LARGE_CHARS:
             cause, message, payload = await self._open_large(request, cause)
         else:
@@ -576,6 +604,11 @@ class Dispatch:
         )
         if is_refused:
             raise PlainRefusedError("this request must be sealed")
+
+
+def _is_fatal(error: ColonistError) -> bool:
+    """Whether who sends such things on `/pubsub` is not listened to any more."""
+    return isinstance(error, (*_FATAL, InternalError)) and not isinstance(error, InvalidValueError)
 
 
 def _check_door(route: Route[Any], door: str) -> None:
