@@ -142,7 +142,7 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `nonce` tells the newest attempt from any other of its number, in any past of this store; empty:
     it was granted to a plain request. `renewed` is how often it was, `unstarted` how many attempts
-    in a row ended before anything was heard of them.
+    in a row ended before anything was heard of them. `size` is that of the spec, in bytes.
     """
 
     state: int
@@ -171,6 +171,7 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
     max_renewals: int = MAX_RENEWALS
     renewed: int = 0
     unstarted: int = 0
+    size: int = 0
 
     @property
     def is_sealed(self) -> bool:
@@ -247,8 +248,9 @@ def born(
     funcname: str,
     cause: Cause,
     has_parents: bool = False,
+    size: int = 0,
 ) -> Live:
-    """A process as submit makes it: waiting.
+    """A process as submit makes it: waiting. `size` is that of its spec, in bytes.
 
     The time of one that has parents runs from the end of the last of them (COLONIES-RPC W8).
     """
@@ -269,6 +271,7 @@ def born(
         deadline_ns=0 if has_parents else deadline(now_ns, limits.max_wait_s),
         flags=limits.flags,
         max_renewals=limits.max_renewals,
+        size=size,
     )
 
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from colonist_core.matching import Profile
+from colonist_core.matching import Placement
 from colonist_core.process import Cause, Live, What, assigned, redelivered, returned
 from colonist_core.waiters import Parking, WaitingRoom
 from colonist_protocol.errors import (
@@ -52,6 +52,8 @@ from colonist_server.store.interface import Guard
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
+LOOKED_AT: Final = 1_000
+"""So many waiting processes are looked at for one that is small enough."""
 
 NOTHING: Final = "No process available for assignment"
 PAUSED: Final = "No processes available: colony assignments are paused"
@@ -123,27 +125,34 @@ class HandOver:
             doubtful = await self._redeliver(ask)
             if doubtful is not None:
                 return doubtful
-            found = self._claim_row(ask.colony, ask.profile) or await self._wait(ask, until)
+            found = self._claim_row(ask) or await self._wait(ask, until)
             if isinstance(found, Grant):
                 return found
             grant = await self._grant(found, ask) if found is not None else None
             if grant is not None:
                 return grant
 
-    def _claim_row(self, colony: Colony, profile: Profile) -> Row | None:
+    def _claim_row(self, ask: Ask) -> Row | None:
+        colony = ask.colony
         if colony.record.is_paused or self._closing:
             return None
-        row = self._next_row(colony, profile)
+        row = self._next_row(ask)
         if row is not None:
             colony.queue.discard(row)
             row.claimed = True
         return row
 
-    def _next_row(self, colony: Colony, profile: Profile) -> Row | None:
+    def _next_row(self, ask: Ask) -> Row | None:
+        colony, profile = ask.colony, ask.profile
         others = self._peers.interested(colony.tag, profile.type)
-        if not others:
+        if not others and not ask.max_reply:
             return colony.queue.first(profile)
-        window = islice(colony.queue.fitting(profile), WINDOW)
+        fitting: Iterator[Row] = colony.queue.fitting(profile)
+        if ask.max_reply:
+            fitting = (row for row in islice(fitting, LOOKED_AT) if ask.takes(row.live()))
+        if not others:
+            return next(fitting, None)
+        window = islice(fitting, WINDOW)
         step_s = self._pace.step_s
         choice = choose(window, self._node, others, self._clock.monotonic(), step_s)
         for row in choice.left:
@@ -208,8 +217,23 @@ class HandOver:
         room = self._rooms.get(colony)
         if room is None or colony.record.is_paused or self._closing:
             return None
-        while (waiter := room.claim(live.placement)) is not None and waiter.is_stale:
-            waiter.wake(Wake.LOOK_AGAIN)
+        return self._claim(room, live.placement, lambda: live)
+
+    @staticmethod
+    def _claim(
+        room: WaitingRoom[Waiter], placement: Placement, live: Callable[[], Live]
+    ) -> Waiter | None:
+        """The longest parked waiter that fits, that may be granted something, and that takes it."""
+        aside: list[Waiter] = []
+        while (waiter := room.claim(placement)) is not None:
+            if waiter.is_stale:
+                waiter.wake(Wake.LOOK_AGAIN)
+            elif waiter.ask.max_reply and not waiter.ask.takes(live()):
+                aside.append(waiter)
+            else:
+                break
+        for each in aside:
+            room.release(each)
         return waiter
 
     def granting(self, waiter: Waiter, pid: bytes, live: Live, plan: Plan) -> Plan:
@@ -374,7 +398,7 @@ class HandOver:
         room = self._rooms.get(row.colony)
         if room is None or row.colony.record.is_paused or self._closing or not row.ticket:
             return
-        waiter = room.claim(row.placement)
+        waiter = self._claim(room, row.placement, row.live)
         if waiter is not None:
             row.colony.queue.discard(row)
             row.claimed = True
@@ -385,7 +409,7 @@ class HandOver:
         """A waiter is parked again: give it what fits meanwhile."""
         if waiter.parking is not Parking.PARKED:
             return
-        row = self._claim_row(waiter.ask.colony, waiter.profile)
+        row = self._claim_row(waiter.ask)
         if row is None:
             return
         self._room(waiter.ask.colony).unpark(waiter)

@@ -174,7 +174,13 @@ def member(
     """A member's birth as replies have it, and its records."""
     shown = submitted(pid, spec, origin.initiator_id, origin.initiator)
     live = newborn(
-        pid, amounts, origin.initiator, origin.now_ns, origin.cause, has_parents=has_parents
+        pid,
+        amounts,
+        origin.initiator,
+        origin.now_ns,
+        origin.cause,
+        has_parents=has_parents,
+        size=len(shown.spec),
     )
     birth = Birth(
         shown.spec, b"", origin.initiator_id, origin.initiator, live.priority_ns, origin.now_ns
@@ -190,6 +196,7 @@ def newborn(
     cause: Cause,
     *,
     has_parents: bool = False,
+    size: int,
 ) -> Live:
     """The live record of a process that was just submitted.
 
@@ -214,6 +221,7 @@ def newborn(
         funcname=spec.funcname,
         cause=cause,
         has_parents=has_parents,
+        size=size,
     )
 
 

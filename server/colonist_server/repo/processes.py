@@ -118,7 +118,7 @@ class Processes:
         now_ns = self._clock.now_ns()
         pid = await self._new_id(colony.tag, now_ns)
         shown = submitted(pid, normal_form(spec), cause.who, member.name)
-        live = newborn(pid, spec, member.name, now_ns, cause)
+        live = newborn(pid, spec, member.name, now_ns, cause, size=len(payload))
         birth = Birth(
             payload,
             cause.signature,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from colonist_core.matching import Profile
 from colonist_core.process import Cause, Live
@@ -12,6 +12,11 @@ from colonist_core.waiters import Parking
 from colonist_server.repo.clock import Timer
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.once import Once
+
+
+PROCESS_BYTES: Final = 1_600
+ENVELOPE_BYTES: Final = 900
+"""What is around a spec in a sealed reply: ids, times, the members that were not given; a seal."""
 
 
 class Wake(Enum):
@@ -32,6 +37,8 @@ class Ask(NamedTuple):
     cause: Cause
     once: Once | None = None
     """What binds a sealed assign to one grant."""
+    max_reply: int = 0
+    """Bytes that a reply may have; 0: any."""
 
     @property
     def is_allowed(self) -> bool:
@@ -42,6 +49,18 @@ class Ask(NamedTuple):
             and executor.record.id == self.cause.who
             and not self.colony.is_gone
         )
+
+    def takes(self, live: Live) -> bool:
+        """Whether the reply that hands over a process is not too large.
+
+        By its spec: what the parents of a workflow's member put out is not counted.
+        """
+        return not self.max_reply or reply_bytes(live.size) <= self.max_reply
+
+
+def reply_bytes(size: int) -> int:
+    """About how large a reply with a process is, as it travels, by the size of its spec."""
+    return (size + PROCESS_BYTES) * 4 // 3 + ENVELOPE_BYTES
 
 
 class Waiter:

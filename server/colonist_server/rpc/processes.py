@@ -77,7 +77,8 @@ async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply
     executor.asking += 1
     try:
         grant = await rooms.hand_over.assign(
-            Ask(colony, executor, profile, call.cause, once.current()), timeout_s
+            Ask(colony, executor, profile, call.cause, once.current(), _max_reply(message)),
+            timeout_s,
         )
     finally:
         executor.asking -= 1
@@ -89,6 +90,14 @@ async def assign(rooms: Rooms, call: Call, message: wire.AssignProcess) -> Reply
     except BaseException:
         rooms.hand_over.hand_back(grant)
         raise
+
+
+def _max_reply(message: wire.AssignProcess) -> int:
+    if not isinstance(message.maxreply, int):
+        return 0
+    if message.maxreply <= 0:
+        raise InvalidValueError("maxreply is not a positive number of bytes")
+    return message.maxreply
 
 
 async def _check_standing(rooms: Rooms, message: wire.AssignProcess) -> None:
