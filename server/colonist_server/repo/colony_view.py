@@ -69,8 +69,6 @@ class Colonies:
             colony = self.by_tag[key[_TAG]] = Colony(key, record, revision)
             self.by_name[record.name] = colony
         else:
-            if colony.record.owner != record.owner:
-                colony.members_revision = max(colony.members_revision, revision)
             colony.record = record
             colony.revision = revision
         self._holder.colony_changed(colony)
@@ -92,7 +90,6 @@ class Colonies:
         executor = colony.executors.get(name)
         if executor is not None and executor.revision >= revision:
             return
-        colony.members_revision = max(colony.members_revision, revision)
         if executor is not None:
             colony.delist(executor)
         if value is None:
@@ -117,7 +114,6 @@ class Colonies:
         user = colony.users.get(name)
         if user is not None and user.revision >= revision:
             return
-        colony.members_revision = max(colony.members_revision, revision)
         if user is not None:
             del colony.users[name]
             colony.delist(user)

@@ -209,7 +209,6 @@ class Colony:
         "is_gone",
         "key",
         "members",
-        "members_revision",
         "missed",
         "open_workflows",
         "past",
@@ -237,8 +236,6 @@ class Colony:
         self.members: dict[str, Executor | User] = {}
         self.former: dict[str, Executor | User] = {}
         """Members by ids that they have given up: these still own work, and may do nothing."""
-        self.members_revision: Revision = revision
-        """Grows with each change of who is a member, and as what; the same at every node."""
         self.missed: set[str] = set()
         """Names of creators for whom crons or generators have waited: look again when they come."""
         self.queue: Queue[Row] = Queue()

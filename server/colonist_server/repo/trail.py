@@ -127,6 +127,10 @@ class Trail:
         """Where the chain of a colony ends."""
         return self._heads.get(tag, (TrailRecord(), 0))[0]
 
+    def revision(self, tag: bytes) -> Revision:
+        """Another one after each change of members, owner, pause or policy; equal at all nodes."""
+        return self._heads.get(tag, (TrailRecord(), 0))[1]
+
     def changed_since(self, tag: bytes, revision: Revision) -> bool:
         """Whether the chain of a colony went on after a revision."""
         return self._heads.get(tag, (TrailRecord(), 0))[1] > revision

@@ -167,7 +167,7 @@ class Dispatch:
         self.limiter = Limiter(limits or Limits(), rooms.clock)
         self._create_task = create_task
         self._callers = Callers()
-        self._sealing = Sealing(rooms.epochs, rooms.clock, self._callers, signer)
+        self._sealing = Sealing(rooms.epochs, rooms.trail, rooms.clock, self._callers, signer)
         # An executor that polls sends the same bytes again and again (RFC 6979 signatures are
         # deterministic), and the same bytes prove the same caller: 35 us saved for each poll.
         self._polls: dict[tuple[str, str], tuple[Cause, Message, bytes]] = {}

@@ -18,6 +18,7 @@ from colonist_protocol.seal import (
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.epochs import Epochs
 from colonist_server.repo.nouns import Colony
+from colonist_server.repo.trail import Trail
 from colonist_server.rpc.callers import Callers
 from colonist_server.rpc.signing import Here, Signer
 
@@ -42,11 +43,17 @@ class Asker:
 class Sealing:
     """Seals under the server's key."""
 
-    __slots__ = ("_callers", "_clock", "_epochs", "_server_keys", "_signer")
+    __slots__ = ("_callers", "_clock", "_epochs", "_server_keys", "_signer", "_trail")
 
     def __init__(
-        self, epochs: Epochs, clock: Clock, callers: Callers, signer: Signer | None = None
+        self,
+        epochs: Epochs,
+        trail: Trail,
+        clock: Clock,
+        callers: Callers,
+        signer: Signer | None = None,
     ) -> None:
+        self._trail = trail
         self._signer = signer or Here(epochs.server_keys.current.identity)
         self._epochs = epochs
         self._server_keys = epochs.server_keys
@@ -91,7 +98,7 @@ class Sealing:
             ok,
             self._epochs.token,
             self._clock.now_ns() // MILLISECOND_NS,
-            asker.colony.members_revision if asker.colony is not None else 0,
+            self._trail.revision(asker.colony.tag) if asker.colony is not None else 0,
             event.hex(),
         )
         return envelope.sealed_reply(payloadtype, payload, seal)
