@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -45,7 +45,7 @@ class Options:
     node: str = ""
     retention_age: str = ""
     retention_count: int = 0
-    archive: str = ""
+    archive: str = field(default="", repr=False)  # a flag may hold what it should not
     archive_after_age: str = ""
     archive_after_count: str = ""
     limits: str = ""
