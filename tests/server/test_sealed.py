@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from colonist_protocol import codec, envelope
 from colonist_protocol.envelope import Failure
 from colonist_protocol.process import (
@@ -143,3 +145,40 @@ async def test_a_grant_is_told_again_after_the_ttl_and_no_new_one_made() -> None
         await asyncio.sleep(3600 + 120)
         assert (await _grant(made, sent, 0))["processid"] == first["processid"]
         assert (await _grant(made, sent, 1)).code == "epoch_stale"
+
+
+@virtual
+async def test_what_a_small_device_cannot_take_goes_to_others_and_its_reply_fits() -> None:
+    async with bench(MemoryStore()) as made:
+        await made.found("ada", "ann")
+        large = await made.submit("ada", kwargs=msgspec.Raw(b'{"a":"%b"}' % (b"a" * 9_000)))
+        small = await made.submit("ada", label="small")
+        order = AssignProcess(colonyname=COLONY, timeout=5, maxreply=8_000)
+        sent = sealing.of_now(made.dispatch, order, ADA)
+        answer = await made.dispatch.answer(sent.body)
+        assert len(answer.body) <= order.maxreply
+        assert (await sealing.present(made.dispatch, sent))[0]["processid"] == small.processid
+        parked = asyncio.create_task(
+            sealing.present(made.dispatch, sealing.of_now(made.dispatch, order, ADA))
+        )
+        await asyncio.sleep(1)
+        assert (await made.assign("ann")).processid == large.processid
+        fitting = await made.submit("ada", label="fits")
+        assert (await parked)[0]["processid"] == fitting.processid
+
+
+@virtual
+async def test_a_large_process_passes_by_a_parked_device_that_cannot_take_it() -> None:
+    async with bench(MemoryStore()) as made:
+        await made.found("ada", "ann")
+        order = AssignProcess(colonyname=COLONY, timeout=50, maxreply=8_000)
+        small = asyncio.create_task(
+            sealing.present(made.dispatch, sealing.of_now(made.dispatch, order, ADA))
+        )
+        await asyncio.sleep(1)
+        any_size = asyncio.create_task(made.assign("ann", 50))
+        await asyncio.sleep(1)
+        large = await made.submit("ada", kwargs=msgspec.Raw(b'{"a":"%b"}' % (b"a" * 9_000)))
+        assert (await any_size).processid == large.processid
+        fitting = await made.submit("ada")
+        assert (await small)[0]["processid"] == fitting.processid

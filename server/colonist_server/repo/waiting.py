@@ -13,7 +13,6 @@ from colonist_server.repo.clock import Timer
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.once import Once
 
-
 PROCESS_BYTES: Final = 1_600
 ENVELOPE_BYTES: Final = 900
 """What is around a spec in a sealed reply: ids, times, the members that were not given; a seal."""

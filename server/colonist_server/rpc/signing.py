@@ -74,6 +74,21 @@ class Beside(asyncio.Protocol):
         self._sent: deque[_Job] = deque()
         self._received = bytearray()
 
+    @property
+    def is_beside(self) -> bool:
+        """Whether the process is ready."""
+        return self._transport is not None
+
+    @property
+    def pid(self) -> int:
+        """The process; 0: it was not started."""
+        return self._child.pid if self._child is not None else 0
+
+    @property
+    def waiting(self) -> int:
+        """How many signatures the process owes."""
+        return len(self._sent)
+
     async def sign(self, digest: bytes) -> str:
         """The signature of a digest."""
         future: asyncio.Future[str] = self._loop.create_future()
