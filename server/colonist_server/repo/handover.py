@@ -278,7 +278,7 @@ class HandOver:
         if grant.is_again:
             self._doubt_again(grant.pid, grant.live)
             return
-        self._spawn(partial(self._hand_back, grant.pid, grant.live.attempt))
+        self._spawn(partial(self._hand_back, grant.pid, grant.live))
 
     def assigned_to(self, live: Live, pid: bytes, cause: Cause) -> Live:
         """The live record after granting it to whoever signed the request."""
@@ -336,7 +336,7 @@ class HandOver:
         if revision is None and (item is None or decode_live(item.value).head != after.head):
             self._release(row)
         else:
-            await self._hand_back(row.pid, after.attempt)
+            await self._hand_back(row.pid, after)
 
     def note_unsure(self, pid: bytes, live: Live) -> None:
         """An assignment was sent, its executor was told of an error: should it come, it goes back.
@@ -344,28 +344,35 @@ class HandOver:
         A commit that failed may have taken place, or may do so later.
         """
         if self._unsure.note(pid, live, self._view.rows.get(pid)):
-            self._spawn(partial(self._hand_back, pid, live.attempt))
+            self._spawn(partial(self._hand_back, pid, live))
 
-    async def _hand_back(self, pid: bytes, attempt: int) -> None:
+    async def _hand_back(self, pid: bytes, granted: Live) -> None:
         try:
-            await self._try_hand_back(pid, attempt)
+            await self._try_hand_back(pid, granted)
         except ColonistError as error:
             log.warning("process=%s not back in the queue, trying again: %s", pid.hex(), error)
-            again = partial(self._spawn, partial(self._hand_back, pid, attempt))
+            again = partial(self._spawn, partial(self._hand_back, pid, granted))
             self._clock.call_at(self._clock.monotonic() + RETRY_S, again)
 
-    async def _try_hand_back(self, pid: bytes, attempt: int) -> None:
+    async def _try_hand_back(self, pid: bytes, granted: Live) -> None:
+        """Put it back as long as nothing has happened to it since.
+
+        A node that stood still for long may have been taken for dead, and its assignment given once
+        more, as the same attempt, by another node.
+        """
         for _ in range(ATTEMPTS):
             row = self._view.rows.get(pid)
             if row is None or row.state != State.RUNNING:
                 return
             live = row.live()
-            if live.attempt != attempt:
+            if live.head != granted.head:
                 return
             after = returned(live, row.id, What.UNDELIVERED, now_ns=self._clock.now_ns())
             key = keys.live(pid)
             if await self._writes.commit([Guard(key, row.revision)], chain.rewrite(pid, after)):
-                log.info("undelivered process=%s attempt=%d: back in the queue", row.id, attempt)
+                log.info(
+                    "undelivered process=%s attempt=%d: back in the queue", row.id, live.attempt
+                )
                 return
             await self._writes.refresh([key])
 
@@ -495,7 +502,7 @@ class HandOver:
     def row_changed(self, row: Row) -> None:
         """A process is free: look for a waiter."""
         if self._unsure and self._unsure.came(row):
-            self._spawn(partial(self._hand_back, row.pid, row.live().attempt))
+            self._spawn(partial(self._hand_back, row.pid, row.live()))
         if row.state == State.WAITING:
             self._offer(row)
         else:
