@@ -15,6 +15,7 @@ from colonist_server.loops.heartbeat import LEASE_S
 from colonist_server.repo import keys, settling
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.records import WorkflowState, decode_live, decode_workflow
+from colonist_server.repo.waiting import Grant
 from colonist_server.store.interface import Op
 from tests.support.clock import virtual
 from tests.support.cluster import Cluster, cluster
@@ -115,6 +116,24 @@ async def test_what_was_assigned_long_before_the_crash_is_not_given_again() -> N
         await asyncio.sleep(DEAD_S)
         with pytest.raises(Refused):
             await made["b"].bench.assign("e1", timeout=-1)
+
+
+@virtual
+async def test_a_node_that_stood_still_takes_nothing_back_that_was_given_again_meanwhile() -> None:
+    async with cluster("b", "a") as made:
+        await made["b"].bench.found("e1", "e2")
+        pid = bytes.fromhex((await made["b"].bench.submit("e2", maxexectime=500)).processid)
+        await asyncio.sleep(0.1)
+        first = await made["a"].bench.assign("e1")
+        granted = Grant(pid, made["a"].bench.rooms.view.rows[pid].live())
+        await asyncio.sleep(0.1)
+        at_b = made["b"].bench.rooms
+        at_b.hand_over.doubt(at_b.view.rows[pid], key("e1").id)
+        assert (await made["b"].bench.assign("e1", timeout=-1)).processid == first.processid
+        made["a"].bench.rooms.hand_over.hand_back(granted)  # it finds its connection closed
+        await asyncio.sleep(1)
+        assert _whats(made, first.processid) == [What.ASSIGNED, What.REDELIVERED]
+        await made["b"].bench.close("e1", first.processid)
 
 
 @pytest.mark.parametrize("away_s", [0.0, 60.0])
