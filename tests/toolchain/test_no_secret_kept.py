@@ -147,15 +147,34 @@ def defaults(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             )
 
 
+def fallbacks(tree: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """What `environment.get(NAME, ..)` and the like say where there is no such variable."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="get" | "getenv"),
+                args=[ast.Constant(value=str() as name), value],
+            ):
+                yield name, value
+
+
 def default_secrets(source: str) -> list[str]:
+    tree = ast.parse(source)
     return [
         name
-        for name, value in defaults(ast.parse(source))
-        if SECRET_NAME.search(name)
-        and isinstance(value, ast.Constant)
-        and isinstance(value.value, str | bytes)
-        and value.value
+        for name, value in (*defaults(tree), *fallbacks(tree))
+        if SECRET_NAME.search(name) and is_text_in(value)
     ]
+
+
+def is_text_in(value: ast.expr) -> bool:
+    """Whether a default is some text, as it is or as `field(default=..)`."""
+    match value:
+        case ast.Call(keywords=keywords):
+            return any(each.arg == "default" and is_text_in(each.value) for each in keywords)
+        case ast.Constant(value=str() | bytes() as text):
+            return bool(text)
+    return False
 
 
 def test_no_code_has_a_default_secret() -> None:
@@ -172,6 +191,9 @@ def test_no_code_has_a_default_secret() -> None:
         'class A:\n    passphrase: bytes = b"x"',
         'SECRET = "x"',
         'PRVKEY: Final = "x"',
+        'class A:\n    password: str = field(default="x", repr=False)',
+        'environment.get("DB_PASSWORD", "x")',
+        'os.getenv("COLONIES_PRVKEY", "x")',
     ],
 )
 def test_a_default_secret_would_be_seen(source: str) -> None:
