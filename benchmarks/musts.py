@@ -56,6 +56,8 @@ MUSTS = (
         for face in ("mixed", "kept", "new", "strangers")
         for metric, bound in (("ratio", 0.8), ("bad_s", 1_650))
     ),
+    Must("sealed/16", "ratio", "at least", 0.85, ""),
+    Must("sealed/64", "ratio", "at least", 0.85, ""),
     Must("etcd/lifecycle-16", "rate_s", "at least", 1800, ""),
     Must("etcd/lifecycle-64", "rate_s", "at least", 1800, ""),
     Must("etcd/handover", "p50_ms", "at most", 2.5, ""),
