@@ -21,6 +21,7 @@ from colonist_protocol.audit_reading import (
     Counts,
     End,
     Fault,
+    Servers,
     read,
     read_header,
 )
@@ -241,10 +242,10 @@ def line_of(source: Source, offset: int) -> int:
 
 
 def read_members(
-    source: Source, outlined: Outline, heads: Heads
+    source: Source, outlined: Outline, servers: Servers, heads: Heads
 ) -> tuple[MemberWalk, Fault | None]:
     """Who was a member when, from the colony's own chain, whose signatures are checked later."""
-    walk = MemberWalk()
+    walk = MemberWalk(outlined.header.colony, servers)
     chain = colony_chain(outlined.tag)
     offset = at = outlined.chains_at
     try:

@@ -1,9 +1,9 @@
 """Who was a member of a colony when: read from the changes in the colony's own chain.
 
 Time is counted in checkpoints (`audit_checkpoints.Groups`), not by clocks. A change of members
-counts only with the request behind it, by the colony's owner, or by the member itself where it
-changed its id. Former ids of a member stay its own: what was signed before a change may arrive
-after it.
+counts only with the request behind it: by the colony's owner, by the member itself where it changed
+its id, or by a device with the proof that it knew the code of one of the owner's claims. Former ids
+of a member stay its own: what was signed before a change may arrive after it.
 """
 
 from __future__ import annotations
@@ -12,28 +12,14 @@ from collections.abc import Callable
 from typing import Final
 
 from colonist_protocol.audit import FORGOTTEN
-from colonist_protocol.audit_reading import AuditError
+from colonist_protocol.audit_reading import AuditError, Servers
 from colonist_protocol.audit_requests import Content, Named
+from colonist_protocol.claims import NAME_CHARS, is_proof
 from colonist_protocol.evidence import EventLine
 
 GRACE: Final = 1
 """A node may hear of a removal so many checkpoints late."""
 FOUNDED: Final = "colony_added"
-CHANGES: Final = frozenset(
-    {
-        FOUNDED,
-        "colony_id_changed",
-        "executor_added",
-        "executor_reregistered",
-        "executor_removed",
-        "executor_id_changed",
-        "user_added",
-        "user_removed",
-        "user_id_changed",
-    }
-)
-"""Events that say who is a member."""
-
 _NOBODY: Final = Named()
 
 
@@ -50,10 +36,9 @@ class Members:
         self._spans.setdefault(id, []).append([group, None])
 
     def leave(self, id: str, group: int) -> None:
-        """From now on it is none."""
-        for span in self._spans.get(id, ()):
-            if span[1] is None:
-                span[1] = group
+        """From now on, and not before, it is none."""
+        for span in self._spans.get(id, ())[-1:]:
+            span[1] = group
 
     def check(self, id: str, group: int) -> None:
         """Raise `AuditError` unless the id was a member under this checkpoint."""
@@ -63,10 +48,21 @@ class Members:
         raise AuditError(f"{id[:12]}... was no member of the colony then")
 
 
+class _Claim:
+    """What somebody may enrol by: a type, how many more may, and who did."""
+
+    def __init__(self, type: str, count: int) -> None:
+        self.type = type
+        self.left = count
+        self.ids: list[str] = []
+
+
 class MemberWalk:
     """Goes through the chain of a colony, event by event."""
 
-    def __init__(self) -> None:
+    def __init__(self, colony: str, servers: Servers) -> None:
+        self._colony = colony
+        self._servers = servers
         self.members: Members | None = None
         """None: the chain does not say who was a member, `unknown` says why."""
         self.unknown = "the colony's chain does not begin with its founding"
@@ -74,28 +70,40 @@ class MemberWalk:
         """Up to which checkpoints history was forgotten, by the server's own word."""
         self._owner = ""
         self._named: dict[tuple[str, str], list[str]] = {}
+        self._held: dict[tuple[str, str], list[str]] = {}
+        self._claims: dict[str, _Claim] = {}
+        self._leaving: list[str] = []
 
     def take(self, event: EventLine, content: Content | None, group: int) -> None:
         """The next event, its request, and the checkpoint that it is under.
 
         Raises `AuditError` when who changed the members could not.
         """
-        if event.what == FORGOTTEN and not event.who:
-            self.forgotten.add(event.attempt)
         if event.n == 0 and event.what == FOUNDED:
             self.members, self.unknown = Members(), ""
-        if self.members is None or not event.who or event.what not in CHANGES:
-            return
-        if content is None:  # too long to be kept
-            self.members = None
+        if not event.who:
+            self._by_server(event, group)
+        elif self.members is not None and event.what in CHANGES:
+            if content is not None:
+                self._change(self.members, event, content, group)
+                return
+            self.members = None  # the request was too long to be kept
             self.unknown = f"event {event.n} of the colony's chain is there without its request"
-            return
+
+    def _by_server(self, event: EventLine, group: int) -> None:
+        if event.what == FORGOTTEN:
+            self.forgotten.add(event.attempt)
+        if event.what == "executor_removed" and self.members is not None:
+            for id in self._leaving:
+                self.members.leave(id, group)
+
+    def _change(self, members: Members, event: EventLine, content: Content, group: int) -> None:
         if event.what in _OWN:
-            _OWN[event.what](self, self.members, event.who, content, group)
+            _OWN[event.what](self, members, event.who, content, group)
             return
         if event.what != FOUNDED and event.who != self._owner:
             raise AuditError(f"{event.what!r} was not signed by the colony's owner")
-        _OWNERS[event.what](self, self.members, content, group)
+        _OWNERS[event.what](self, members, content, group)
 
     def found(self, members: Members, content: Content, group: int) -> None:
         """The colony has an owner: when it is founded."""
@@ -123,7 +131,7 @@ class MemberWalk:
 
     def _add(self, members: Members, name: tuple[str, str], id: str, group: int) -> None:
         self._remove(members, name, group)
-        self._named[name] = [id]
+        self._named[name] = self._held[name[0], id] = [id]
         members.enter(id, group)
 
     def remove_executor(self, members: Members, content: Content, group: int) -> None:
@@ -135,8 +143,12 @@ class MemberWalk:
         self._remove(members, ("user", content.name), group)
 
     def _remove(self, members: Members, name: tuple[str, str], group: int) -> None:
-        for id in self._named.pop(name, ()):
+        ids = self._named.get(name, ())
+        for id in ids:
             members.leave(id, group)
+        if ids:
+            self._held.pop((name[0], ids[-1]), None)
+            self._named[name] = []  # nobody who enrols is given it again
 
     def rename_executor(self, members: Members, who: str, content: Content, group: int) -> None:
         """An executor gave itself another id."""
@@ -147,12 +159,53 @@ class MemberWalk:
         self._rename(members, "user", who, content.userid, group)
 
     def _rename(self, members: Members, kind: str, who: str, id: str, group: int) -> None:
-        for (kind_of, _), ids in self._named.items():
-            if kind_of == kind and ids[-1] == who:
-                ids.append(id)
-                members.enter(id, group)
-                return
-        raise AuditError(f"{who[:12]}..., who changed its id, was no {kind} of the colony then")
+        ids = self._held.pop((kind, who), None)
+        if ids is None:
+            raise AuditError(f"{who[:12]}..., who changed its id, was no {kind} of the colony then")
+        ids.append(id)
+        self._held[kind, id] = ids
+        members.enter(id, group)
+
+    def add_claim(self, members: Members, content: Content, group: int) -> None:
+        """Somebody may enrol by a claim."""
+        del members, group
+        self._claims[content.claim] = _Claim(content.executortype, content.count)
+
+    def remove_claim(self, members: Members, content: Content, group: int) -> None:
+        """Nobody may any more. Who came by it may go too: the server then removes one by one."""
+        del members, group
+        claim = self._claims.pop(content.claim, None)
+        if claim is not None and content.executors:
+            self._leaving += claim.ids
+
+    def enrol(self, members: Members, who: str, content: Content, group: int) -> None:
+        """An executor came by a claim."""
+        claim = self._claims.get(content.claim)
+        if claim is None or claim.left <= 0:
+            raise AuditError(
+                f"{who[:12]}... enrolled by a claim that there was not, or not any more"
+            )
+        if content.executorid != who or not self._is_proven(content):
+            raise AuditError(
+                f"{who[:12]}... enrolled without the proof that it knew the claim's code"
+            )
+        claim.left -= 1
+        claim.ids.append(who)
+        names = [("executor", f"{claim.type}-{who[:chars]}") for chars in NAME_CHARS]
+        name = next((name for name in names if name not in self._named), names[-1])
+        self._add(members, name, who, group)
+
+    def _is_proven(self, content: Content) -> bool:
+        return any(
+            is_proof(
+                content.proof,
+                server=server,
+                colony=self._colony,
+                claim=content.claim,
+                executor=content.executorid,
+            )
+            for server in self._servers.ids
+        )
 
 
 _Owners = Callable[[MemberWalk, Members, Content, int], None]
@@ -166,8 +219,13 @@ _OWNERS: Final[dict[str, _Owners]] = {
     "executor_removed": MemberWalk.remove_executor,
     "user_added": MemberWalk.add_user,
     "user_removed": MemberWalk.remove_user,
+    "claim_added": MemberWalk.add_claim,
+    "claim_removed": MemberWalk.remove_claim,
 }
 _OWN: Final[dict[str, _Own]] = {
     "executor_id_changed": MemberWalk.rename_executor,
     "user_id_changed": MemberWalk.rename_user,
+    "executor_enrolled": MemberWalk.enrol,
 }
+CHANGES: Final = frozenset((*_OWNERS, *_OWN))
+"""Events that say who is a member, or how one becomes one."""

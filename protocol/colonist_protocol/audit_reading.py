@@ -8,6 +8,7 @@ covers, or is refused here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -137,6 +138,11 @@ class Servers:
         if found is None:
             raise AuditError(f"not signed by the server's key, but by {id[:12]}...")
         return found
+
+    @property
+    def ids(self) -> Iterable[str]:
+        """All of them, oldest first."""
+        return self._places
 
     def vouches(self, place: int) -> bool:
         """Whether this is the pinned key or one that it led to."""

@@ -48,17 +48,23 @@ OF_MANY: Final = frozenset(
 )
 """The messages that may act on many processes at once."""
 
+_RECORDED: Final = ("recorded", "result_recorded")
+
 CAUSES: Final[dict[str, frozenset[str]]] = {
     "submitfuncspecmsg": frozenset({"submitted"}),
     "submitworkflowspecmsg": frozenset({"submitted"}),
     "addchildmsg": frozenset({"submitted"}),
     "runcronmsg": frozenset({"submitted"}),
     "assignprocessmsg": frozenset({"assigned", REDELIVERED}),
-    "closesuccessfulmsg": frozenset({"succeeded"}),
-    "closefailedmsg": frozenset({"failed"}),
+    "closesuccessfulmsg": frozenset({"succeeded", *_RECORDED}),
+    "closefailedmsg": frozenset({"failed", *_RECORDED}),
     "cancelprocessmsg": frozenset({"cancelled"}),
     "cancelprocessgraphmsg": frozenset({"cancelled"}),
     "releaseprocessmsg": frozenset({"released"}),
+    "renewmsg": frozenset({"confirmed", "renewed"}),
+    "setoutputmsg": frozenset({"confirmed"}),
+    "addattributemsg": frozenset({"confirmed"}),
+    "addlogmsg": frozenset({"confirmed"}),
     "removeprocessmsg": frozenset({REMOVED}),
     "removeallprocessesmsg": frozenset({REMOVED}),
     "removeprocessgraphmsg": frozenset({REMOVED}),
@@ -75,6 +81,10 @@ CAUSES: Final[dict[str, frozenset[str]]] = {
     "addusermsg": frozenset({"user_added"}),
     "removeusermsg": frozenset({"user_removed"}),
     "changeuseridmsg": frozenset({"user_id_changed"}),
+    "setpolicymsg": frozenset({"policy_changed"}),
+    "addclaimmsg": frozenset({"claim_added"}),
+    "removeclaimmsg": frozenset({"claim_removed"}),
+    "enrolmsg": frozenset({"executor_enrolled"}),
 }
 """Which events each message may cause; any other message causes none."""
 
@@ -103,6 +113,12 @@ class Named(msgspec.Struct, frozen=True, gc=False):
     userid: str = ""
 
 
+class Attributed(msgspec.Struct, frozen=True, gc=False):
+    """An attribute of a process."""
+
+    targetid: str = ""
+
+
 class Standing(msgspec.Struct, frozen=True, gc=False):
     """Of an assign that is good for several grants."""
 
@@ -121,11 +137,22 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     executorname: str = ""
     userid: str = ""
     name: str = ""
+    claim: str = ""
+    executortype: str = ""
+    proof: str = ""
+    count: int = 0
+    executors: bool = False
     standing: Standing | None = None
+    attribute: Attributed | None = None
     spec: Spec | None = None
     colony: Named | None = None
     executor: Named | None = None
     user: Named | None = None
+
+    @property
+    def process_named(self) -> str:
+        """The process that the message is about, "" where it is about none."""
+        return self.attribute.targetid if self.attribute is not None else self.processid
 
     @property
     def colony_named(self) -> str:
@@ -189,7 +216,7 @@ def _check_place(chain: str, content: Content, colony: str) -> None:
     named = content.colony_named
     if named and named != colony:
         raise AuditError(f"the request is about the colony {named[:64]!r}")
-    process, graph = content.processid, content.processgraphid
+    process, graph = content.process_named, content.processgraphid
     if chain == colony_chain(chain[:TAG_CHARS]):  # also of processes that nobody knows any more
         return
     if process and process != chain:

@@ -70,7 +70,7 @@ def examine(
     heads = sorted(head for outcome in outcomes for head in outcome.heads)
     last = outcomes[-1]
     groups = Groups([k for outcome in outcomes for k in outcome.continued], last.last_k)
-    members, fault = layout.read_members(source, outlined, Heads(iter(heads), groups))
+    members, fault = layout.read_members(source, outlined, servers, Heads(iter(heads), groups))
     frame = Frame(
         outlined.header.colony,
         outlined.tag,

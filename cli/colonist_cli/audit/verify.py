@@ -182,7 +182,7 @@ class _Check:
     ) -> tuple[MemberWalk, Fault | None]:
         with ExitStack() as stack:
             heads = work.heads_of(task, stack)
-            walk, fault = layout.read_members(self._source, outlined, heads)
+            walk, fault = layout.read_members(self._source, outlined, task.frame.servers, heads)
         if fault is None and task.frame.is_cut and found.first_k - 1 not in walk.forgotten:
             text = (
                 f"the checkpoints begin with {found.first_k}, and the colony's chain does not say "

@@ -19,6 +19,8 @@ from colonist_protocol.audit_reading import (
     Servers,
     read_header,
 )
+from colonist_protocol.claims import claim_key, make_code, prove
+from colonist_protocol.identity import Identity
 from tests.support.audit_files import (
     Colony,
     Member,
@@ -232,7 +234,145 @@ def of_no_server(made: Colony) -> None:
     made.servers.append(identity("a key that nobody announced"))
 
 
+CODES = [make_code(bytes((number,)) * 16) for number in range(2)]
+
+
+def claim(made: Colony, *, count: int = 2, by: Identity | None = None) -> str:
+    key = claim_key(CODES[0])
+    message = {
+        "msgtype": "addclaimmsg",
+        "colonyname": made.name,
+        "claim": key.id,
+        "executortype": "cam",
+        "count": count,
+    }
+    made.event(made.own, "claim_added", made.request(by or made.owner, message))
+    return key.id
+
+
+def enrol(
+    made: Colony, device: str, *, code: str = CODES[0], proven: str = "", who: str = ""
+) -> Identity:
+    key = identity(device)
+    proof = prove(
+        code,
+        server=made.server_id,
+        colony=made.name,
+        executor=identity(proven).id if proven else key.id,
+    )
+    message: dict[str, object] = {
+        "msgtype": "enrolmsg",
+        "colonyname": made.name,
+        "claim": claim_key(CODES[0]).id,
+        "executorid": key.id,
+        "hw": "x",
+        "proof": proof,
+    }
+    signer = identity(who) if who else key
+    made.event(made.own, "executor_enrolled", made.request(signer, message))
+    return key
+
+
+def without_claim(made: Colony) -> None:
+    enrol(made, "cam")
+
+
+def over_the_count(made: Colony) -> None:
+    claim(made, count=1)
+    for device in ("cam 1", "cam 2"):
+        enrol(made, device)
+
+
+def by_another_code(made: Colony) -> None:
+    claim(made)
+    enrol(made, "cam", code=CODES[1])
+
+
+def by_the_proof_of_another(made: Colony) -> None:
+    claim(made)
+    enrol(made, "cam", proven="cam 2")
+
+
+def for_another(made: Colony) -> None:
+    claim(made)
+    enrol(made, "cam", who="thief")
+
+
+def claim_of_a_user(made: Colony) -> None:
+    claim(made, by=made.members[0].key)
+
+
+def after_removal_of_the_claim(made: Colony) -> None:
+    id = claim(made)
+    drop_claim(made, id)
+    enrol(made, "cam")
+
+
+def drop_claim(made: Colony, id: str, *, executors: bool = False) -> None:
+    message: dict[str, object] = {
+        "msgtype": "removeclaimmsg",
+        "colonyname": made.name,
+        "claim": id,
+        "executors": executors,
+    }
+    made.event(made.own, "claim_removed", made.request(made.owner, message))
+
+
+def work(made: Colony, key: Identity) -> None:
+    process = made.submit()
+    message: dict[str, object] = {"msgtype": "assignprocessmsg", "colonyname": made.name}
+    made.event(process.chain, "assigned", made.request(key, message), 1)
+
+
+def wait(made: Colony, checkpoints: int = 3) -> None:
+    for _ in range(checkpoints):
+        made.event(made.own, "paused")
+        made.checkpoint()
+
+
+def device_removed_by_name(made: Colony) -> None:
+    claim(made)
+    key = enrol(made, "cam")
+    message: dict[str, object] = {
+        "msgtype": "removeexecutormsg",
+        "colonyname": made.name,
+        "executorname": f"cam-{key.id[:8]}",
+    }
+    made.event(made.own, "executor_removed", made.request(made.owner, message))
+    wait(made)
+    work(made, key)
+
+
+def device_removed_with_its_claim(made: Colony) -> None:
+    id = claim(made)
+    key = enrol(made, "cam")
+    drop_claim(made, id, executors=True)
+    wait(made)
+    work(made, key)
+    made.event(made.own, "executor_removed")
+    wait(made)
+    work(made, key)
+
+
+def confirmed_for_another(made: Colony) -> None:
+    process = process_of(made)
+    attribute = {"targetid": made.new_id(), "key": "k"}
+    message: dict[str, object] = {"msgtype": "addattributemsg", "attribute": attribute}
+    request = made.request(made.members[1].key, message, attempt=1)
+    made.event(process.chain, "confirmed", request, 1)
+
+
 FORGERIES = [
+    (without_claim, "enrolled by a claim that there was not"),
+    (over_the_count, "enrolled by a claim that there was not"),
+    (after_removal_of_the_claim, "enrolled by a claim that there was not"),
+    (by_another_code, "enrolled without the proof"),
+    (by_the_proof_of_another, "enrolled without the proof"),
+    (for_another, "enrolled without the proof"),
+    (claim_of_a_user, "was not signed by the colony's owner"),
+    (device_removed_by_name, "was no member"),
+    (device_removed_with_its_claim, "was no member"),
+    (confirmed_for_another, "about the process"),
     (by(1), "signed by"),
     (by(0), "signed by"),
     (stranger, "was no member"),
@@ -329,6 +469,29 @@ def new_server_key(made: Colony) -> None:
     made.rotate_server_key()
 
 
+def enrolled_and_kept(made: Colony) -> None:
+    id = claim(made)
+    keys = [enrol(made, device) for device in ("cam 1", "cam 2")]
+    drop_claim(made, id)
+    made.event(made.own, "executor_removed")
+    wait(made)
+    for key in keys:
+        work(made, key)
+
+
+def enrolled_until_removed(made: Colony) -> None:
+    id = claim(made)
+    key = enrol(made, "cam")
+    drop_claim(made, id, executors=True)
+    wait(made)
+    work(made, key)
+    made.event(made.own, "executor_removed")
+
+
+def unknown_claim_dropped(made: Colony) -> None:
+    drop_claim(made, "0" * 64)
+
+
 def unregistered_by_the_server(made: Colony) -> None:
     made.event(made.own, "executor_removed")
 
@@ -346,6 +509,9 @@ def unregistered_by_the_server(made: Colony) -> None:
         late_result_of_a_gone_process,
         new_server_key,
         unregistered_by_the_server,
+        enrolled_and_kept,
+        enrolled_until_removed,
+        unknown_claim_dropped,
     ],
 )
 def test_what_may_happen_is_sound(do: Callable[[Colony], object]) -> None:
