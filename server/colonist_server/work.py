@@ -21,6 +21,7 @@ from colonist_server.config import ServerConfig
 from colonist_server.loops import archive_contact, compaction, heartbeat, tallies
 from colonist_server.loops import epochs as epoch_loop
 from colonist_server.loops.archiver import Archiver
+from colonist_server.loops.checkpoints import CheckpointLoop
 from colonist_server.loops.crons import CronLoop
 from colonist_server.loops.deadlines import Deadlines
 from colonist_server.loops.gauges import StoreGauge
@@ -34,7 +35,9 @@ from colonist_server.repo import keys
 from colonist_server.repo.archive_claim import claim as claim_archive
 from colonist_server.repo.archiving import Archiving
 from colonist_server.repo.attempts import Attempts
+from colonist_server.repo.audit import Audit
 from colonist_server.repo.births import Births
+from colonist_server.repo.checkpoints import Checkpoints
 from colonist_server.repo.claimed_archive import ClaimedArchive
 from colonist_server.repo.claims import Claims
 from colonist_server.repo.clock import Clock
@@ -50,6 +53,7 @@ from colonist_server.repo.functions import Functions
 from colonist_server.repo.generator_view import GeneratorView
 from colonist_server.repo.generators import Generators
 from colonist_server.repo.handover import HandOver, Work
+from colonist_server.repo.heads import Heads
 from colonist_server.repo.identities import Identities
 from colonist_server.repo.journal import Journal
 from colonist_server.repo.leftovers import Leftovers
@@ -157,6 +161,7 @@ async def at_work(
             leadership.run(),
             compaction.run(store, leadership, clock),
             epoch_loop.run(rooms.epochs, writes, leadership),
+            _signing(writes, rooms, leadership).run(),
         ]
         loops += [gauge.run()] if gauge is not None else []
         loops += _archiving(config, writes, rooms, leadership, claimed)
@@ -241,6 +246,16 @@ def _retention(
     )
 
 
+def _signing(writes: Writes, rooms: Rooms, leadership: Leadership) -> CheckpointLoop:
+    return CheckpointLoop(
+        writes,
+        rooms.checkpoints,
+        Heads(writes.view, rooms.trail),
+        epochs=rooms.epochs,
+        leadership=leadership,
+    )
+
+
 def _archiving(
     config: ServerConfig,
     writes: Writes,
@@ -296,10 +311,11 @@ def _rooms(
     outputs = Outputs(writes)
     entropy = EntropyPool()
     trail = Trail(writes, clock)
+    checkpoints = Checkpoints(writes, server_keys, clock)
     freshness = Freshness(writes, spawn)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node, peers=nodes)
     listing = Listing(writes, births, outputs)
-    removal = Removal(writes, births)
+    removal = Removal(writes, births, clock)
     workflow_removal = WorkflowRemoval(writes, births, removal)
     settling = Settling(
         writes, births, workflow_removal, clock, nodes=nodes, leads=lambda: leadership.is_leader
@@ -356,6 +372,8 @@ def _rooms(
         owner=Owner(writes, clock, owner),
         identities=Identities(writes, trail),
         trail=trail,
+        checkpoints=checkpoints,
+        audit=Audit(writes, checkpoints, server_keys, clock),
         about=_about(config),
     )
 

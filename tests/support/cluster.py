@@ -15,6 +15,7 @@ from typing import Any
 from colonist_protocol.tokens import ServerKeys
 from colonist_server.archive.interface import Archive
 from colonist_server.config import ServerConfig
+from colonist_server.repo import keys
 from colonist_server.store.interface import Guard, Op, Revision, UnavailableError
 from colonist_server.work import at_work
 from tests.support.rooms import OWNER, Bench, LoopClock, key
@@ -24,7 +25,7 @@ LAG_S = 0.002
 LATE_S = 8.0
 
 # What a node writes for itself.
-_HOUSE = (b"n/", b"nl", b"nh/", b"m/", b"f/")
+_HOUSE = (b"n/", b"nl", b"nh/", b"m/", b"f/", keys.EPOCH, keys.NEWEST_CHECKPOINT)
 
 
 class WrongClock(LoopClock):

@@ -14,8 +14,8 @@ LATE_S = 1.5
 WAYS = ("before", "after", "lost", "late")
 """The node dies before the commit, or after it; the answer is lost; the commit comes late."""
 
-# What a node writes at its start and end.
-_HOUSE = (b"n/", b"nh/", b"m/", b"f/")
+# What a node writes at its start and end, and what the leader keeps account of.
+_HOUSE = (b"n/", b"nh/", b"m/", b"f/", keys.EPOCH, keys.NEWEST_CHECKPOINT)
 
 
 class StoppingStore(MemoryStore):

@@ -1,7 +1,8 @@
 """Old lines and records that belong to no closed process: by age only, a page at a time.
 
 Those are the logs of executors, the lines of processes that were removed by hand (removing one
-leaves its lines: COLONIES-RPC 2.6), and the trail of changes of members.
+leaves its lines: COLONIES-RPC 2.6), and changes of members from before there was a chain of them.
+What is in the chain stays as long as its colony: it tells who was a member when.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from colonist_server.repo import keys
 from colonist_server.repo.journal import executor_pid
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.past import ARCHIVED, reading
+from colonist_server.repo.records import decode_change
 from colonist_server.repo.retirement import remove_items
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Item
@@ -44,10 +46,8 @@ class Leftovers:
     async def _changes(self, colony: Colony, horizon_ns: int) -> AsyncGenerator[int]:
         more = True
         while more:
-            page = await self._writes.range(
-                keys.changes(colony.tag), limit=PAGE, reverse=True, keys_only=True
-            )
-            old = [*takewhile(lambda item: keys.time_of_change(item.key) <= horizon_ns, page.items)]
+            page = await self._writes.range(keys.changes(colony.tag), limit=PAGE, reverse=True)
+            old = [*takewhile(lambda item: _is_loose(item, horizon_ns), page.items)]
             await remove_items(self._writes, old)
             more = len(old) == PAGE
             yield len(old)
@@ -86,3 +86,8 @@ class Leftovers:
             if await self._past.read(keys.birth(pid)) is None:
                 yield pid
             after = keys.after_logs(pid)
+
+
+def _is_loose(item: Item, horizon_ns: int) -> bool:
+    """Whether a change is old, and in no chain."""
+    return keys.time_of_change(item.key) <= horizon_ns and decode_change(item.value).n < 0

@@ -22,6 +22,9 @@ ARCHIVED: Final[Revision] = 0
 """The revision of what is read from the archive: no key of the store has it."""
 
 
+_STAYING: Final = (keys.LOG, keys.REMOVED)
+
+
 class Reads(Protocol):
     """What the store has, as `Writes` reads it."""
 
@@ -61,15 +64,20 @@ class Past:
         """One key. Raises `UnavailableError`."""
         return (await self.read_many([key]))[0]
 
-    async def read_many(self, keys: Sequence[bytes]) -> list[Item | None]:
-        """Several keys, in the order asked. Raises `UnavailableError`."""
+    async def read_many(self, keys: Sequence[bytes], *, hidden: bool = False) -> list[Item | None]:
+        """Several keys, in the order asked; `hidden`: what is being removed too.
+
+        Raises `UnavailableError`.
+        """
         items = await self._near.read_many(keys)
         missing = [key for key, item in zip(keys, items, strict=True) if item is None]
         if self.archive is None or not missing:
             return items
         async with reading():
             rows = await self.archive.get_many(missing)
-        found = {row.key: row for row in rows if row is not None and not self._is_hidden(row)}
+        found = {
+            row.key: row for row in rows if row is not None and (hidden or not self._is_hidden(row))
+        }
         return [
             item or (_item(found[key]) if key in found else None)
             for key, item in zip(keys, items, strict=True)
@@ -83,10 +91,11 @@ class Past:
         limit: int = 0,
         reverse: bool = False,
         keys_only: bool = False,
+        hidden: bool = False,
     ) -> Range:
         """Keys with a prefix, as the store's range has them; only an empty page is the last.
 
-        Raises `UnavailableError`.
+        `hidden`: what is being removed too. Raises `UnavailableError`.
         """
         while True:
             near = await self._near.range(
@@ -99,19 +108,22 @@ class Past:
                     prefix, after=after, limit=limit, reverse=reverse, keys_only=keys_only
                 )
             items, more = _merged(near, far, limit, reverse=reverse)
-            shown = [item for item in items if item.modified or not self._is_hidden(item)]
+            shown = [item for item in items if item.modified or hidden or not self._is_hidden(item)]
             if shown or not more:
                 return Range(near.revision, shown, more)
             after = items[-1].key
 
     def _is_hidden(self, row: Row | Item) -> bool:
-        """Whether it is of something that is being removed; log lines stay (COLONIES-RPC 2.6)."""
+        """Whether it is of something that is being removed.
+
+        Log lines stay (COLONIES-RPC 2.6), and the ends of chains.
+        """
         key = row.key
         if key.startswith(keys.ATTRIBUTE_INDEX):
             return False
-        start = 3 if key[2:3] == b"/" else 2
+        start = 2 if key[1:2] == b"/" else 3
         colony = self._view.tags.get(key[start : start + keys.TAG_BYTES])
-        if colony is None or not colony.past.removing or key.startswith(keys.LOG):
+        if colony is None or not colony.past.removing or key.startswith(_STAYING):
             return False
         return _subject(key, start).startswith(colony.past.removing)
 

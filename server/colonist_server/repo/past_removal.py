@@ -8,48 +8,64 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
+from colonist_core.process import SERVER, Cause, Live
 from colonist_protocol.errors import ContendedError
 from colonist_server.archive.interface import Archive
-from colonist_server.repo import keys, ledger
+from colonist_server.repo import keys, ledger, removed
 from colonist_server.repo.births import Births, env_ids
+from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.past import ARCHIVED, reading
 from colonist_server.repo.records import decode_closed, decode_workflow
 from colonist_server.repo.writes import ATTEMPTS, Writes
-from colonist_server.store.interface import Item
+from colonist_server.store.interface import Item, Put
 
 _PAGE: Final = 100
 
 Counts = Counter[int]
 
 
+class _Change(NamedTuple):
+    """What goes out of sight, how many by state that is, and what is left of it."""
+
+    ids: Sequence[bytes]
+    processes: Counts
+    workflows: Counts
+    traces: Sequence[Put]
+
+
 class PastRemoval:
     """Takes archived processes and workflows away. Without an archive there are none."""
 
-    __slots__ = ("_archive", "_births", "_writes")
+    __slots__ = ("_archive", "_births", "_clock", "_writes")
 
-    def __init__(self, writes: Writes, births: Births) -> None:
+    def __init__(self, writes: Writes, births: Births, clock: Clock) -> None:
+        self._clock = clock
         self._writes = writes
         self._archive: Archive | None = writes.past.archive
         self._births = births
 
-    async def remove(self, colony: Colony, pids: Sequence[bytes]) -> None:
+    async def remove(self, colony: Colony, pids: Sequence[bytes], cause: Cause) -> None:
         """Remove those of these processes that are in the archive; their log lines stay."""
         for _ in range(ATTEMPTS if self._archive is not None else 0):
             await ledger.wait_until_still(colony, pids)
             before = colony.past_revision
-            found, counts = await self._find(colony, pids)
-            if not found or await self._decide(colony, before, found, counts, Counter()):
-                await self._erase(colony, found)
+            found = await self._find(colony, pids)
+            counts = Counter(live.state for live in found.values())
+            now_ns = self._clock.now_ns()
+            traces = [removed.trace(pid, live, cause, now_ns) for pid, live in found.items()]
+            change = _Change(list(found), counts, Counter(), traces)
+            if not found or await self._decide(colony, before, change):
+                await self._erase(colony, change.ids, cause)
                 return
         if self._archive is not None:
             raise ContendedError("the account of the archive changed too often")
 
-    async def remove_workflow(self, colony: Colony, wid: bytes) -> None:
+    async def remove_workflow(self, colony: Colony, wid: bytes, cause: Cause) -> None:
         """Remove a workflow that is in the archive, with its members."""
         for _ in range(ATTEMPTS):
             await ledger.wait_until_still(colony, [wid])
@@ -59,8 +75,8 @@ class PastRemoval:
                 return
             counts = await self._count_members(wid)
             state = Counter([decode_workflow(head.value).state])
-            if await self._decide(colony, before, [wid], counts, state):
-                await self._erase(colony, [wid])
+            if await self._decide(colony, before, _Change([wid], counts, state, [])):
+                await self._erase(colony, [wid], cause)
                 return
         raise ContendedError("the account of the archive changed too often")
 
@@ -73,7 +89,7 @@ class PastRemoval:
     async def finish(self, colony: Colony) -> None:
         """Finish what a stop interrupted."""
         if colony.past.removing:
-            await self._erase(colony, colony.past.removing)
+            await self._erase(colony, colony.past.removing, SERVER)
 
     async def sweep(self, tag: bytes) -> None:
         """Delete all that a removed colony left."""
@@ -96,16 +112,15 @@ class PastRemoval:
 
     # -- deciding
 
-    async def _find(self, colony: Colony, pids: Sequence[bytes]) -> tuple[list[bytes], Counts]:
+    async def _find(self, colony: Colony, pids: Sequence[bytes]) -> dict[bytes, Live]:
         assert self._archive is not None  # noqa: S101 - the caller knows
         async with reading():
             rows = await self._archive.get_many([keys.closed(pid) for pid in pids])
-        there = [
-            (pid, decode_closed(row.value).live.state)
+        return {
+            pid: decode_closed(row.value).live
             for pid, row in zip(pids, rows, strict=True)
             if row is not None and pid not in colony.past.removing
-        ]
-        return [pid for pid, _ in there], Counter(state for _, state in there)
+        }
 
     async def _count_members(self, wid: bytes) -> Counts:
         counts: Counts = Counter()
@@ -118,43 +133,46 @@ class PastRemoval:
             more = page.more
         return counts
 
-    async def _decide(
-        self, colony: Colony, before: int, ids: Sequence[bytes], counts: Counts, heads: Counts
-    ) -> bool:
+    async def _decide(self, colony: Colony, before: int, change: _Change) -> bool:
         """Put it out of sight and out of the counts; False when the account changed meanwhile."""
         if colony.past_revision != before:
             return False
         record = colony.past
         after = msgspec.structs.replace(
             record,
-            processes=ledger.counted(record.processes, counts, -1),
-            workflows=ledger.counted(record.workflows, heads, -1),
-            removing=(*record.removing, *ids),
+            processes=ledger.counted(record.processes, change.processes, -1),
+            workflows=ledger.counted(record.workflows, change.workflows, -1),
+            removing=(*record.removing, *change.ids),
         )
-        if await self._writes.commit([ledger.guard(colony)], [ledger.put(colony, after)]):
+        ops = [ledger.put(colony, after), *change.traces]
+        if await self._writes.commit([ledger.guard(colony)], ops):
             return True
         await ledger.refresh(self._writes, colony)
         return False
 
     # -- deleting; what the rest is found by goes last
 
-    async def _erase(self, colony: Colony, ids: Sequence[bytes]) -> None:
+    async def _erase(self, colony: Colony, ids: Sequence[bytes], cause: Cause) -> None:
         async with reading():
             lone = [id for id in ids if len(id) == keys.PID_BYTES]
             await self._erase_processes(lone)
             for id in ids:
                 if len(id) == keys.WID_BYTES:
-                    await self._erase_workflow(id)
+                    await self._erase_workflow(id, cause)
         await ledger.strike(self._writes, colony, ids)
         for pid in lone:
             self._births.forget(pid)
 
-    async def _erase_workflow(self, wid: bytes) -> None:
+    async def _erase_workflow(self, wid: bytes, cause: Cause) -> None:
         assert self._archive is not None  # noqa: S101 - the caller knows
         while True:
-            page = await self._archive.range(keys.CLOSED + wid, limit=_PAGE, keys_only=True)
+            page = await self._archive.range(keys.CLOSED + wid, limit=_PAGE)
             if not page.rows:
                 break
+            lives = {
+                row.key[len(keys.CLOSED) :]: decode_closed(row.value).live for row in page.rows
+            }
+            await removed.leave(self._writes, lives, cause, self._clock.now_ns())
             await self._erase_processes([row.key[len(keys.CLOSED) :] for row in page.rows])
         for prefix in (keys.shape_of(wid), keys.edits_of(wid), keys.request_of(wid)):
             await self._archive.delete_range(prefix)

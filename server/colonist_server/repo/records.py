@@ -293,14 +293,14 @@ class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class NewestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`qh/tag`: of the newest checkpoint the number, the digest of its line, and the rest as there.
 
-    `forgotten` is the last that is not there any more.
+    `through` counts in the `era` of the store since its last restore.
     """
 
     k: int = 0
     digest: bytes = b""
     time_ms: int = 0
     through: int = 0
-    forgotten: int = 0
+    era: str = ""
 
 
 class GeneratorRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -7,11 +7,12 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from colonist_core.process import Closed, Live
+from colonist_core.process import Cause, Closed, Live
 from colonist_protocol.errors import ConflictError, ContendedError
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys, ledger
+from colonist_server.repo import chain, keys, ledger, removed
 from colonist_server.repo.births import Births, Submitted
+from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.past import ARCHIVED
 from colonist_server.repo.past_removal import PastRemoval
@@ -32,30 +33,31 @@ PART_OF_WORKFLOW: Final = (
 class Removal:
     """Takes processes out of the store; never a running one."""
 
-    __slots__ = ("_births", "_view", "_writes", "past")
+    __slots__ = ("_births", "_view", "_writes", "clock", "past")
 
-    def __init__(self, writes: Writes, births: Births) -> None:
+    def __init__(self, writes: Writes, births: Births, clock: Clock) -> None:
         self._writes = writes
+        self.clock = clock
         self._view: View = writes.view
         self._births = births
-        self.past = PastRemoval(writes, births)
+        self.past = PastRemoval(writes, births, clock)
 
-    async def remove(self, pid: bytes) -> None:
+    async def remove(self, pid: bytes, cause: Cause) -> None:
         """Remove a process that is not running. Raises `NotFoundError`, `ConflictError`."""
         if keys.number_of(pid):
             raise ConflictError(PART_OF_WORKFLOW)
         row = self._view.rows.get(pid)
         if row is not None:
-            await self._remove_waiting(row)
+            await self._remove_waiting(row, cause)
         else:
             item, closed = await find_closed(self._writes.past, pid)
-            await self._remove_closed(pid, item, closed)
+            await self._remove_closed(pid, item, closed, cause)
 
-    async def _try_remove_waiting(self, row: Row) -> None:
+    async def _try_remove_waiting(self, row: Row, cause: Cause) -> None:
         with suppress(ConflictError):  # it was assigned, or ended, meanwhile
-            await self._remove_waiting(row)
+            await self._remove_waiting(row, cause)
 
-    async def _remove_waiting(self, row: Row) -> None:
+    async def _remove_waiting(self, row: Row, cause: Cause) -> None:
         birth = await self._births.of(row.pid)
 
         def decide() -> Plan:
@@ -64,30 +66,33 @@ class Removal:
             if row.state == State.RUNNING:
                 raise ConflictError("Failed to remove process, cannot remove a running process")
             key = keys.live(row.pid)
-            traces = _traces(row.pid, birth, row.live())
-            return Plan([Guard(key, row.revision)], [Delete(key), *traces])
+            ops = self._ops(row.pid, birth, row.live(), cause)
+            return Plan([Guard(key, row.revision)], [Delete(key), *ops])
 
         await self._writes.apply(decide)
         self._births.forget(row.pid)
         if row.has_attributes:
             await self.remove_attributes(row.pid)
 
-    async def _remove_closed(self, pid: bytes, item: Item, closed: Closed) -> None:
+    async def _remove_closed(self, pid: bytes, item: Item, closed: Closed, cause: Cause) -> None:
         colony = self._view.tags.get(pid[: keys.TAG_BYTES])
         if colony is None:
             return
-        if item.modified != ARCHIVED and await self._remove_stored(colony, pid, item, closed):
+        is_near = item.modified != ARCHIVED
+        if is_near and await self._remove_stored(colony, pid, item, closed, cause):
             return
-        await self.past.remove(colony, [pid])
+        await self.past.remove(colony, [pid], cause)
 
-    async def _remove_stored(self, colony: Colony, pid: bytes, item: Item, closed: Closed) -> bool:
+    async def _remove_stored(
+        self, colony: Colony, pid: bytes, item: Item, closed: Closed, cause: Cause
+    ) -> bool:
         """False when it was moved to the archive just before."""
         birth = await self._births.of(pid)
         if closed.has_attributes:
             await self.remove_attributes(pid)
         live = closed.live
         index = keys.ended(colony.tag, live.state, live.changed_ns, pid)
-        ops = [Delete(item.key), Delete(index), *_traces(pid, birth, live)]
+        ops = [Delete(item.key), Delete(index), *self._ops(pid, birth, live, cause)]
         self._births.forget(pid)
         for _ in range(ATTEMPTS):
             await ledger.wait_until_still(colony, [pid])
@@ -100,6 +105,11 @@ class Removal:
             if await self._writes.read(item.key) is None:
                 return False
         raise ContendedError("the account of the archive changed too often")
+
+    def _ops(self, pid: bytes, birth: Submitted | None, live: Live, cause: Cause) -> list[Op]:
+        """What goes besides the record, and what is left."""
+        traces = _traces(pid, birth, live)
+        return [*traces, removed.trace(pid, live, cause, self.clock.now_ns())]
 
     def forget(self, pid: bytes) -> None:
         """Let go of what is held in memory of a process that somebody else removed."""
@@ -123,18 +133,18 @@ class Removal:
                 ],
             )
 
-    async def remove_all(self, colony: Colony, states: Sequence[State]) -> None:
+    async def remove_all(self, colony: Colony, states: Sequence[State], cause: Cause) -> None:
         """Remove all processes in some states; never a running one, nor a workflow's member."""
         if State.WAITING in states:
             waiting = [row for row in colony.queue if row.workflow is None]
             for start in range(0, len(waiting), REMOVED_AT_ONCE):
                 part = waiting[start : start + REMOVED_AT_ONCE]
-                await _together([self._try_remove_waiting(row) for row in part])
+                await _together([self._try_remove_waiting(row, cause) for row in part])
         for state in states:
             if state in FINAL:
-                await self._remove_all_closed(colony, state)
+                await self._remove_all_closed(colony, state, cause)
 
-    async def _remove_all_closed(self, colony: Colony, state: State) -> None:
+    async def _remove_all_closed(self, colony: Colony, state: State, cause: Cause) -> None:
         prefix = keys.ended_in(colony.tag, state)
         after = b""
         while True:
@@ -146,10 +156,10 @@ class Removal:
             items = await self._writes.past.read_many([keys.closed(pid) for pid in pids])
             far = [pid for pid, item in zip(pids, items, strict=True) if _is_far(item)]
             if far:
-                await self.past.remove(colony, far)
+                await self.past.remove(colony, far, cause)
             await _together(
                 [
-                    self._remove_closed(pid, item, decode_closed(item.value))
+                    self._remove_closed(pid, item, decode_closed(item.value), cause)
                     for pid, item in zip(pids, items, strict=True)
                     if item is not None and not _is_far(item)
                 ]

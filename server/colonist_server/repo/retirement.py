@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from colonist_core.process import Closed
+from colonist_core.process import SERVER, Closed
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys, ledger
+from colonist_server.repo import chain, keys, ledger, removed
 from colonist_server.repo.births import env_ids
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.past import ARCHIVED, Reads
@@ -119,7 +119,7 @@ class Retirement:
         for pid in far:
             await self._past.remove_lines(pid)
         if far:
-            await self._past.remove(colony, far)
+            await self._past.remove(colony, far, SERVER)
         for pid in await with_lines(self._writes, colony, [old.pid for old in lone]):
             await self._remove_all(keys.logs(pid))
         pids = [old.pid for old in lone]
@@ -142,8 +142,8 @@ class Retirement:
                 await self._removal.remove_attributes(pid)
             if closed.has_output:
                 ops.append(Delete(keys.output(pid)))
-            if chain.forget(pid, closed.live):
-                await self._remove_all(keys.events_of(pid))
+            ops += chain.forget(pid, closed.live)
+            ops.append(removed.trace(pid, closed.live, SERVER, self._removal.clock.now_ns()))
         if birth is not None:
             ops.extend(Delete(keys.attribute_index(id)) for id in env_ids(birth))
         return Plan([Guard(old.key, old.revision)], ops)

@@ -1,8 +1,7 @@
 """Who changed what about a colony's members, owner and pause: one record a change (S16).
 
 A record is written in the commit that has the effect, with the signed request that asked for it, so
-whoever reads it can check the signature against the id. Records go with their colony, or by age
-where the server is set so.
+whoever reads it can check the signature against the id. Records go with their colony.
 
 They are a chain, as a process's events are: each holds the hash of the one before, and its head is
 a key that every change guards and writes. So the changes of one colony are made one after the
@@ -73,13 +72,15 @@ class Warrant(NamedTuple):
 class Trail:
     """The records of all colonies."""
 
-    __slots__ = ("_clock", "_heads", "_turns", "_writes")
+    __slots__ = ("_clock", "_heads", "_turns", "_writes", "on_change")
 
     def __init__(self, writes: Writes, clock: Clock) -> None:
         self._writes = writes
         self._clock = clock
         self._heads: dict[bytes, tuple[TrailRecord, Revision]] = {}
         self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self.on_change: Callable[[bytes], None] | None = None
+        """Told of the tag of a colony whose chain went on: no awaits."""
         writes.view.hold(keys.TRAIL, self._apply, self._held)
 
     # -- writing
@@ -154,6 +155,8 @@ class Trail:
             self._heads.pop(tag, None)
         else:
             self._heads[tag] = (decode_trail(value), revision)
+            if self.on_change is not None:
+                self.on_change(tag)
 
     def _held(self) -> set[bytes]:
         return {keys.trail(tag) for tag in self._heads}

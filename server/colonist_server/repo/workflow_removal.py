@@ -13,9 +13,10 @@ from typing import Final
 
 import msgspec
 
+from colonist_core.process import SERVER, Cause
 from colonist_protocol.errors import ConflictError, NotFoundError
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys, ledger
+from colonist_server.repo import chain, keys, ledger, removed
 from colonist_server.repo.births import Births, env_ids
 from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.repo.past import ARCHIVED, Past
@@ -50,24 +51,24 @@ class WorkflowRemoval:
         self._births = births
         self._removal = removal
 
-    async def remove(self, wid: bytes) -> None:
+    async def remove(self, wid: bytes, cause: Cause = SERVER) -> None:
         """Remove a workflow that is not running. Raises `NotFoundError`, `ConflictError`."""
         workflow = self._view.workflows.get(wid)
         if workflow is not None and workflow.is_shown:
-            await self._writes.apply(lambda: self._hiding(workflow))
+            await self._writes.apply(lambda: self._hiding(workflow, cause))
         else:
-            await self._hide_ended(wid)
+            await self._hide_ended(wid, cause)
         await self.sweep(wid)
 
-    def _hiding(self, workflow: Workflow) -> Plan:
+    def _hiding(self, workflow: Workflow, cause: Cause) -> Plan:
         if self._view.workflows.get(workflow.wid) is not workflow or not workflow.is_shown:
             raise ConflictError("the workflow changed meanwhile")
         if workflow.state != State.WAITING:
             raise ConflictError(RUNS)
-        record = _as(workflow.record, WorkflowState.REMOVING)
+        record = _removing(workflow.record, cause)
         return Plan([Guard(workflow.key, workflow.revision)], [Put(workflow.key, record)])
 
-    async def _hide_ended(self, wid: bytes) -> None:
+    async def _hide_ended(self, wid: bytes, cause: Cause) -> None:
         colony = self._view.tags.get(wid[: keys.TAG_BYTES])
         for _ in range(ATTEMPTS):
             if colony is not None:
@@ -76,14 +77,14 @@ class WorkflowRemoval:
             item, record = await find_ended(self._writes.past, wid)
             self._check_not_needed(wid)
             if item.modified == ARCHIVED and colony is not None:
-                await self._removal.past.remove_workflow(colony, wid)
+                await self._removal.past.remove_workflow(colony, wid, cause)
                 return
             index = keys.ended_workflow(
                 wid[: keys.TAG_BYTES], record.state, record.submitted_ns, wid
             )
             done = await self._writes.commit(
                 [Guard(item.key, item.modified), *account],
-                [Put(item.key, _as(record, WorkflowState.REMOVING)), Delete(index)],
+                [Put(item.key, _removing(record, cause)), Delete(index)],
             )
             # Without an archive a lost race is somebody else's removal: it is gone either way.
             if done or not account or colony is None:
@@ -99,12 +100,12 @@ class WorkflowRemoval:
                     f"its results are the input of workflow {other.id}, which has not ended"
                 )
 
-    async def remove_all(self, colony: Colony, states: Sequence[State]) -> None:
+    async def remove_all(self, colony: Colony, states: Sequence[State], cause: Cause) -> None:
         """Remove all workflows in some states; never a running one."""
         if State.WAITING in states:
             for workflow in list(colony.workflows.values()):
                 if workflow.is_shown and workflow.state == State.WAITING:
-                    await self._try_remove(workflow.wid)
+                    await self._try_remove(workflow.wid, cause)
         for state in states:
             prefix = keys.ended_in(colony.tag, state, keys.KIND_WORKFLOW)
             after = b""
@@ -113,7 +114,7 @@ class WorkflowRemoval:
                     prefix, after=after, limit=_LISTED, keys_only=True
                 )
                 for item in page.items:
-                    await self._try_remove(item.key[-keys.WID_BYTES :])
+                    await self._try_remove(item.key[-keys.WID_BYTES :], cause)
                 if not page.more:
                     break
                 after = page.items[-1].key
@@ -135,16 +136,16 @@ class WorkflowRemoval:
                 )
                 for head in heads:
                     if head is not None and decode_workflow(head.value).ended_ns <= until_ns:
-                        await self._try_remove(head.key[len(keys.WORKFLOW) :])
+                        await self._try_remove(head.key[len(keys.WORKFLOW) :], SERVER)
                 # Nothing that was submitted later has ended by then.
                 is_past = page.items and keys.time_of_ended(page.items[-1].key) > until_ns
                 if not page.more or is_past:
                     break
                 after = page.items[-1].key
 
-    async def _try_remove(self, wid: bytes) -> None:
+    async def _try_remove(self, wid: bytes, cause: Cause) -> None:
         try:
-            await self.remove(wid)
+            await self.remove(wid, cause)
         except (ConflictError, NotFoundError):
             return  # it was started, or removed, meanwhile
 
@@ -163,11 +164,13 @@ class WorkflowRemoval:
         Raises `ConflictError` when one of them was assigned just before.
         """
         await self._check_still(wid)
+        removing = await self._writes.read(keys.workflow(wid))
+        cause = _remover(decode_workflow(removing.value)) if removing is not None else None
         while True:
             page = await self._writes.range(keys.BIRTH + wid, limit=_PAGE)
             if not page.items:
                 break
-            await self._sweep_members(page.items)
+            await self._sweep_members(page.items, cause)
         head = await self._writes.read(keys.workflow(wid))
         if head is None or decode_workflow(head.value).state != WorkflowState.REMOVING:
             return
@@ -187,7 +190,7 @@ class WorkflowRemoval:
             await self._writes.commit([Guard(head.key, head.modified)], [Put(head.key, record)])
         raise ConflictError(RUNS)
 
-    async def _sweep_members(self, births: Sequence[Item]) -> None:
+    async def _sweep_members(self, births: Sequence[Item], cause: Cause | None) -> None:
         pids = [item.key[len(keys.BIRTH) :] for item in births]
         lives = await self._writes.read_many([keys.live(pid) for pid in pids])
         closed = await self._writes.read_many([keys.closed(pid) for pid in pids])
@@ -195,6 +198,8 @@ class WorkflowRemoval:
         ops: list[Op] = []
         for pid, birth, live, end in zip(pids, births, lives, closed, strict=True):
             more = self._member_ops(pid, birth, live, end)
+            if cause is not None:
+                more += self._trace(pid, live, end, cause)
             if ops and len(ops) + len(more) > MAX_OPS:
                 await self._writes.commit(guards, ops)
                 guards, ops = [], []
@@ -217,6 +222,13 @@ class WorkflowRemoval:
             ops += [Delete(end.key), Delete(index), *chain.forget(pid, last)]
         return ops
 
+    def _trace(self, pid: bytes, live: Item | None, end: Item | None, cause: Cause) -> Sequence[Op]:
+        last = decode_closed(end.value).live if end is not None else None
+        if last is None and live is not None:
+            last = decode_live(live.value)
+        now_ns = self._removal.clock.now_ns()
+        return [removed.trace(pid, last, cause, now_ns)] if last is not None else []
+
 
 async def find_ended(past: Past, wid: bytes) -> tuple[Item, WorkflowRecord]:
     """A workflow that has ended. Raises `NotFoundError`."""
@@ -229,6 +241,25 @@ async def find_ended(past: Past, wid: bytes) -> tuple[Item, WorkflowRecord]:
 
 def _as(record: WorkflowRecord, state: WorkflowState) -> bytes:
     return encode(msgspec.structs.replace(record, state=state))
+
+
+def _removing(record: WorkflowRecord, cause: Cause) -> bytes:
+    return encode(
+        msgspec.structs.replace(
+            record,
+            state=WorkflowState.REMOVING,
+            removed_by=bytes.fromhex(cause.who),
+            remove_digest=cause.digest,
+            remove_signature=cause.signature,
+        )
+    )
+
+
+def _remover(record: WorkflowRecord) -> Cause | None:
+    """Who removes a workflow; None for one that was never opened: nobody ever saw its members."""
+    if record.stager:
+        return None
+    return Cause(record.removed_by.hex(), record.remove_digest, record.remove_signature)
 
 
 def _may_have_attributes(live: Item | None, end: Item | None) -> bool:

@@ -174,8 +174,7 @@ async def history(rooms: Rooms, call: Call, message: wire.GetProcessHistory) -> 
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveProcess) -> Reply:
     """Remove a process that is not running."""
-    del call
-    await rooms.removal.remove(bytes.fromhex(message.processid))
+    await rooms.removal.remove(bytes.fromhex(message.processid), call.cause)
     return NOTHING
 
 
@@ -190,7 +189,7 @@ async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcesses)
         states = [State(message.state)]
     else:
         raise InvalidValueError("Invalid state when deleting all processes")
-    await rooms.removal.remove_all(call.colony, states)
+    await rooms.removal.remove_all(call.colony, states, call.cause)
     return NOTHING
 
 

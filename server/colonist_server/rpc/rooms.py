@@ -13,6 +13,8 @@ from colonist_protocol.seal import AttemptSeal, RequestSeal
 from colonist_protocol.server import ServerInfo, VersionReply
 from colonist_protocol.tokens import ServerKeys
 from colonist_server.repo.attempts import Attempts
+from colonist_server.repo.audit import Audit
+from colonist_server.repo.checkpoints import Checkpoints
 from colonist_server.repo.claims import Claims
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import Colonies
@@ -95,6 +97,8 @@ class Rooms(NamedTuple):
     owner: Owner
     identities: Identities
     trail: Trail
+    checkpoints: Checkpoints
+    audit: Audit
     about: About
 
 

@@ -47,7 +47,7 @@ async def remove(rooms: Rooms, call: Call, message: wire.RemoveProcessGraph) -> 
     """Remove a workflow that is not running."""
     wid = parse(message.processgraphid)
     await _settle(rooms, call.colony, [wid])
-    await rooms.workflow_removal.remove(wid)
+    await rooms.workflow_removal.remove(wid, call.cause)
     return NOTHING
 
 
@@ -62,7 +62,7 @@ async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcessGra
     else:
         raise InvalidValueError("invalid state when deleting all processgraphs")
     await _settle(rooms, call.colony, list(call.colony.workflows))
-    await rooms.workflow_removal.remove_all(call.colony, states)
+    await rooms.workflow_removal.remove_all(call.colony, states, call.cause)
     return NOTHING
 
 

@@ -1,0 +1,172 @@
+"""Signed checkpoints of a colony: which heads its chains had, one numbered after the other.
+
+The newest is named by a key that each next one guards and writes, so two nodes can never both write
+number k. What is stored is packed; the line that was signed is rendered from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from colonist_core.process import MILLISECOND_NS
+from colonist_protocol import audit, codec
+from colonist_protocol.tokens import ServerKeys
+from colonist_server.repo import keys
+from colonist_server.repo.clock import Clock
+from colonist_server.repo.nouns import Colony
+from colonist_server.repo.records import (
+    CheckpointRecord,
+    NewestRecord,
+    decode_checkpoint,
+    decode_newest,
+    encode,
+)
+from colonist_server.repo.writes import Writes
+from colonist_server.store.interface import Guard, Item, Put, Revision
+
+MAX_HEADS: Final = 1_000
+"""In one checkpoint: about 3 ms of work, and 64 KB."""
+
+_ID_BYTES: Final = keys.PID_BYTES - keys.TAG_BYTES
+_N_BYTES: Final = 4
+_HASH_BYTES: Final = 32
+_HEAD_BYTES: Final = _ID_BYTES + _N_BYTES + _HASH_BYTES
+
+Heads = Mapping[bytes, tuple[int, bytes]]
+"""By chain: the number of the newest event, and its hash."""
+
+
+class Signed(NamedTuple):
+    """A checkpoint as it is exported."""
+
+    k: int
+    line: str
+    signature: str
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """The two lines of it."""
+        mark = audit.CheckpointSignature(k=self.k, sig=self.signature)
+        return self.line, codec.encode(mark).decode()
+
+
+class Checkpoints:
+    """Writes and reads checkpoints."""
+
+    __slots__ = ("_clock", "_newest", "_server_keys", "_writes")
+
+    def __init__(self, writes: Writes, server_keys: ServerKeys, clock: Clock) -> None:
+        self._writes = writes
+        self._server_keys = server_keys
+        self._clock = clock
+        self._newest: dict[bytes, tuple[NewestRecord, Revision]] = {}
+        writes.view.hold(keys.NEWEST_CHECKPOINT, self._apply, self._held)
+
+    def newest(self, tag: bytes) -> NewestRecord:
+        """The newest one, as far as is known here; number 0: there is none."""
+        return self._at(tag)[0]
+
+    # -- writing
+
+    async def write(self, colony: Colony, heads: Heads, *, through: Revision, era: str) -> bool:
+        """Sign what changed, in as many parts as it takes; False where another node was faster.
+
+        All that changed up to `through` must be in `heads` or in an earlier checkpoint. Raises
+        `UnavailableError`.
+        """
+        order = sorted(heads)
+        before = self.newest(colony.tag)
+        time_ms = max(self._clock.now_ns() // MILLISECOND_NS, before.time_ms + 1)
+        for start in range(0, len(order), MAX_HEADS):
+            part = order[start : start + MAX_HEADS]
+            is_last = start + MAX_HEADS >= len(order)
+            packed = pack(part, heads)
+            reached = through if is_last else before.through
+            if not await self._write_part(colony, packed, time_ms, reached, era):
+                return False
+        return True
+
+    async def _write_part(
+        self, colony: Colony, heads: bytes, time_ms: int, through: Revision, era: str
+    ) -> bool:
+        before, revision = self._at(colony.tag)
+        k = before.k + 1
+        line = _render(colony, k, CheckpointRecord(before.digest, time_ms, heads, b"", 0))
+        signature = self._server_keys.current.identity.sign(audit.checkpoint_text(line))
+        record = CheckpointRecord(before.digest, time_ms, heads, bytes.fromhex(signature), through)
+        newest = NewestRecord(k, audit.checkpoint_digest(line), time_ms, through, era)
+        guards = [
+            Guard(keys.newest_checkpoint(colony.tag), revision),
+            Guard(colony.key, colony.revision),
+        ]
+        ops = [
+            Put(keys.newest_checkpoint(colony.tag), encode(newest)),
+            Put(keys.checkpoint(colony.tag, k), encode(record)),
+        ]
+        if await self._writes.commit(guards, ops) is not None:
+            return True
+        await self._writes.refresh([guard.key for guard in guards])
+        return False
+
+    # -- reading
+
+    async def page(self, colony: Colony, *, after: int, limit: int) -> tuple[list[Signed], bool]:
+        """Those behind a number, in order; and whether there are more."""
+        page = await self._writes.past.range(
+            keys.checkpoints(colony.tag), after=keys.checkpoint(colony.tag, after), limit=limit
+        )
+        return [signed(colony, item) for item in page.items], page.more
+
+    def _at(self, tag: bytes) -> tuple[NewestRecord, Revision]:
+        return self._newest.get(tag, (NewestRecord(), 0))
+
+    def _apply(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        tag = key[len(keys.NEWEST_CHECKPOINT) :]
+        if revision <= self._at(tag)[1]:
+            return
+        if value is None:
+            self._newest.pop(tag, None)
+        else:
+            self._newest[tag] = (decode_newest(value), revision)
+
+    def _held(self) -> set[bytes]:
+        return {keys.newest_checkpoint(tag) for tag in self._newest}
+
+
+def signed(colony: Colony, item: Item) -> Signed:
+    """A stored checkpoint as it was signed."""
+    record = decode_checkpoint(item.value)
+    k = keys.number_of_checkpoint(item.key)
+    return Signed(k, _render(colony, k, record), record.signature.hex())
+
+
+def pack(order: Sequence[bytes], heads: Heads) -> bytes:
+    """Heads of one colony in the order given."""
+    return b"".join(
+        chain[keys.TAG_BYTES :] + n.to_bytes(_N_BYTES, "big") + hash
+        for chain, (n, hash) in ((chain, heads[chain]) for chain in order)
+    )
+
+
+def unpack(tag: bytes, packed: bytes) -> list[tuple[bytes, int, bytes]]:
+    """What `pack` packed."""
+    found: list[tuple[bytes, int, bytes]] = []
+    for at in range(0, len(packed), _HEAD_BYTES):
+        one = packed[at : at + _HEAD_BYTES]
+        n = int.from_bytes(one[_ID_BYTES : _ID_BYTES + _N_BYTES], "big")
+        found.append((tag + one[:_ID_BYTES], n, one[_ID_BYTES + _N_BYTES :]))
+    return found
+
+
+def _render(colony: Colony, k: int, record: CheckpointRecord) -> str:
+    line = audit.Checkpoint(
+        colony=colony.record.name,
+        k=k,
+        prev=record.prev.hex(),
+        time=record.time_ms,
+        heads=tuple(
+            (chain.hex(), n, hash.hex()) for chain, n, hash in unpack(colony.tag, record.heads)
+        ),
+    )
+    return codec.encode(line).decode()
