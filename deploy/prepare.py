@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from colonist_bridge.acl import bridge_account, mosquitto_acl
-from colonist_client import keyfile
+from colonist_client import keyfile, secret_file
 from colonist_protocol.identity import Identity
 from colonist_protocol.topics import Topics
 
@@ -94,8 +94,7 @@ def password(path: Path) -> str:
 def keep(path: Path, text: str) -> None:
     """Write a file that only its owner reads, unless it is there."""
     if not path.exists():
-        path.write_text(text)
-        path.chmod(0o600)
+        secret_file.write(path, text.encode())
 
 
 def mosquitto_hash(password: str, salt: bytes) -> str:

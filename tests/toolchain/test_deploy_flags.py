@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from colonist_agent import config as agent_config
 from colonist_bridge import config as bridge_config
-from colonist_client import secret_file
+from colonist_client import keyfile, secret_file
+from colonist_client.custody import Custody
+from colonist_protocol.identity import Identity
 from colonist_server.main import configure
 from colonist_server.store.etcd.address import parse
 from deploy import prepare
@@ -24,6 +27,7 @@ from tests.support.deployment import (
 )
 
 ID = "ab" * 32
+KEY = Identity.from_entropy(bytes(range(32)))
 QUOTA_BYTES = int(ETCD_SETTINGS["quota-backend-bytes"])
 """What etcd is told in test_deploy.py; the server must be told the same."""
 
@@ -97,6 +101,33 @@ def test_bridges_take_their_settings(tmp_path: Path) -> None:
         config = bridge_config.load(file, given, {})
         assert config.password == secret.read_text().strip()
         assert config.account == f"gw-{prepare.BRIDGE}"
+
+
+def test_systemd_starts_an_agent_with_the_key_that_it_hands_over(tmp_path: Path) -> None:
+    path = SYSTEMD / "colonist-agent.service"
+    _, *words = started(path, {})
+    assert words == ["-m", "colonist_agent", "--config", "/etc/colonist/agent.toml"]
+    given = dict(each.split("=", 1) for each in unit(path)["Environment"])
+    name = unit(path)["LoadCredential"][0].partition(":")[0]
+    keyfile.write(tmp_path / name, KEY)
+    (tmp_path / name).chmod(0o440)
+    environment = given | {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert agent_config.load(SYSTEMD / "agent.toml", environment, {}).identity == KEY
+
+
+def test_systemd_hands_over_the_passphrase_under_the_name_that_is_looked_for(
+    tmp_path: Path,
+) -> None:
+    settings = unit(SYSTEMD / "colonist-server.service.d" / "passphrase.conf")
+    name = settings["LoadCredentialEncrypted"][0].partition(":")[0]
+    assert name in (SYSTEMD / "colonist-server.service.d" / "passphrase.conf").read_text()
+    secret_file.write(tmp_path / name, b"hush-hush")
+    assert Custody({"CREDENTIALS_DIRECTORY": str(tmp_path)}).configured() == b"hush-hush"
+
+
+def test_no_program_leaves_its_memory_on_a_disk() -> None:
+    for path in SYSTEMD.glob("*.service"):
+        assert unit(path)["LimitCORE"] == ["0"], path
 
 
 def test_a_flag_that_the_server_does_not_know_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
