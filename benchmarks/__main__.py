@@ -19,6 +19,7 @@ import uvloop
 
 from benchmarks import machine, table
 from benchmarks.cases import (
+    audit,
     coldstart,
     connections,
     crons,
@@ -62,6 +63,7 @@ CASES: dict[str, Case] = {
     "subscribers": subscribers.measure,
     "workflows": workflows.measure,
     "flood": flood.measure,
+    "audit": audit.measure,
     "etcd": etcd.measure,
 }
 

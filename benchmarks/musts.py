@@ -58,6 +58,7 @@ MUSTS = (
     ),
     Must("sealed/16", "ratio", "at least", 0.85, ""),
     Must("sealed/64", "ratio", "at least", 0.85, ""),
+    Must("audit/verify", "rate_s", "at least", 20_000, ""),
     Must("etcd/lifecycle-16", "rate_s", "at least", 1800, ""),
     Must("etcd/lifecycle-64", "rate_s", "at least", 1800, ""),
     Must("etcd/handover", "p50_ms", "at most", 2.5, ""),
@@ -72,6 +73,7 @@ MUSTS = (
 
 # The metric that stands for a row without a must.
 SHOWN = {
+    "audit": "rate_s",
     "drain": "rate_s",
     "headroom": "rate_s",
     "kinds": "rate_s",

@@ -14,7 +14,7 @@ from tests.support.audit_files import Colony, colony, finished
 
 MUTATIONS = 1_000
 BATCHES = 10
-MENDED = 500
+MENDED = 200
 SEEDS = 8
 
 
