@@ -300,8 +300,7 @@ class HandOver:
             return None  # it changed before its claimer had a turn: cancelled, made to wait, moved
         after = self.assigned_to(row.live(), row.pid, ask.cause)
         once.say(granted(row.pid, after))
-        guards = _guards(row, ask)
-        ops = chain.rewrite(row.pid, after)
+        guards, ops = once.bind(_guards(row, ask), chain.rewrite(row.pid, after))
         begun = self._clock.monotonic()
         try:
             revision = await self._writes.commit(guards, ops)
@@ -460,6 +459,7 @@ class HandOver:
         after = redelivered(
             before, row.id, node=self._node, now_ns=self._clock.now_ns(), cause=ask.cause
         )
+        once.say(granted(row.pid, after))
         guards = _guards(row, ask)
         try:
             revision = await self._writes.commit(guards, chain.rewrite(row.pid, after))

@@ -124,8 +124,11 @@ class Once:
     def join(
         self, guards: Sequence[Guard], ops: Sequence[Op]
     ) -> tuple[Sequence[Guard], Sequence[Op]]:
-        """A commit that is the effect. Raises `EpochStaleError`."""
-        if self.is_spent:
+        """A commit that is the effect; one that was joined before as it is.
+
+        Raises `EpochStaleError`.
+        """
+        if self.is_spent or any(guard.key == self._key for guard in guards):
             return guards, ops
         self._epochs.check(self.mark.token, self.mark.ttl_s)
         held = {guard.key for guard in guards}
@@ -162,6 +165,15 @@ def current() -> Once | None:
     """What the request at hand is bound by; None for a plain one, and once it had its effect."""
     once = _current.get()
     return once if once is not None and not once.is_spent else None
+
+
+def bind(guards: Sequence[Guard], ops: Sequence[Op]) -> tuple[Sequence[Guard], Sequence[Op]]:
+    """A commit as the request at hand is bound to make it, for who may have to send it again later.
+
+    Raises `EpochStaleError`.
+    """
+    bound = current()
+    return bound.join(guards, ops) if bound is not None else (guards, ops)
 
 
 def latest() -> Once | None:

@@ -183,7 +183,8 @@ class Processes:
         if waiter is not None:
             stored = self._hand_over.assigned_to(live, pid, waiter.ask.cause)
             plan = self._hand_over.granting(waiter, pid, stored, plan)
-        plan = Plan(plan.guards, (*plan.ops, Put(keys.live(pid), encode(stored))))
+        ops = (*plan.ops, Put(keys.live(pid), encode(stored)))
+        plan = Plan(*once.bind(plan.guards, ops))
         try:
             revision = await self._writes.commit(plan.guards, plan.ops)
         except asyncio.CancelledError:
