@@ -300,7 +300,11 @@ class HandOver:
             return None  # it changed before its claimer had a turn: cancelled, made to wait, moved
         after = self.assigned_to(row.live(), row.pid, ask.cause)
         once.say(granted(row.pid, after))
-        guards, ops = once.bind(_guards(row, ask), chain.rewrite(row.pid, after))
+        try:
+            guards, ops = once.bind(_guards(row, ask), chain.rewrite(row.pid, after))
+        except ColonistError:
+            self._release(row)
+            raise
         begun = self._clock.monotonic()
         try:
             revision = await self._writes.commit(guards, ops)

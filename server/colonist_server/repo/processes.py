@@ -184,8 +184,8 @@ class Processes:
             stored = self._hand_over.assigned_to(live, pid, waiter.ask.cause)
             plan = self._hand_over.granting(waiter, pid, stored, plan)
         ops = (*plan.ops, Put(keys.live(pid), encode(stored)))
-        plan = Plan(*once.bind(plan.guards, ops))
         try:
+            plan = Plan(*once.bind(plan.guards, ops))
             revision = await self._writes.commit(plan.guards, plan.ops)
         except asyncio.CancelledError:
             if waiter is not None:
