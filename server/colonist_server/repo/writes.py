@@ -94,7 +94,7 @@ class Writes:
         own = [key for key in bound.read_again() if key not in keys] if bound is not None else []
         items = await self._refresh([*keys, *own])
         if bound is not None:
-            bound.look(items[len(keys)])
+            bound.look(items[[*keys, *own].index(bound.mark.key)])
         return items[: len(keys)]
 
     async def _refresh(self, keys: Sequence[bytes]) -> list[Item | None]:
