@@ -41,6 +41,7 @@ class Journaled:
     def __init__(self, inner: Runnable, journal: Journal) -> None:
         self.name = inner.name
         self.description = inner.description
+        self.is_renewed = inner.is_renewed
         self._inner = inner
         self._journal = journal
 

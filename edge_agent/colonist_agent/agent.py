@@ -23,10 +23,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from colonist_agent.announcer import Announcer
-from colonist_agent.asker import Asker, Patience
+from colonist_agent.asker import Asker, Grant, Patience
 from colonist_agent.attempt import Attempt
 from colonist_agent.counters import Counters
 from colonist_agent.function import F, Registry
+from colonist_agent.lost import LostGrants
 from colonist_agent.outbox import Courier, Letter, MemoryOutbox, Outbox
 from colonist_agent.outcome import Abandoned, Done, Failed, Outcome, Returned, Stop, failed
 from colonist_agent.reporter import Reporting
@@ -36,7 +37,7 @@ from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff
 from colonist_client.transport import UnreachableError
 from colonist_protocol.message import Message
-from colonist_protocol.process import CloseFailed, CloseSuccessful, Process
+from colonist_protocol.process import CloseFailed, CloseSuccessful, ReleaseProcess
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,12 @@ class Agent:
             client, outbox or MemoryOutbox(), backoff=backoff, counters=self.counters
         )
         self._announcer = Announcer(client, colony, self.registry, name=name, backoff=backoff)
+        self._lost = LostGrants(
+            client,
+            colony,
+            backoff=backoff,
+            is_ours=lambda each: each in self._running or self._courier.holds(each),
+        )
         self._asker = Asker(
             client,
             colony,
@@ -94,11 +101,12 @@ class Agent:
             counters=self.counters,
             cpu=self._limits.cpu,
             memory=self._limits.memory,
+            on_lost=self._lost.give_back,
         )
 
-    def function(self, name: str) -> Callable[[F], F]:
-        """Decorate a function to register it under a name."""
-        return self.registry.function(name)
+    def function(self, name: str, *, is_renewed: bool = True) -> Callable[[F], F]:
+        """Decorate a function to register it under a name; see `Registry.function`."""
+        return self.registry.function(name, is_renewed=is_renewed)
 
     def stop(self) -> None:
         """Tell `run` to end gently. Idempotent; safe in a signal handler of the loop."""
@@ -124,22 +132,24 @@ class Agent:
                 task.cancel()
 
     async def _ask(self, group: asyncio.TaskGroup) -> None:
+        await self._lost.give_back()
         while True:
             await self._courier.room()
             await self._slots.acquire()
             try:
-                process = await self._asker.next(self._courier.hurry)
+                grant = await self._asker.next(self._courier.hurry)
             except BaseException:
                 self._slots.release()
                 raise
             self.counters.assigned += 1
-            task = group.create_task(self._attend(process))
+            task = group.create_task(self._attend(grant))
             self._attending.add(task)
             task.add_done_callback(self._attending.discard)
 
-    async def _attend(self, process: Process) -> None:
+    async def _attend(self, grant: Grant) -> None:
+        process = grant.process
         attempt = Attempt(
-            process,
+            grant,
             client=self._client,
             registry=self.registry,
             reporting=self._reporting,
@@ -194,7 +204,7 @@ class Agent:
             case Returned():
                 self.counters.returned += 1
                 return
-        request = self._client.pack(message)
+        request = self._client.pack(message, attempt.seqs)
         letter = Letter(process_id=process.processid, request=request, until_s=attempt.until_s)
         await self._courier.send(letter)
 
@@ -203,10 +213,11 @@ class Agent:
         process_id = attempt.process.processid
         try:
             async with asyncio.timeout(self._limits.deliver_s):
-                await self._client.release(process_id)
+                message = ReleaseProcess(processid=process_id)
+                await self._client.deliver(self._client.pack(message, attempt.seqs))
         except (ServerError, UnreachableError, TimeoutError) as error:
             log.warning("process_not_given_back process=%s: %s", process_id, error)
-            if attempt.until_s is None:
+            if not attempt.has_lease:
                 return failed(outcome.reason)
             return Abandoned(reason="agent stopped; the process goes back when its lease is over")
         log.info("process_given_back process=%s", process_id)

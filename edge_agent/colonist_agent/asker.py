@@ -1,4 +1,8 @@
-"""Asks the server for work, one long-poll at a time, for as long as it is let."""
+"""Asks the server for work, one long-poll at a time, for as long as it is let.
+
+A sealed question whose answer was lost is asked again with the same bytes: it is answered with the
+same grant. Where nobody remembers it any more, what was granted has to be looked for.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,28 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final, NamedTuple
 
 from colonist_agent.counters import Counters
+from colonist_client.caller import OutcomeUnknownError
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s
+from colonist_client.sealer import Request, Seqs
 from colonist_client.transport import UnreachableError
 from colonist_protocol.process import Process
 
+_PERHAPS_DONE: Final = 500
+
 log = logging.getLogger(__name__)
+
+
+class Grant(NamedTuple):
+    """A process to run; `asked_s`: when it was first asked for, `seqs` None for a plain one."""
+
+    process: Process
+    asked_s: float
+    seqs: Seqs | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +62,12 @@ class Asker:
         counters: Counters,
         cpu: str = "",
         memory: str = "",
+        on_lost: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
+        """`on_lost` is awaited when there may be a grant that never arrived."""
         self._client = client
+        self._request: Request | None = None
+        self._on_lost = on_lost
         self._colony = colony
         self._patience = patience
         self._counters = counters
@@ -54,25 +75,45 @@ class Asker:
         self._memory = memory
         self._failures = 0
 
-    async def next(self, on_heard: Callable[[], Awaitable[None]]) -> Process:
+    async def next(self, on_heard: Callable[[], Awaitable[None]]) -> Grant:
         """The next process to run; `on_heard` is awaited whenever the server has answered."""
         while True:
             asked_at_s = asyncio.get_running_loop().time()
             try:
-                process = await self._ask()
+                grant = await self._ask()
             except (ServerError, UnreachableError) as error:
                 await self._wait_after(error)
                 continue
             await on_heard()
-            if process is not None:
+            if grant is not None:
                 self._failures = 0
-                return process
+                return grant
             await self._wait_after_nothing(asked_at_s)
 
-    async def _ask(self) -> Process | None:
-        return await self._client.assign(
-            self._colony, timeout_s=self._patience.poll_s, cpu=self._cpu, memory=self._memory
-        )
+    async def _ask(self) -> Grant | None:
+        request = self._request
+        if request is None:
+            request = self._client.asking(
+                self._colony, timeout_s=self._patience.poll_s, cpu=self._cpu, memory=self._memory
+            )
+        self._request = None
+        try:
+            process = await self._client.assigned(request)
+        except OutcomeUnknownError:
+            if self._on_lost is not None:
+                await self._on_lost()
+            raise
+        except UnreachableError:
+            self._request = request if request.is_sealed else None
+            raise
+        except ServerError as error:
+            may_be_done = request.is_sealed and error.status >= _PERHAPS_DONE
+            self._request = request if may_be_done else None
+            raise
+        if process is None:
+            return None
+        asked_s = request.first_sent_s or asyncio.get_running_loop().time()
+        return Grant(process, asked_s, self._client.attempts.begin(process))
 
     async def _wait_after(self, error: ServerError | UnreachableError) -> None:
         self._failures += 1

@@ -1,6 +1,6 @@
 """One attempt at one process, from its assignment to the close that goes to the courier.
 
-It ends early when its lease (`maxexectime`, counted from the arrival of the assignment) is over,
+It ends early when its lease (see `lease`) is over,
 when the server says that the process is cancelled, final or no longer ours, or when the agent
 stops. The first reason counts. Only in the last case is the server told anything: else it has put
 the process back or ended it already.
@@ -17,10 +17,12 @@ import asyncio
 import logging
 from typing import Final
 
+from colonist_agent.asker import Grant
 from colonist_agent.children import Children
 from colonist_agent.context import Context
 from colonist_agent.follower import Follower
 from colonist_agent.function import Registry, Runnable
+from colonist_agent.lease import Lease
 from colonist_agent.mailbox import Mailbox
 from colonist_agent.outcome import (
     SILENT,
@@ -35,7 +37,6 @@ from colonist_agent.outcome import (
 from colonist_agent.reporter import Reporter, Reporting
 from colonist_agent.watch import Watch
 from colonist_client.client import Client
-from colonist_protocol.process import Process
 
 COMPLAIN_S: Final = 30.0
 
@@ -47,15 +48,24 @@ class Attempt:
 
     def __init__(
         self,
-        process: Process,
+        grant: Grant,
         *,
         client: Client,
         registry: Registry,
         reporting: Reporting,
         watch: Watch,
     ) -> None:
+        process = grant.process
         self.process = process
-        self.until_s = _lease_end(process)
+        self.seqs = grant.seqs
+        self._lease = Lease(
+            process,
+            client=client,
+            backoff=reporting.backoff,
+            seqs=grant.seqs,
+            since_s=grant.asked_s,
+            on_over=self.stop,
+        )
         self._registry = registry
         self._stop: Stop | None = None
         self.ended = asyncio.Event()
@@ -69,9 +79,20 @@ class Attempt:
             self._mailbox,
             wake,
             client=client,
+            seqs=grant.seqs,
             limits=reporting,
             on_refused=self._follower.look,
         )
+
+    @property
+    def until_s(self) -> float | None:
+        """Until when somebody wants its result; None: always."""
+        return self._lease.until_s if self.seqs is None else None
+
+    @property
+    def has_lease(self) -> bool:
+        """Whether the server takes the process back by itself."""
+        return self._lease.until_s is not None
 
     @property
     def lines_dropped(self) -> int:
@@ -96,19 +117,16 @@ class Attempt:
 
     async def run(self) -> Outcome:
         """Run the function to its end; what is to be sent."""
-        loop = asyncio.get_running_loop()
-        timer = (
-            loop.call_at(self.until_s, self.stop, Stop.LEASE_OVER)
-            if self.until_s is not None
-            else None
-        )
+        runnable = self._registry.find(self.process.spec.funcname)
+        self._lease.start(is_renewed=runnable is not None and runnable.is_renewed)
         try:
             async with asyncio.TaskGroup() as group:
                 beside = [
                     group.create_task(self._reporter.run()),
                     group.create_task(self._follower.run()),
+                    group.create_task(self._lease.run()),
                 ]
-                outcome = await self._attend(group)
+                outcome = await self._attend(group, runnable)
                 await self._reporter.finish(is_wanted=not isinstance(outcome, Abandoned))
                 for task in beside:
                     task.cancel()
@@ -116,14 +134,12 @@ class Attempt:
                     outcome = Abandoned(reason=str(self._stop))
         finally:
             self._context.end()
-            if timer is not None:
-                timer.cancel()
+            self._lease.end()
             self.ended.set()
         return outcome
 
-    async def _attend(self, group: asyncio.TaskGroup) -> Outcome:
+    async def _attend(self, group: asyncio.TaskGroup, runnable: Runnable | None) -> Outcome:
         spec = self.process.spec
-        runnable = self._registry.find(spec.funcname)
         if runnable is None:
             here = ", ".join(self._registry.names()) or "none"
             return failed(f"no function {spec.funcname!r} on this agent; it has: {here}")
@@ -135,6 +151,7 @@ class Attempt:
 
     async def _call(self, runnable: Runnable) -> Outcome:
         spec = self.process.spec
+        await self._lease.begun()
         try:
             value = await runnable.run(self._context, spec.arguments(), spec.keywords())
         except FailError as error:
@@ -162,10 +179,3 @@ class Attempt:
                 self.process.spec.funcname,
                 str(self._stop),
             )
-
-
-def _lease_end(process: Process) -> float | None:
-    limit_s = process.spec.maxexectime
-    if limit_s <= 0:
-        return None
-    return asyncio.get_running_loop().time() + limit_s

@@ -1,9 +1,9 @@
 """What a function makes and looks at while it runs: processes, workflows, parents, generators.
 
 Reads are repeated until the server has answered, and so is a write that never left this machine or
-was turned away undone. A write whose answer was lost is **not** repeated: plain requests have no
+was turned away undone. A plain write whose answer was lost is **not** repeated: it has no
 protection against replay, and the second one would be a second process. It raises
-`OutcomeUnknownError`, and the function decides.
+`OutcomeUnknownError`, and the function decides. A sealed one is repeated, with the same bytes.
 
 Refusals raise `ServerError`, with the server's `status` and `code`.
 """
@@ -20,7 +20,7 @@ import msgspec
 from colonist_agent.watch import Watch
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.failure import ServerError
-from colonist_client.retry import advice_s
+from colonist_client.retry import Retry, advice_s
 from colonist_client.transport import NotSentError
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.function_spec import FunctionSpec
@@ -32,6 +32,7 @@ T = TypeVar("T")
 FIRST_PAUSE_S: Final = 0.1
 LAST_PAUSE_S: Final = 5.0
 
+_FOR_EVER: Final = 2**62
 _GROWTH: Final = 1.5
 _UNDONE: Final = frozenset({"busy", "contended", "too_slow"})
 _UNDONE_STATUS: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT})
@@ -45,6 +46,8 @@ class Children:
         self._process = process
         self._watch = watch
         self._client = watch.client
+        if watch.client.sealer is not None:
+            self._client = watch.client.patient(Retry(backoff=watch.backoff, attempts=_FOR_EVER))
 
     async def submit(self, spec: FunctionSpec) -> Process:
         """Submit a process; one that names no colony goes to this one.

@@ -61,6 +61,7 @@ class CommandSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     description: str = ""
     parameters: dict[str, Parameter] = {}
     timeout_s: float = 60.0
+    renew: bool = True
     max_output_bytes: int = 65_536
     directory: str = "/"
     environment: list[str] = []
@@ -81,6 +82,7 @@ class Command:
         _check(name, spec)
         self.name = name
         self.description = spec.description or f"runs {spec.argv[0]}"
+        self.is_renewed = spec.renew
         self._spec = spec
         self._environment = {
             each: environment[each] for each in spec.environment if each in environment

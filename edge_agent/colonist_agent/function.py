@@ -34,6 +34,8 @@ class Runnable(Protocol):
 
     name: str
     description: str
+    is_renewed: bool
+    """Whether it may take longer than its lease: then that is renewed in time."""
 
     def arguments(self) -> list[FunctionArgument]:
         """What it takes, for people."""
@@ -50,11 +52,14 @@ class Registry:
     def __init__(self) -> None:
         self._found: dict[str, Runnable] = {}
 
-    def function(self, name: str) -> Callable[[F], F]:
-        """Decorate a function to register it under a name. Raises `InvalidValueError`."""
+    def function(self, name: str, *, is_renewed: bool = True) -> Callable[[F], F]:
+        """Decorate a function to register it under a name. Raises `InvalidValueError`.
+
+        `is_renewed`: its lease is renewed while it runs; without, it ends with its first lease.
+        """
 
         def register(function: F) -> F:
-            self.add(PythonFunction(name, function))
+            self.add(PythonFunction(name, function, is_renewed=is_renewed))
             return function
 
         return register
@@ -99,8 +104,9 @@ class _Parameter:
 class PythonFunction:
     """A Python function, its parameters read once. Async ones run in the loop, sync in a thread."""
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], *, is_renewed: bool = True) -> None:
         self.name = name
+        self.is_renewed = is_renewed
         self.description = (inspect.getdoc(function) or "").partition("\n")[0]
         self._function = function
         self._is_async = inspect.iscoroutinefunction(function)

@@ -1,5 +1,8 @@
 """Results on their way to the server: kept until the server has answered for good.
 
+A plain result is wanted as long as its lease lasts. A sealed one is final when the server has said
+so under its signature, however late: it may still count, and is evidence if it does not.
+
 `Outbox` is where they are kept, `Courier` brings them. `MemoryOutbox` forgets them when the agent
 ends; one that writes to disk goes in the same place.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -21,6 +25,13 @@ from colonist_client.transport import UnreachableError
 
 LATE_S: Final = 5.0
 """How long after the lease a result is still offered: the server's clock decides, not ours."""
+
+REFUSED_S: Final = 30.0
+"""How long a sealed result waits after a refusal that may not stand."""
+HOPELESS: Final = frozenset(
+    {"result_conflict", "attempt_invalid", "seal_invalid", "too_large", "wrong_server"}
+)
+"""Refusals of sealed results after which the same bytes will never be taken."""
 
 _SENDERS: Final = 4
 
@@ -96,9 +107,14 @@ class Courier:
         self._capacity = capacity
         self._waiting: dict[int, tuple[float, int, Letter]] = {}
         self._in_flight = 0
+        self._held: Counter[str] = Counter()
         self._outage = 0
         self._quiet_until_s = 0.0
         self._changed = asyncio.Condition()
+
+    def holds(self, process_id: str) -> bool:
+        """Whether a result of this process is on its way."""
+        return self._held[process_id] > 0
 
     @property
     def pending(self) -> int:
@@ -107,6 +123,7 @@ class Courier:
 
     async def send(self, letter: Letter) -> None:
         """Take over a letter: kept first, then brought as soon as may be."""
+        self._held[letter.process_id] += 1
         await self._outbox.add(letter)
         await self._schedule(letter, due_s=0.0, failures=0)
 
@@ -128,6 +145,7 @@ class Courier:
     async def run(self) -> None:
         """Bring letters until cancelled."""
         for letter in await self._outbox.load():
+            self._held[letter.process_id] += 1
             await self._schedule(letter, due_s=0.0, failures=0)
         async with asyncio.TaskGroup() as group:
             for _ in range(_SENDERS):
@@ -156,7 +174,12 @@ class Courier:
             await self._client.deliver(letter.request)
         except ServerError as error:
             self._outage = 0
-            if error.is_definite:
+            if letter.request.is_sealed and error.is_definite and error.code not in HOPELESS:
+                # An error is never final: who is refused today may be let in tomorrow.
+                log.warning("result_refused process=%s: %s", letter.process_id, error)
+                due_s = now + self._backoff.delay_s(failures + 1, at_least_s=REFUSED_S)
+                await self._schedule(letter, due_s=due_s, failures=failures + 1)
+            elif error.is_definite:
                 await self._give_up(letter, f"refused ({error.status} {error.code}): {error}")
             else:
                 due_s = now + self._backoff.delay_s(failures + 1, at_least_s=advice_s(error))
@@ -167,7 +190,7 @@ class Courier:
         else:
             self._outage = 0
             self._counters.delivered += 1
-            await self._outbox.remove(letter)
+            await self._forget(letter)
 
     def _note_outage(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -178,6 +201,12 @@ class Courier:
     async def _give_up(self, letter: Letter, reason: str) -> None:
         self._counters.undelivered += 1
         log.warning("result_dropped process=%s reason=%r", letter.process_id, reason)
+        await self._forget(letter)
+
+    async def _forget(self, letter: Letter) -> None:
+        self._held[letter.process_id] -= 1
+        if not self._held[letter.process_id]:
+            del self._held[letter.process_id]
         await self._outbox.remove(letter)
 
     async def _schedule(self, letter: Letter, *, due_s: float, failures: int) -> None:

@@ -1,7 +1,7 @@
 """What the function of one running process says, on its way to the server.
 
 The function never waits for it. While the server is unreachable things wait in the bounded mailbox;
-a line may arrive twice when a reply is lost, and that is better than not at all.
+a plain line may be there twice when a reply is lost, and that is better than not at all.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from colonist_agent.mailbox import Mailbox, Parcel
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s, is_transient
+from colonist_client.sealer import Seqs
 from colonist_client.transport import UnreachableError
 from colonist_protocol.process import Process
 
@@ -41,14 +42,19 @@ class Reporter:
         wake: asyncio.Event,
         *,
         client: Client,
+        seqs: Seqs | None,
         limits: Reporting,
         on_refused: Callable[[], Awaitable[None]],
     ) -> None:
-        """`on_refused` is awaited when the server refuses something: the process may be lost."""
+        """`seqs` is None for a plain attempt.
+
+        `on_refused` is awaited when the server refuses something: the process may be lost.
+        """
         self._process = process
         self._mailbox = mailbox
         self._wake = wake
         self._client = client
+        self._seqs = seqs
         self._limits = limits
         self._on_refused = on_refused
         self._sending = asyncio.Lock()
@@ -83,7 +89,7 @@ class Reporter:
                 self._unsent = None
 
     async def _send(self, parcel: Parcel) -> None:
-        request = self._client.pack(parcel.message)
+        request = self._client.pack(parcel.message, self._seqs)
         failures = 0
         while True:
             try:

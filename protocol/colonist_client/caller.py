@@ -12,8 +12,9 @@ effect and never will (`epoch_stale`).
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from types import GenericAlias
-from typing import Final, TypeVar, cast
+from typing import Final, Self, TypeVar, cast
 
 from colonist_client.attempts import Attempts
 from colonist_client.failure import ServerError
@@ -85,6 +86,12 @@ class Caller:
         if kind in OF_ATTEMPT:
             return self.sealer.seal(message, seqs or self.attempts.of(message))
         return self.sealer.seal(message)
+
+    def patient(self, retry: Retry) -> Self:
+        """The same caller, which repeats as `retry` says. Only one of the two is to be closed."""
+        other = copy(self)
+        other._retry = retry  # noqa: SLF001 - of its own kind
+        return other
 
     async def deliver(self, request: Request, *, wait_s: float = 0.0) -> bytes:
         """Send a packed message once; the reply's JSON. Raises `ServerError`, `UnreachableError`.

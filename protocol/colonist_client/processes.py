@@ -43,10 +43,17 @@ class ProcessCalls(Caller):
 
         Raises `ServerError` 408 or 503 with code `paused` while the colony is paused.
         """
+        request = self.asking(colony, timeout_s=timeout_s, cpu=cpu, memory=memory)
+        return await self.assigned(request)
+
+    def asking(
+        self, colony: str, *, timeout_s: int = 30, cpu: str = "", memory: str = ""
+    ) -> Request:
+        """A packed assign, for `assigned`."""
         message = process.AssignProcess(
             colonyname=colony, timeout=timeout_s, availablecpu=cpu, availablemem=memory
         )
-        return await self.assigned(self.pack(message))
+        return self.pack(message)
 
     async def assigned(self, request: Request) -> Process | None:
         """What a packed assign is answered. Presented again, it is answered with the same grant."""
@@ -84,8 +91,12 @@ class ProcessCalls(Caller):
         executor_type: str = "",
         label: str = "",
         initiator: str = "",
+        executor_id: str = "",
     ) -> list[Process]:
-        """List processes in a state: the next to run first, or the newest ended first."""
+        """List processes in a state: the next to run first, or the newest ended first.
+
+        `executor_id`: only those that are assigned to it.
+        """
         message = process.GetProcesses(
             colonyname=colony,
             count=count,
@@ -93,6 +104,7 @@ class ProcessCalls(Caller):
             executortype=executor_type,
             label=label,
             initiator=initiator,
+            executorid=executor_id or msgspec.UNSET,
         )
         return await self.read_list(message, Process)
 

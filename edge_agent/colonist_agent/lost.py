@@ -1,0 +1,76 @@
+"""Grants that this agent does not know of: their replies were lost, or another run had them.
+
+They are given back, so that the server grants them again, to whoever comes first. Only sealed
+grants are looked for. One key is for one agent at a time: a second one would give back what the
+first one runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from colonist_client.client import Client
+from colonist_client.failure import ServerError
+from colonist_client.retry import Backoff, advice_s, is_transient
+from colonist_client.transport import UnreachableError
+from colonist_protocol.process import MAX_LIST, Process, ReleaseProcess, State
+
+log = logging.getLogger(__name__)
+
+
+class LostGrants:
+    """Finds and gives back what nobody here runs."""
+
+    def __init__(
+        self, client: Client, colony: str, *, backoff: Backoff, is_ours: Callable[[str], bool]
+    ) -> None:
+        """`is_ours` says whether a process is running here, or its result is on its way."""
+        self._client = client
+        self._colony = colony
+        self._backoff = backoff
+        self._is_ours = is_ours
+
+    async def give_back(self) -> int:
+        """Look once, however long it takes to be answered; how many were given back."""
+        count = 0
+        if self._client.sealer is None:
+            return count
+        failures = 0
+        while True:
+            try:
+                found = await self._lost()
+                for process in found:
+                    await self._release(process)
+                    count += 1
+                if len(found) < MAX_LIST:
+                    return count
+            except (UnreachableError, ServerError) as error:
+                if not is_transient(error):
+                    log.warning("lost_grants_not_found: %s", error)
+                    return count
+                failures += 1
+                await asyncio.sleep(self._backoff.delay_s(failures, at_least_s=advice_s(error)))
+
+    async def _lost(self) -> list[Process]:
+        identity = self._client.identity
+        own = identity.id if identity is not None else ""
+        found = await self._client.processes(
+            self._colony, state=State.RUNNING, count=MAX_LIST, executor_id=own
+        )
+        return [each for each in found if not self._is_ours(each.processid)]
+
+    async def _release(self, process: Process) -> None:
+        seqs = self._client.attempts.find(process)
+        if seqs is None:
+            return
+        log.warning("lost_grant_given_back process=%s", process.processid)
+        request = self._client.pack(ReleaseProcess(processid=process.processid), seqs)
+        try:
+            await self._client.deliver(request)
+        except ServerError as error:
+            if is_transient(error):
+                raise
+            log.info("lost_grant_is_over process=%s: %s", process.processid, error)
+        self._client.attempts.forget(process.processid)

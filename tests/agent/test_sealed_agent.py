@@ -1,0 +1,289 @@
+"""Agents that have pinned their server, on the rooms of a real one, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from colonist_agent.agent import Agent, Limits
+from colonist_agent.context import Context
+from colonist_agent.function import Registry
+from colonist_client.client import Client
+from colonist_client.retry import Backoff
+from colonist_client.sealer import Pin
+from colonist_client.transport import UnreachableError
+from colonist_protocol import codec, envelope
+from colonist_protocol.function_spec import FunctionSpec
+from colonist_protocol.process import Process, State
+from colonist_protocol.seal import AttemptSeal, read_request_seal
+from colonist_server.repo import keys
+from colonist_server.store.interface import DeleteRange, Guard, Put
+from tests.agent.workshop import Workshop, workshop
+from tests.support.clock import virtual
+from tests.support.rooms import COLONY, TYPE, key
+from tests.support.transports import DirectTransport
+
+
+class Lossy(DirectTransport):
+    """A way on which replies get lost, and that remembers what was sealed how."""
+
+    def __init__(self, shop: Workshop) -> None:
+        super().__init__(shop.answer)
+        self.lose: dict[str, int] = {}
+        self.seqs: list[tuple[str, str, int]] = []
+        self.plain: list[str] = []
+
+    async def exchange(self, body: bytes, *, wait_s: float) -> bytes:
+        sent = envelope.parse_request(body)
+        kind = sent.payloadtype
+        if sent.seal:
+            seal, _ = read_request_seal(sent.seal, kind)
+            if isinstance(seal, AttemptSeal):
+                self.seqs.append((kind, seal.attempt, seal.seq))
+        else:
+            self.plain.append(kind)
+        reply = await super().exchange(body, wait_s=wait_s)
+        if self.lose.get(kind, 0):
+            self.lose[kind] -= 1
+            raise UnreachableError("the reply was lost")
+        return reply
+
+    def bodies_of(self, kind: str) -> list[bytes]:
+        return [each for each in self.bodies if envelope.parse_request(each).payloadtype == kind]
+
+
+class Hand:
+    """One sealed agent with a way of its own."""
+
+    def __init__(self, shop: Workshop, name: str, **limits: Any) -> None:
+        self.transport = Lossy(shop)
+        pin = Pin(shop.bench.dispatch.rooms.server_keys.id)
+        self.client = Client(self.transport, key(name), pin=pin)
+        self.registry = Registry()
+        self.agent = Agent(
+            self.client,
+            COLONY,
+            name=name,
+            registry=self.registry,
+            backoff=Backoff(uniform=random.Random(1).uniform),
+            limits=Limits(**limits),
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.agent.run())
+            try:
+                yield
+            finally:
+                self.agent.stop()
+
+    async def submit(self, name: str, **spec: Any) -> str:
+        made = await self.client.submit(_spec(name, **spec))
+        return made.processid
+
+
+def _spec(name: str, **spec: Any) -> FunctionSpec:
+    conditions = {"colonyname": COLONY, "executortype": TYPE}
+    tree = {"funcname": name, "conditions": conditions, **spec}
+    return codec.decode(codec.encode(tree), FunctionSpec, "spec")
+
+
+@contextlib.asynccontextmanager
+async def stage(**limits: Any) -> AsyncGenerator[tuple[Workshop, Hand]]:
+    async with workshop("ada") as shop:
+        yield shop, Hand(shop, "ada", **limits)
+
+
+@virtual
+async def test_everything_is_sealed_and_each_attempt_counts_its_own_requests() -> None:
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("talk")
+        async def talk(context: Context) -> int:
+            context.log("one")
+            context.attribute("k", "v")
+            context.set_output(1)
+            await asyncio.sleep(1)
+            context.log("two")
+            return 7
+
+        async with hand.running():
+            done = [await shop.ended(await hand.submit("talk")) for _ in range(2)]
+        assert [(each.state, each.output()) for each in done] == [(State.SUCCESS, [7])] * 2
+        assert hand.transport.plain == []
+        tokens = {token for _, token, _ in hand.transport.seqs}
+        assert len(tokens) == 2
+        for token in tokens:
+            used = [seq for _, each, seq in hand.transport.seqs if each == token]
+            assert used == list(range(len(used)))
+            assert len(used) >= 4
+
+
+@pytest.mark.parametrize("kind", ["assignprocessmsg", "closesuccessfulmsg", "addlogmsg"])
+@virtual
+async def test_lost_replies_are_asked_for_with_the_same_bytes(kind: str) -> None:
+    async with stage() as (shop, hand):
+        runs: list[int] = []
+
+        @hand.registry.function("f")
+        async def f(context: Context) -> int:
+            runs.append(1)
+            context.log("a line")
+            await asyncio.sleep(1)
+            return 1
+
+        hand.transport.lose = {kind: 2}
+        async with hand.running():
+            done = await shop.ended(await hand.submit("f"))
+        assert (done.state, done.retries, runs) == (State.SUCCESS, 0, [1])
+        sent = hand.transport.bodies_of(kind)
+        assert max(sent.count(each) for each in sent) == 3
+        logs = await hand.client.logs(COLONY, process_id=done.processid)
+        assert [each.message for each in logs] == ["a line"]
+
+
+@virtual
+async def test_long_work_is_renewed_in_time_and_counts_once() -> None:
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("long")
+        async def long() -> str:
+            await asyncio.sleep(95)
+            return "done"
+
+        async with hand.running():
+            done = await shop.ended(await hand.submit("long", maxexectime=10, maxretries=1))
+        assert (done.state, done.output(), done.retries) == (State.SUCCESS, ["done"], 0)
+        renewals = hand.transport.count("renewmsg")
+        assert 9 <= renewals <= 11
+
+
+@virtual
+async def test_a_function_that_opts_out_ends_with_its_lease() -> None:
+    async with stage() as (shop, hand):
+        ends: list[float] = []
+
+        @hand.registry.function("short", is_renewed=False)
+        async def short() -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ends.append(asyncio.get_running_loop().time())
+
+        async with hand.running():
+            began = asyncio.get_running_loop().time()
+            done = await shop.ended(await hand.submit("short", maxexectime=10, maxretries=0))
+        assert done.state == State.FAILED
+        assert ends[0] - began <= 10.5
+        assert hand.transport.count("renewmsg") == 0
+
+
+@virtual
+async def test_renewals_end_where_the_spec_says() -> None:
+    async with stage() as (shop, hand):
+        ends: list[float] = []
+
+        @hand.registry.function("long")
+        async def long() -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ends.append(asyncio.get_running_loop().time())
+
+        async with hand.running():
+            began = asyncio.get_running_loop().time()
+            done = await shop.ended(
+                await hand.submit("long", maxexectime=10, maxretries=0, maxrenewals=2)
+            )
+        assert done.state == State.FAILED
+        assert 29 <= ends[0] - began <= 31
+
+
+@virtual
+async def test_where_no_two_may_run_the_work_ends_at_nine_tenths_without_a_way() -> None:
+    async with stage() as (_, hand):
+        ends: list[float] = []
+
+        @hand.registry.function("alone")
+        async def alone() -> None:
+            began = asyncio.get_running_loop().time()
+            hand.transport.is_down = True
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ends.append(asyncio.get_running_loop().time() - began)
+
+        async with hand.running():
+            await hand.submit("alone", maxexectime=100, maxretries=0, overlap="never")
+            await asyncio.sleep(120)
+            assert 85 <= ends[0] <= 90.1
+            hand.transport.is_down = False
+
+
+@virtual
+async def test_late_success_counts_when_the_way_was_away_for_longer_than_the_lease() -> None:
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("late")
+        async def late() -> str:
+            hand.transport.is_down = True
+            await asyncio.sleep(60)
+            hand.transport.is_down = False
+            return "late"
+
+        async with hand.running():
+            process_id = await hand.submit("late", maxexectime=10, maxretries=5)
+            done = await shop.ended(process_id)
+        assert (done.state, done.output()) == (State.SUCCESS, ["late"])
+
+
+@virtual
+async def test_what_an_earlier_run_had_is_given_back_and_run_anew() -> None:
+    async with stage() as (shop, hand):
+        process_id = await hand.submit("f")
+        before = Hand(shop, "ada")
+        lost = await before.client.assign(COLONY)
+        assert lost is not None
+        assert lost.processid == process_id
+
+        @hand.registry.function("f")
+        async def f() -> int:
+            return 1
+
+        async with hand.running():
+            done: Process = await shop.ended(process_id)
+        assert (done.state, done.output()) == (State.SUCCESS, [1])
+        assert hand.transport.count("releaseprocessmsg") == 1
+
+
+@virtual
+async def test_grant_whose_reply_was_lost_for_ever_is_found() -> None:
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("f")
+        async def f() -> int:
+            return 1
+
+        async with hand.running():
+            await asyncio.sleep(1)
+            process_id = await hand.submit("f")
+            hand.transport.lose = {"assignprocessmsg": 10_000}
+            await asyncio.sleep(20)
+            hand.transport.is_down = True
+            hand.transport.lose = {}
+            rooms = shop.bench.dispatch.rooms
+            for _ in range(10):
+                await rooms.epochs.move_on()
+            stand_in = Put(b"zz", b"")  # whatever a commit has to guard
+            guards = [Guard(stand_in.key, 0)]
+            await rooms.writes.store.commit(guards, [stand_in, DeleteRange(keys.SEALED)])
+            hand.transport.is_down = False
+            done = await shop.ended(process_id)
+        assert done.state == State.SUCCESS
+        assert hand.transport.count("releaseprocessmsg") == 1
