@@ -312,6 +312,7 @@ def _rooms(
     entropy = EntropyPool()
     trail = Trail(writes, clock)
     checkpoints = Checkpoints(writes, server_keys, clock)
+    epochs = Epochs(writes, server_keys, clock, entropy)
     freshness = Freshness(writes, spawn)
     hand_over = HandOver(writes, writes.view, clock, spawn, node=config.node, peers=nodes)
     listing = Listing(writes, births, outputs)
@@ -343,7 +344,7 @@ def _rooms(
         note=note,
         behind_s=behind_s,
         leader=lambda: leadership.name,
-        colonies=Colonies(writes, os.urandom, trail, removal.past),
+        colonies=Colonies(writes, os.urandom, trail, removal.past, epochs),
         members=members,
         claims=Claims(writes, clock, trail, members=members, freshness=freshness),
         functions=Functions(writes),
@@ -365,7 +366,7 @@ def _rooms(
         standing=Standing(writes),
         subscriptions=subscriptions,
         freshness=freshness,
-        epochs=Epochs(writes, server_keys, clock, entropy),
+        epochs=epochs,
         server_keys=server_keys,
         writes=writes,
         clock=clock,

@@ -17,13 +17,14 @@ import msgspec
 from colonist_core.process import Closed
 from colonist_protocol.errors import ContendedError
 from colonist_server.archive.interface import LATEST_S, Archive, Row
-from colonist_server.repo import chain, keys, ledger
+from colonist_server.repo import chain, keys, ledger, tombstones
 from colonist_server.repo.births import env_ids
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.past import reading
 from colonist_server.repo.records import (
     ENDED_WORKFLOW,
     PastRecord,
+    decode_birth,
     decode_closed,
     decode_workflow,
 )
@@ -197,6 +198,7 @@ class Archiving:
         ops: list[Op] = [
             *(Delete(item.key) for item in both),
             *(DeleteRange(each) for each in ranges),
+            *tombstones.of_moved_workflow(wid, record, self._writes.n),
         ]
         await self._change(colony, [Guard(head.key, head.modified)], ops, change)
 
@@ -234,6 +236,8 @@ class Archiving:
         others = [each for each in await self._writes.read_many(wanted) if each is not None]
         all = [each for each in (item, birth, *others) if each is not None]
         ops += [Delete(each.key) for each in all]
+        born = decode_birth(birth.value) if birth is not None else None
+        ops += tombstones.of_moved_process(pid, born, self._writes.n)
         return _Part(pid, item, live.state, [Row(each.key, each.value) for each in all], ops)
 
     async def _copy_range(self, prefix: bytes) -> list[bytes]:

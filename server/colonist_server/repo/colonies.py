@@ -12,6 +12,7 @@ from colonist_protocol.errors import AccessError, ExistsError, UnavailableError
 from colonist_server.repo import keys
 from colonist_server.repo.births import env_ids
 from colonist_server.repo.clock import Entropy
+from colonist_server.repo.epochs import Epochs
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.past_removal import PastRemoval
 from colonist_server.repo.records import (
@@ -46,12 +47,18 @@ Elsewhere = Callable[[Item], list[bytes]]
 class Colonies:
     """What happens to colonies."""
 
-    __slots__ = ("_entropy", "_past_removal", "_trail", "_view", "_writes")
+    __slots__ = ("_entropy", "_epochs", "_past_removal", "_trail", "_view", "_writes")
 
     def __init__(
-        self, writes: Writes, entropy: Entropy, trail: Trail, past_removal: PastRemoval
+        self,
+        writes: Writes,
+        entropy: Entropy,
+        trail: Trail,
+        past_removal: PastRemoval,
+        epochs: Epochs,
     ) -> None:
         self._writes = writes
+        self._epochs = epochs
         self._past_removal = past_removal
         self._trail = trail
         self._view: View = writes.view
@@ -65,15 +72,17 @@ class Colonies:
                 raise ExistsError(f"A Colony with name <{name}> already exists")
             check_owner_free(self._view, owner)
             tag = self._entropy(keys.TAG_BYTES)
+            record = ColonyRecord(name=name, owner=owner, since_n=self._epochs.since_n)
             plan = Plan(
                 [
                     Guard(keys.colony_name(name), 0),
                     Guard(keys.colony(tag), 0),
                     Guard(keys.remains(tag), 0),
                     Guard(keys.identity(owner, b""), 0),
+                    self._epochs.guard,
                 ],
                 [
-                    Put(keys.colony(tag), encode(ColonyRecord(name=name, owner=owner))),
+                    Put(keys.colony(tag), encode(record)),
                     Put(keys.colony_name(name), tag),
                     Put(keys.identity(owner, b""), tag),
                 ],
@@ -110,9 +119,15 @@ class Colonies:
 
         def decide() -> Plan:
             check_there(colony)
+            minute = self._epochs.removing_colony()
             return Plan(
-                [Guard(colony.key, colony.revision), Guard(keys.remains(colony.tag), 0)],
                 [
+                    Guard(colony.key, colony.revision),
+                    Guard(keys.remains(colony.tag), 0),
+                    *minute.guards,
+                ],
+                [
+                    *minute.ops,
                     Delete(colony.key),
                     Delete(keys.colony_name(colony.record.name)),
                     Delete(keys.identity(colony.record.owner, b"")),

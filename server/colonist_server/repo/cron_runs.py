@@ -23,7 +23,7 @@ from colonist_core.cron import NEVER, Turn, following, start
 from colonist_core.process import SERVER, Cause
 from colonist_protocol.errors import ConflictError, NotFoundError
 from colonist_protocol.times import SECOND_NS
-from colonist_server.repo import keys
+from colonist_server.repo import keys, once
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import check_there
 from colonist_server.repo.cron_view import Cron
@@ -106,7 +106,8 @@ class CronRuns:
         Raises `NotFoundError`, `ConflictError` where the cron cannot start, `MalformedError`.
         """
         async with cron.lock:
-            await self._finish(cron)
+            with once.aside():
+                await self._finish(cron)
             return await self._start_by_hand(cron, cause, payload)
 
     # -- starting

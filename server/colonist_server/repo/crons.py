@@ -5,7 +5,7 @@ from __future__ import annotations
 from colonist_core.cron import NEVER, start
 from colonist_protocol import cron as wire
 from colonist_protocol.errors import BusyError, ExistsError, InvalidValueError, NotFoundError
-from colonist_server.repo import keys
+from colonist_server.repo import keys, once
 from colonist_server.repo.budget import check_specs
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.colonies import check_there
@@ -43,6 +43,7 @@ class Crons:
         self._workflows.check(colony, spec_of(wanted.workflowspec, colony))
         now_ns = self._clock.now_ns()
         cid = keys.definition_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
+        once.say(cid)
         record = _record(wanted, member, now_ns, cid)
         slot = Slot(keys.cron(cid), keys.cron_name(colony.tag, wanted.name))
 

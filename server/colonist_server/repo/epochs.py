@@ -24,7 +24,17 @@ _STALE: Final = "the seal's token is not of now: seal the request anew, with the
 class Epochs:
     """What minute it is. `token` is the newest one, `n` its number."""
 
-    __slots__ = ("_clock", "_entropy", "_revision", "_writes", "era", "n", "server_keys", "token")
+    __slots__ = (
+        "_clock",
+        "_entropy",
+        "_revision",
+        "_writes",
+        "era",
+        "n",
+        "server_keys",
+        "since_n",
+        "token",
+    )
 
     def __init__(
         self, writes: Writes, server_keys: ServerKeys, clock: Clock, entropy: Entropy
@@ -36,6 +46,8 @@ class Epochs:
         self._revision: Revision = 0
         self.n = 0
         self.era = ""
+        self.since_n = 0
+        """What was sealed before that minute was for none of the colonies that are yet to come."""
         self.token = ""
         writes.view.hold(keys.EPOCH, self._apply, self._held)
 
@@ -68,16 +80,28 @@ class Epochs:
             minute = self._clock.now_ns() // keys.MINUTE_NS
             n = min(max(self.n + 1, minute), MAX_N)
             era = bytes.fromhex(self.era) if self.era else self._entropy(ERA_BYTES)
-            return Plan([self.guard], [Put(keys.EPOCH, encode(EpochRecord(n, era)))])
+            record = EpochRecord(n, era, self.since_n)
+            return Plan([self.guard], [Put(keys.EPOCH, encode(record))])
 
         await self._writes.apply(decide)
+
+    def removing_colony(self) -> Plan:
+        """What goes with the removal of a colony: the next minute begins.
+
+        Ids follow from the request and the colony's tag, and a colony founded anew has another tag.
+        So it must not take what was sealed for the one before it (`ColonyRecord.since_n`).
+        """
+        n = min(self.n + 1, MAX_N)
+        record = EpochRecord(n, bytes.fromhex(self.era), n)
+        return Plan([self.guard], [Put(keys.EPOCH, encode(record))])
 
     def _apply(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         if key != keys.EPOCH or revision <= self._revision:
             return
         record = decode_epoch(value) if value is not None else EpochRecord(0, b"")
         self._revision = revision if value is not None else 0
-        self.n, self.era = record.n, record.era.hex()
+        self.n, self.era, self.since_n = record.n, record.era.hex(), record.since_n
+        self._writes.n = self.n
         self.token = self.server_keys.current.epoch_token(self.n, self.era) if self.era else ""
 
     def _held(self) -> set[bytes]:

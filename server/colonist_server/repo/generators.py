@@ -16,7 +16,7 @@ from colonist_protocol.errors import (
     NotFoundError,
 )
 from colonist_protocol.workflow import WorkflowSpec
-from colonist_server.repo import keys
+from colonist_server.repo import keys, once
 from colonist_server.repo.budget import check_specs
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.colonies import check_there
@@ -61,6 +61,7 @@ class Generators:
         spec = spec_of(wanted.workflowspec, colony)
         self._workflows.check(colony, spec)
         gid = keys.definition_id(colony.tag, self._clock.now_ns(), self._entropy(keys.RANDOM_BYTES))
+        once.say(gid)
         slot = Slot(keys.generator(gid), keys.generator_name(colony.tag, wanted.name))
         record = GeneratorRecord(
             name=wanted.name,

@@ -27,6 +27,7 @@ from colonist_protocol.errors import (
     AssignPausedTimeoutError,
     ColonistError,
     NoProcessError,
+    UnavailableError,
 )
 from colonist_protocol.process import State
 from colonist_server.repo import chain, effects, keys, once
@@ -311,9 +312,10 @@ class HandOver:
         except asyncio.CancelledError:
             self._spawn(partial(self._settle, row, Plan(guards, ops), after))
             raise
-        except ColonistError:
+        except ColonistError as error:
             self._release(row)
-            self.note_unsure(row.pid, after)
+            if isinstance(error, UnavailableError):
+                self.note_unsure(row.pid, after)
             raise
         self._pace.note(self._clock.monotonic() - begun)
         if revision is not None:

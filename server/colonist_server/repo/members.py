@@ -165,6 +165,13 @@ class Members:
             await self._trail.apply(colony.tag, decide)
         await self._free_work(colony, all_ids(executor.record))
 
+    async def free_left(self, colony: Colony) -> None:
+        """Free what is assigned to executors that are removed: a stop may have come in between."""
+        held = {row.live().executor for row in list(colony.running.values())}
+        left = tuple(id for id in held if id and not _may_hold(colony, id))
+        if left:
+            await self._free_work(colony, left)
+
     async def _free_work(self, colony: Colony, executor_ids: tuple[str, ...]) -> None:
         # Assignments guard the executor's record, so there are no more; other nodes made some.
         await self._freshness.fresh()
@@ -236,6 +243,12 @@ def check_id_free(colony: Colony, id: str, but: Executor | None = None) -> None:
     member = colony.holder(id)
     if member is not None and member is not but:
         raise ExistsError(f"That id is <{member.name}> already in Colony <{colony.record.name}>")
+
+
+def _may_hold(colony: Colony, id: str) -> bool:
+    """Whether work may be assigned to whoever has, or had, this id."""
+    holder = colony.holder(id)
+    return isinstance(holder, Executor) and holder.record.state != ExecutorState.UNREGISTERED
 
 
 def _put(executor: Executor, record: ExecutorRecord) -> Plan:

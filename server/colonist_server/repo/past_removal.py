@@ -15,16 +15,18 @@ import msgspec
 from colonist_core.process import SERVER, Cause, Live
 from colonist_protocol.errors import ContendedError
 from colonist_server.archive.interface import Archive
-from colonist_server.repo import keys, ledger, removed
+from colonist_server.repo import keys, ledger, removed, tombstones
 from colonist_server.repo.births import Births, env_ids
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.past import ARCHIVED, reading
-from colonist_server.repo.records import decode_closed, decode_workflow
+from colonist_server.repo.records import decode_birth, decode_closed, decode_workflow
 from colonist_server.repo.writes import ATTEMPTS, Writes
-from colonist_server.store.interface import Item, Put
+from colonist_server.store.interface import Item, Op
 
 _PAGE: Final = 100
+_AT_ONCE: Final = 50
+"""Each may leave two things, in the one commit that decides."""
 
 Counts = Counter[int]
 
@@ -35,7 +37,7 @@ class _Change(NamedTuple):
     ids: Sequence[bytes]
     processes: Counts
     workflows: Counts
-    traces: Sequence[Put]
+    traces: Sequence[Op]
 
 
 class PastRemoval:
@@ -51,19 +53,23 @@ class PastRemoval:
 
     async def remove(self, colony: Colony, pids: Sequence[bytes], cause: Cause) -> None:
         """Remove those of these processes that are in the archive; their log lines stay."""
-        for _ in range(ATTEMPTS if self._archive is not None else 0):
+        for start in range(0, len(pids) if self._archive is not None else 0, _AT_ONCE):
+            await self._remove(colony, pids[start : start + _AT_ONCE], cause)
+
+    async def _remove(self, colony: Colony, pids: Sequence[bytes], cause: Cause) -> None:
+        for _ in range(ATTEMPTS):
             await ledger.wait_until_still(colony, pids)
             before = colony.past_revision
             found = await self._find(colony, pids)
             counts = Counter(live.state for live in found.values())
             now_ns = self._clock.now_ns()
-            traces = [removed.trace(pid, live, cause, now_ns) for pid, live in found.items()]
+            traces: list[Op] = await self._left(list(found))
+            traces += [removed.trace(pid, live, cause, now_ns) for pid, live in found.items()]
             change = _Change(list(found), counts, Counter(), traces)
             if not found or await self._decide(colony, before, change):
                 await self._erase(colony, change.ids, cause)
                 return
-        if self._archive is not None:
-            raise ContendedError("the account of the archive changed too often")
+        raise ContendedError("the account of the archive changed too often")
 
     async def remove_workflow(self, colony: Colony, wid: bytes, cause: Cause) -> None:
         """Remove a workflow that is in the archive, with its members."""
@@ -74,8 +80,10 @@ class PastRemoval:
             if head is None:
                 return
             counts = await self._count_members(wid)
-            state = Counter([decode_workflow(head.value).state])
-            if await self._decide(colony, before, _Change([wid], counts, state, [])):
+            record = decode_workflow(head.value)
+            left = tombstones.of_removed_workflow(wid, record, self._writes.n)
+            change = _Change([wid], counts, Counter([record.state]), left)
+            if await self._decide(colony, before, change):
                 await self._erase(colony, [wid], cause)
                 return
         raise ContendedError("the account of the archive changed too often")
@@ -121,6 +129,18 @@ class PastRemoval:
             for pid, row in zip(pids, rows, strict=True)
             if row is not None and pid not in colony.past.removing
         }
+
+    async def _left(self, pids: Sequence[bytes]) -> list[Op]:
+        """What keeps repeated requests from making these anew."""
+        assert self._archive is not None  # noqa: S101 - the caller knows
+        async with reading():
+            births = await self._archive.get_many([keys.birth(pid) for pid in pids])
+        return [
+            op
+            for pid, birth in zip(pids, births, strict=True)
+            if birth is not None
+            for op in tombstones.of_removed_process(pid, decode_birth(birth.value), self._writes.n)
+        ]
 
     async def _count_members(self, wid: bytes) -> Counts:
         counts: Counts = Counter()

@@ -25,6 +25,7 @@ from colonist_protocol.errors import (
     ConflictError,
     ContendedError,
     NotFoundError,
+    UnavailableError,
 )
 from colonist_protocol.function_spec import FunctionSpec, normal_form
 from colonist_protocol.process import State
@@ -34,7 +35,6 @@ from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.handover import HandOver, Spawn
 from colonist_server.repo.new_workflow import newborn
 from colonist_server.repo.nouns import Colony, Executor, Row, User
-from colonist_server.repo.once import AlreadyDone
 from colonist_server.repo.outputs import Outputs
 from colonist_server.repo.past import Past
 from colonist_server.repo.records import (
@@ -54,9 +54,6 @@ CLOSING: Final = {
     What.FAILED: "Failed to close process as failed",
 }
 
-
-STORED_MINUTES: Final = 3
-"""What was submitted so short ago is in the store, unless it was removed, and then it is marked."""
 
 MemberEnded = Callable[[bytes], None]
 """Told of the workflow of which this node has ended a member: no awaits."""
@@ -116,7 +113,9 @@ class Processes:
         the byte. Returns the process as it was submitted: waiting. Raises `InvalidValueError`.
         """
         now_ns = self._clock.now_ns()
-        pid = await self._new_id(colony.tag, now_ns)
+        pid = once.derived_id() or keys.process_id(
+            colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES)
+        )
         shown = submitted(pid, normal_form(spec), cause.who, member.name)
         live = newborn(pid, spec, member.name, now_ns, cause, size=len(payload))
         birth = Birth(
@@ -138,27 +137,6 @@ class Processes:
             raise
         return pid.hex(), shown, live
 
-    async def _new_id(self, tag: bytes, now_ns: int) -> bytes:
-        """A random id; of a sealed request the one that follows from it.
-
-        Raises `AlreadyDone` where it may have been made so long ago that it was moved or removed;
-        what was made just now the guard of the commit finds.
-        """
-        bound = once.current()
-        if bound is None:
-            return keys.process_id(tag, now_ns, self._entropy(keys.RANDOM_BYTES))
-        mark = bound.mark
-        pid = keys.process_id(tag, mark.token.n * keys.MINUTE_NS, mark.digest[: keys.RANDOM_BYTES])
-        bound.say(pid)
-        if now_ns // keys.MINUTE_NS - mark.token.n > STORED_MINUTES:
-            await self.look_back(pid)
-        return pid
-
-    async def look_back(self, pid: bytes) -> None:
-        """Raise `AlreadyDone` for a process that was submitted, wherever it is now."""
-        if pid in self._view.rows or await self._writes.past.read(keys.birth(pid)) is not None:
-            raise AlreadyDone(pid)
-
     async def _store(self, colony: Colony, pid: bytes, live: Live, ops: Sequence[Op]) -> None:
         for _ in range(ATTEMPTS):
             if colony.is_gone:
@@ -168,8 +146,6 @@ class Processes:
             waiter = self._hand_over.claim_waiter(colony, live)
             if await self._store_once(colony, pid, live, ops, waiter):
                 return
-            if once.current() is not None:
-                await self.look_back(pid)
             await self._writes.refresh(
                 [colony.key] if waiter is None else [colony.key, waiter.ask.executor.key]
             )
@@ -191,9 +167,11 @@ class Processes:
             if waiter is not None:
                 self._spawn(partial(self._settle, plan, Grant(pid, stored), waiter))
             raise
-        except ColonistError:
-            if waiter is not None:
+        except ColonistError as error:
+            if waiter is not None and isinstance(error, UnavailableError):
                 self._give_up(Grant(pid, stored), waiter)
+            elif waiter is not None:
+                self._hand_over.release_waiter(waiter)
             raise
         if waiter is not None:
             self._answer(waiter, Grant(pid, stored), is_made=revision is not None)

@@ -32,6 +32,8 @@ class ColonyRecord(msgspec.Struct, frozen=True, array_like=True):
     is_paused: bool = False
     refuses_plain: bool = False
     """Whether all requests in it must be sealed."""
+    since_n: int = 0
+    """What was sealed before that minute was not for it: there may have been one of its name."""
 
 
 class ExecutorRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -411,10 +413,14 @@ class PastRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EpochRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`me`: the server's minute, and the era since the last restore."""
+    """`me`: the server's minute, and the era since the last restore.
+
+    `since_n` is the first minute after the last removal of a colony.
+    """
 
     n: int
     era: bytes
+    since_n: int = 0
 
 
 class LeaderRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -10,14 +10,14 @@ from typing import Any, Final
 from colonist_core.process import Cause, Closed, Live
 from colonist_protocol.errors import ConflictError, ContendedError
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys, ledger, removed
+from colonist_server.repo import chain, keys, ledger, once, removed, tombstones
 from colonist_server.repo.births import Births, Submitted
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.past import ARCHIVED
 from colonist_server.repo.past_removal import PastRemoval
 from colonist_server.repo.processes import find_closed
-from colonist_server.repo.records import decode_closed
+from colonist_server.repo.records import decode_birth, decode_closed
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import Delete, Guard, Item, Op
@@ -59,6 +59,7 @@ class Removal:
 
     async def _remove_waiting(self, row: Row, cause: Cause) -> None:
         birth = await self._births.of(row.pid)
+        left = await self._left(row.pid)
 
         def decide() -> Plan:
             if self._view.rows.get(row.pid) is not row:
@@ -67,7 +68,7 @@ class Removal:
                 raise ConflictError("Failed to remove process, cannot remove a running process")
             key = keys.live(row.pid)
             ops = self._ops(row.pid, birth, row.live(), cause)
-            return Plan([Guard(key, row.revision)], [Delete(key), *ops])
+            return Plan([Guard(key, row.revision)], [Delete(key), *ops, *left])
 
         await self._writes.apply(decide)
         self._births.forget(row.pid)
@@ -88,11 +89,13 @@ class Removal:
     ) -> bool:
         """False when it was moved to the archive just before."""
         birth = await self._births.of(pid)
+        left = await self._left(pid)
         if closed.has_attributes:
-            await self.remove_attributes(pid)
+            with once.preparing():
+                await self.remove_attributes(pid)
         live = closed.live
         index = keys.ended(colony.tag, live.state, live.changed_ns, pid)
-        ops = [Delete(item.key), Delete(index), *self._ops(pid, birth, live, cause)]
+        ops = [Delete(item.key), Delete(index), *self._ops(pid, birth, live, cause), *left]
         self._births.forget(pid)
         for _ in range(ATTEMPTS):
             await ledger.wait_until_still(colony, [pid])
@@ -110,6 +113,12 @@ class Removal:
         """What goes besides the record, and what is left."""
         traces = _traces(pid, birth, live)
         return [*traces, removed.trace(pid, live, cause, self.clock.now_ns())]
+
+    async def _left(self, pid: bytes) -> list[Op]:
+        """What keeps a repeated request from making it anew."""
+        item = await self._writes.read(keys.birth(pid))
+        birth = decode_birth(item.value) if item is not None else None
+        return tombstones.of_removed_process(pid, birth, self._writes.n)
 
     def forget(self, pid: bytes) -> None:
         """Let go of what is held in memory of a process that somebody else removed."""

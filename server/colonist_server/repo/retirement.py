@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 
 from colonist_core.process import SERVER, Closed
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys, ledger, removed
+from colonist_server.repo import chain, keys, ledger, removed, tombstones
 from colonist_server.repo.births import env_ids
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.past import ARCHIVED, Reads
-from colonist_server.repo.records import decode_closed
+from colonist_server.repo.records import decode_birth, decode_closed
 from colonist_server.repo.removal import Removal
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import MAX_OPS, Delete, Guard, Item, Op, Revision
@@ -146,6 +146,7 @@ class Retirement:
             ops.append(removed.trace(pid, closed.live, SERVER, self._removal.clock.now_ns()))
         if birth is not None:
             ops.extend(Delete(keys.attribute_index(id)) for id in env_ids(birth))
+            ops += tombstones.of_removed_process(pid, decode_birth(birth.value), self._writes.n)
         return Plan([Guard(old.key, old.revision)], ops)
 
     async def _commit(self, colony: Colony, parts: Sequence[Plan]) -> None:

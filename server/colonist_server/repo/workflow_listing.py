@@ -49,19 +49,20 @@ class WorkflowListing:
         self._past = writes.past
         self._view: View = writes.view
 
-    async def get(self, colony: Colony, wid: bytes) -> ProcessGraph:
-        """One workflow with nodes and edges. Raises `NotFoundError`."""
+    async def get(self, colony: Colony, wid: bytes, *, is_drawn: bool = True) -> ProcessGraph:
+        """One workflow, with nodes and edges where it `is_drawn`. Raises `NotFoundError`."""
         workflow = self._view.workflows.get(wid)
         if workflow is not None and workflow.is_shown:
             _, names = await self._read_graph(wid, workflow.record)
             shown = _Shown(workflow.record, workflow.graph, workflow.started_ns)
-            return _render(colony, wid, shown, names[: len(workflow.graph)])
+            return _render(colony, wid, shown, names[: len(workflow.graph)] if is_drawn else None)
         _, record = await find_ended(self._past, wid)
         graph, names = await self._read_graph(wid, record)
         if len(graph) != len(record.states):
             raise NotFoundError("no such workflow")  # it was removed meanwhile
         _restore(graph, record)
-        return _render(colony, wid, _Shown(record, graph, record.started_ns), names)
+        shown = _Shown(record, graph, record.started_ns)
+        return _render(colony, wid, shown, names if is_drawn else None)
 
     async def states(self, wid: bytes) -> Sequence[State]:
         """The members' states, in order. Raises `NotFoundError`."""
@@ -158,6 +159,11 @@ def _newest_open(colony: Colony, states: Sequence[State], count: int) -> list[Wo
     """Up to `count` of those that have not ended; only these are worth drawing up."""
     found = (each for each in colony.workflows.values() if each.is_shown and each.state in states)
     return nlargest(count, found, key=lambda each: (each.record.submitted_ns, each.wid))
+
+
+def is_made(head: bytes) -> bool:
+    """Whether a workflow is, or was, open: not merely staged, nor on its way out."""
+    return decode_workflow(head).state not in (WorkflowState.STAGING, WorkflowState.REMOVING)
 
 
 def submitted(colony: Colony, new: NewWorkflow) -> ProcessGraph:

@@ -16,7 +16,7 @@ import msgspec
 from colonist_core.process import SERVER, Cause
 from colonist_protocol.errors import ConflictError, NotFoundError
 from colonist_protocol.process import FINAL, State
-from colonist_server.repo import chain, keys, ledger, removed
+from colonist_server.repo import chain, keys, ledger, removed, tombstones
 from colonist_server.repo.births import Births, env_ids
 from colonist_server.repo.nouns import Colony, Workflow
 from colonist_server.repo.past import ARCHIVED, Past
@@ -66,7 +66,12 @@ class WorkflowRemoval:
         if workflow.state != State.WAITING:
             raise ConflictError(RUNS)
         record = _removing(workflow.record, cause)
-        return Plan([Guard(workflow.key, workflow.revision)], [Put(workflow.key, record)])
+        left = self._left(workflow.wid, workflow.record)
+        return Plan([Guard(workflow.key, workflow.revision)], [Put(workflow.key, record), *left])
+
+    def _left(self, wid: bytes, record: WorkflowRecord) -> list[Op]:
+        """What keeps a repeated request from making it anew."""
+        return tombstones.of_removed_workflow(wid, record, self._writes.n)
 
     async def _hide_ended(self, wid: bytes, cause: Cause) -> None:
         colony = self._view.tags.get(wid[: keys.TAG_BYTES])
@@ -84,7 +89,11 @@ class WorkflowRemoval:
             )
             done = await self._writes.commit(
                 [Guard(item.key, item.modified), *account],
-                [Put(item.key, _removing(record, cause)), Delete(index)],
+                [
+                    Put(item.key, _removing(record, cause)),
+                    Delete(index),
+                    *self._left(wid, record),
+                ],
             )
             # Without an archive a lost race is somebody else's removal: it is gone either way.
             if done or not account or colony is None:

@@ -17,6 +17,7 @@ from colonist_core.process import SERVER, Cause
 from colonist_protocol import codec
 from colonist_protocol.errors import (
     AccessError,
+    BusyError,
     ColonistError,
     ConflictError,
     ContendedError,
@@ -27,7 +28,7 @@ from colonist_protocol.errors import (
 from colonist_protocol.function_spec import normal_form
 from colonist_protocol.process import State
 from colonist_protocol.workflow import MAX_MEMBERS, AddChild, WorkflowSpec
-from colonist_server.repo import keys
+from colonist_server.repo import keys, once
 from colonist_server.repo.births import Births
 from colonist_server.repo.clock import Clock, Entropy
 from colonist_server.repo.new_workflow import (
@@ -57,8 +58,13 @@ def _nothing_else() -> Plan:
 
 
 _SWEPT: Final = "the workflow was swept away, or taken over, while it was submitted"
+RETRY_AFTER_S: Final = 1.0
 _MAX_CHILD_BYTES: Final = MAX_COMMIT_BYTES - 65_536
 """The request that adds a child and the spec in it are stored by one commit."""
+
+
+class _OtherTimeError(ConflictError):
+    """What is staged was begun at another time: it has other bytes."""
 
 
 class Workflows:
@@ -94,16 +100,39 @@ class Workflows:
         cause: Cause,
     ) -> NewWorkflow:
         """Store a workflow; all of its members appear in one commit. Raises `InvalidValueError`."""
-        now_ns = self._clock.now_ns()
-        origin = Origin(cause.who, submitter.name, now_ns, cause, payload)
-        wid = keys.workflow_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
-        new = await new_workflow_gently(wid, colony, spec, origin)
+        wid = once.derived_id()
+        if not wid:
+            now_ns = self._clock.now_ns()
+            wid = keys.workflow_id(colony.tag, now_ns, self._entropy(keys.RANDOM_BYTES))
+            origin = Origin(cause.who, submitter.name, now_ns, cause, payload)
+            return await self._make(await new_workflow_gently(wid, colony, spec, origin))
+        for _ in range(ATTEMPTS):
+            # Whoever takes over what another try has staged has to write the same bytes.
+            now_ns = await self._begun_ns(wid) or self._clock.now_ns()
+            origin = Origin(cause.who, submitter.name, now_ns, cause, payload)
+            new = await new_workflow_gently(wid, colony, spec, origin)
+            try:
+                return await self._make(new)
+            except _OtherTimeError:
+                continue
+            except ConflictError as error:
+                raise BusyError(f"{error}: try again", retry_after_s=RETRY_AFTER_S) from error
+        raise ContendedError("others submit the same workflow")
+
+    async def _make(self, new: NewWorkflow) -> NewWorkflow:
         if new.fits():
             await self._writes.apply(lambda: self._single(new))
             self.committed(new)
         else:
             await self.stage(new)
         return new
+
+    async def _begun_ns(self, wid: bytes) -> int:
+        """When the staging of a workflow was begun, whose making is taken over; 0: it was not."""
+        head = await self._writes.read(keys.workflow(wid))
+        record = decode_workflow(head.value) if head is not None else None
+        is_staged = record is not None and record.state == WorkflowState.STAGING
+        return record.submitted_ns if record is not None and is_staged else 0
 
     def check(self, colony: Colony, spec: WorkflowSpec) -> None:
         """Raise `InvalidValueError` for what `submit` would refuse."""
@@ -148,11 +177,14 @@ class Workflows:
         """
         self._settling.staging.add(new.wid)
         try:
-            revision = await self._begin(new)
+            with once.aside():  # nobody sees that: the effect is the commit that opens it
+                revision = await self._begin(new)
+                if revision is not None:
+                    for batch in new.batches():
+                        await self._add_batch(new, revision, batch)
             if revision is None:
+                await self._writes.refresh([])
                 return  # it was opened before
-            for batch in new.batches():
-                await self._add_batch(new, revision, batch)
             await self._writes.apply(lambda: self._opening(new, revision, also()))
         except ColonistError:
             self._settling.staging.discard(new.wid)
@@ -184,6 +216,8 @@ class Workflows:
                 raise ConflictError("an earlier try is being swept away")
             if found.state != WorkflowState.STAGING:
                 return None
+            if found.submitted_ns != record.submitted_ns:
+                raise _OtherTimeError("it was begun at another time")
             if before and found.stager == instance:
                 return before
         raise ContendedError("the colony changed too often while a workflow was submitted")
@@ -272,6 +306,7 @@ class Workflows:
             initiator = workflow.colony.members[cause.who].name
             origin = Origin(cause.who, initiator, now_ns, cause)
             made = keys.member(workflow.wid, number)
+            once.say(made)
             shown, birth, live = member(made, spec, amounts, origin, has_parents=True)
             record = msgspec.structs.replace(
                 workflow.record, size=workflow.record.size + 1, edits=workflow.record.edits + 1

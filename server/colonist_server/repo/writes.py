@@ -6,12 +6,14 @@ Nobody writes to the store in another way. A commit is applied to the view as so
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from colonist_protocol.errors import ContendedError, TooLargeError, UnavailableError
 from colonist_server.archive.interface import Archive
 from colonist_server.repo import effects, once
 from colonist_server.repo.keys import WORKFLOW, edits_of
+from colonist_server.repo.once import Once
 from colonist_server.repo.past import Past
 from colonist_server.repo.records import decode_workflow
 from colonist_server.repo.view import View
@@ -39,13 +41,15 @@ class Plan(NamedTuple):
 class Writes:
     """Commits to the store on behalf of this node."""
 
-    __slots__ = ("past", "store", "view")
+    __slots__ = ("n", "past", "store", "view")
 
     def __init__(self, store: Store, view: View, archive: Archive | None = None) -> None:
         self.store = store
         self.view = view
         self.past = Past(self, view, archive)
         """What has ended, also in the archive."""
+        self.n = 0
+        """The server's minute, as far as this node knows (`epochs`)."""
 
     async def commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
         """Commit once: the revision, or None when a guard failed.
@@ -53,10 +57,38 @@ class Writes:
         Raises `UnavailableError`, and `TooLargeError` for what can never be committed.
 
         Cancelling the caller does not cancel the commit; the watch then brings it to the view.
+
+        Of a sealed request it also raises what `refresh` does. That the minute has moved on is no
+        lost race to whoever decides: what is joined here is brought up to date here.
         """
         bound = once.current()
-        if bound is not None:
-            guards, ops = bound.join(guards, ops)
+        if bound is None:
+            return await self._commit(guards, ops)
+        for _ in range(ATTEMPTS):
+            if bound.must_look:
+                await self.look_back(bound)
+            revision = await self._commit(*bound.join(guards, ops))
+            if revision is not None:
+                bound.committed()
+                return revision
+            before = bound.own_guards
+            with suppress(UnavailableError):  # it is lost: an outage now makes nobody unsure
+                await self.refresh([])
+            if bound.own_guards == before:
+                break
+        return None
+
+    async def finish(self, bound: Once) -> None:
+        """Leave the record of a sealed request that is done and has left none.
+
+        One that had nothing to change has had its effect too: presented again, when there is
+        something, it must not change that.
+        """
+        bound.begin_last()
+        if not bound.is_spent and await self.commit([], []) is None:
+            raise ContendedError("the minute moved on too often")
+
+    async def _commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
         try:
             revision = await self.store.commit(guards, ops)
         except TooBigError as error:
@@ -65,8 +97,6 @@ class Writes:
             effects.happened()
             raise UnavailableError(f"the store cannot write now: {error}") from error
         if revision is not None:
-            if bound is not None:
-                bound.is_spent = True
             effects.happened()
             self.view.committed(revision, ops)
         return revision
@@ -94,8 +124,22 @@ class Writes:
         own = [key for key in bound.read_again() if key not in keys] if bound is not None else []
         items = await self._refresh([*keys, *own])
         if bound is not None:
-            bound.look(items[[*keys, *own].index(bound.mark.key)])
+            bound.look(dict(zip((*keys, *own), items, strict=True)))
+            await self._look_far(bound)
+            bound.check_on()
         return items[: len(keys)]
+
+    async def look_back(self, bound: Once) -> None:
+        """Raise `AlreadyDone` for a sealed request that took effect, and `UnavailableError`."""
+        own = bound.read_again()
+        bound.look(dict(zip(own, await self._refresh(own), strict=True)))
+        await self._look_far(bound)
+
+    async def _look_far(self, bound: Once) -> None:
+        """Look in the archive too for what a sealed request may have made long ago."""
+        if bound.derived is not None and bound.must_look:
+            bound.look({bound.derived.key: await self.past.read(bound.derived.key)})
+            bound.has_looked_far = True
 
     async def _refresh(self, keys: Sequence[bytes]) -> list[Item | None]:
         before = self.store.revision  # of an absent key only this is sure: it was so after here

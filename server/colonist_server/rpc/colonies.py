@@ -19,6 +19,13 @@ async def add(rooms: Rooms, call: Call, message: wire.AddColony) -> Reply:
     return Reply(message.colony)
 
 
+async def added_again(rooms: Rooms, call: Call, message: wire.AddColony, value: bytes) -> Reply:
+    """Show the colony that this request has founded before."""
+    del call, value
+    colony = rooms.view.colonies.get(message.colony.name)
+    return Reply(_shown(colony) if colony is not None else message.colony)
+
+
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveColony) -> Reply:
     """Remove a colony with all that is in it."""
     del call

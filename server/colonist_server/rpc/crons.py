@@ -23,6 +23,13 @@ async def add(rooms: Rooms, call: Call, message: wire.AddCron) -> Reply:
     return Reply(_shown(call.colony, made, made.record))
 
 
+async def added_again(rooms: Rooms, call: Call, message: wire.AddCron, value: bytes) -> Reply:
+    """Show the cron that this request has made before. Raises `NotFoundError`."""
+    del message
+    found = rooms.crons.get(value)
+    return Reply(_shown(call.colony, found, found.record))
+
+
 async def get(rooms: Rooms, call: Call, message: wire.GetCron) -> Reply:
     """Read one cron."""
     found = rooms.crons.get(bytes.fromhex(message.cronid))
@@ -43,6 +50,13 @@ async def run(rooms: Rooms, call: Call, message: wire.RunCron) -> Reply:
     cron = rooms.crons.find_to_run(bytes.fromhex(message.cronid))
     before = await rooms.cron_runs.run(cron, call.cause, call.payload)
     return Reply(_shown(call.colony, cron, before))
+
+
+async def run_again(rooms: Rooms, call: Call, message: wire.RunCron, value: bytes) -> Reply:
+    """Show the cron of which this request has started a run before."""
+    del value
+    found = rooms.crons.get(bytes.fromhex(message.cronid))
+    return Reply(_shown(call.colony, found, found.record))
 
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveCron) -> Reply:

@@ -30,6 +30,7 @@ from colonist_protocol.errors import (
     ColonistError,
     ConflictError,
     CorruptRecordError,
+    EpochStaleError,
     ExistsError,
     InvalidValueError,
     MalformedError,
@@ -382,7 +383,10 @@ class Dispatch:
     async def _perform_sealed(self, order: _Order, asker: Asker) -> Reply:
         """The order of checks is the design's: form, audience, caller, access, record, time."""
         route, seal = order.route, order.seal
-        call = await self._let_in(order)
+        try:
+            call = await self._let_in(order)
+        except AccessError as refusal:
+            return await self._done_before(order, asker, refusal)
         self.limiter.pace(call)
         asker.colony = call.scope
         asker.has_claim = route.access is Access.CLAIM
@@ -420,41 +424,74 @@ class Dispatch:
 
     async def _at_most_once(self, order: _Order, call: Call, seal: EpochSeal, index: int) -> Reply:
         """Let it take effect, or answer from the record of the effect that it had."""
-        route = order.route
         token, is_fresh = await self._time_of(seal)
         if token is None:
             raise stale()
-        mark = Mark(token, seal.ttl, order.cause.digest, index, _life_minutes(order, seal, index))
-        bound = Once(
+        life = _life_minutes(order, seal, index)
+        mark = Mark(token, seal.ttl, once.key_of(order.cause), index, life)
+        bound = self._bound(order, call, mark)
+        is_later = bound.derived is not None or isinstance(order.message, AssignProcess)
+        try:
+            if not (is_fresh and is_later):
+                await self.rooms.writes.look_back(bound)
+            if not is_fresh:
+                raise self._too_late(order, bound)
+            if bound.derived is not None and token.n < call.colony.record.since_n:
+                raise too_old()  # there was a colony before it, perhaps of that name
+            return await self._take_effect(order, bound)
+        except AlreadyDone as done:
+            await self.rooms.freshness.fresh()
+            return await order.route.again(self.rooms, call, order.message, done.value)
+
+    async def _take_effect(self, order: _Order, bound: Once) -> Reply:
+        """What is refused may have taken effect meanwhile, by another presentation of it."""
+        once.begin(bound)
+        try:
+            return await self._carry_out(order)
+        except AlreadyDone:
+            raise
+        except ColonistError as error:
+            await self.rooms.writes.look_back(bound)
+            if isinstance(error, EpochStaleError):
+                raise self._too_late(order, bound) from None
+            raise
+        finally:
+            once.begin(None)
+
+    def _bound(self, order: _Order, call: Call, mark: Mark) -> Once:
+        derived = None
+        if order.route.derives is not None and call.scope is not None:
+            derived = order.route.derives(call.scope.tag, mark)
+        return Once(
             mark,
             self.rooms.epochs,
             lambda: self._member_guard(order, self._admit(order)),
             self._member_guard(order, call),
-            is_derived=route.is_derived,
+            derived=derived,
+            records_last=order.route.records_last,
         )
-        try:
-            is_later = route.is_derived or isinstance(order.message, AssignProcess)
-            if not (is_fresh and is_later):
-                await self._look_back(order, call, bound)
-            if not is_fresh:
-                raise too_old() if mark.is_forgotten(self.rooms.epochs.n) else stale()
-            once.begin(bound)
-            try:
-                return await self._carry_out(order, call)
-            finally:
-                once.begin(None)
-        except AlreadyDone as done:
-            return await route.again(self.rooms, call, order.message, done.value)
 
-    async def _look_back(self, order: _Order, call: Call, bound: Once) -> None:
-        """Raise `AlreadyDone` for a request that took effect."""
-        item = await self.rooms.writes.read(bound.mark.key)
-        if item is not None:
-            raise AlreadyDone(item.value)
-        if order.route.is_derived and call.scope is not None:
-            minute_ns = bound.mark.token.n * keys.MINUTE_NS
-            twenty = bound.mark.digest[: keys.RANDOM_BYTES]
-            await self.rooms.processes.look_back(keys.process_id(call.scope.tag, minute_ns, twenty))
+    def _too_late(self, order: _Order, bound: Once) -> ColonistError:
+        """What is told of a request that is not of now, and has left no record.
+
+        One with steps may have been left half done: that it had no effect is for nobody to say.
+        """
+        epochs, mark = self.rooms.epochs, bound.mark
+        is_stepwise = order.route.records_last and epochs.server_keys.made_epoch(mark.token)
+        return too_old() if is_stepwise or mark.is_forgotten(epochs.n) else stale()
+
+    async def _done_before(self, order: _Order, asker: Asker, refusal: AccessError) -> Reply:
+        """The reply to a change of the caller's own id, which took its access. Raises `refusal`."""
+        seal = order.seal
+        token = read_epoch(seal.epoch) if isinstance(seal, EpochSeal) else None
+        if not order.route.ends_access or token is None or not isinstance(seal, EpochSeal):
+            raise refusal
+        mark = Mark(token, seal.ttl, once.key_of(order.cause), asker.index)
+        record = await self.rooms.writes.read(mark.key)
+        if record is None:
+            raise refusal
+        call = Call(order.cause, order.payload, seal=seal)
+        return await order.route.again(self.rooms, call, order.message, record.value)
 
     def _member_guard(self, order: _Order, call: Call) -> Guard | None:
         """Holds as long as the caller is what it is."""
@@ -497,8 +534,13 @@ class Dispatch:
         return await work
 
     async def _handle(self, route: Route[Any], call: Call, message: Message) -> Reply:
+        """A sealed request that is answered leaves a record, also when nothing was to be done."""
         with self.limiter.admitted(route.kind, call):
-            return await route.handler(self.rooms, call, message)
+            reply = await route.handler(self.rooms, call, message)
+            bound = once.latest()
+            if bound is not None:
+                await self.rooms.writes.finish(bound)
+            return reply
 
     async def _carry_through(self, work: Coroutine[Any, Any, Reply]) -> Reply:
         """Run to the end even when the caller leaves; its error is the caller's alone."""

@@ -26,6 +26,22 @@ async def add(rooms: Rooms, call: Call, message: wire.AddExecutor) -> Reply:
     return Reply(shown(call.colony, added))
 
 
+async def added_again(rooms: Rooms, call: Call, message: wire.AddExecutor, value: bytes) -> Reply:
+    """Show the executor that this request has added before."""
+    del value
+    await rooms.members.free_left(call.colony)
+    return Reply(shown(call.colony, find_executor(call.colony, message.executor.executorname)))
+
+
+async def removed_again(
+    rooms: Rooms, call: Call, message: wire.RemoveExecutor, value: bytes
+) -> Reply:
+    """Free what an executor that this request has removed before may still hold."""
+    del message, value
+    await rooms.members.free_left(call.colony)
+    return NOTHING
+
+
 async def list_all(rooms: Rooms, call: Call, message: wire.GetExecutors) -> Reply:
     """List a colony's executors, unregistered ones too."""
     del rooms, message

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from colonist_protocol import function as wire
-from colonist_protocol.errors import AccessError
+from colonist_protocol.errors import AccessError, NotFoundError
 from colonist_protocol.names import check_text
+from colonist_server.repo import keys
 from colonist_server.repo.members import find_executor
 from colonist_server.repo.nouns import Colony, Function
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
@@ -19,6 +20,17 @@ async def add(rooms: Rooms, call: Call, message: wire.AddFunction) -> Reply:
     if find_executor(call.colony, wanted.executorname) is not call.member:
         raise AccessError("Not allowed to add a function to another executor")
     function = await rooms.functions.add(call.colony, call.executor, wanted)
+    return Reply(_shown(call.colony, function))
+
+
+async def added_again(rooms: Rooms, call: Call, message: wire.AddFunction, value: bytes) -> Reply:
+    """Show the function that this request has announced before. Raises `NotFoundError`."""
+    del rooms, value
+    wanted = message.function
+    key = keys.function(call.colony.tag, wanted.executorname, wanted.funcname)
+    function = call.colony.functions.get(key)
+    if function is None:
+        raise NotFoundError("the function was removed since")
     return Reply(_shown(call.colony, function))
 
 

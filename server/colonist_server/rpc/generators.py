@@ -22,6 +22,12 @@ async def add(rooms: Rooms, call: Call, message: wire.AddGenerator) -> Reply:
     return Reply(_shown(call.colony, made))
 
 
+async def added_again(rooms: Rooms, call: Call, message: wire.AddGenerator, value: bytes) -> Reply:
+    """Show the generator that this request has made before. Raises `NotFoundError`."""
+    del message
+    return Reply(_shown(call.colony, rooms.generators.get(value)))
+
+
 async def get(rooms: Rooms, call: Call, message: wire.GetGenerator) -> Reply:
     """Read one generator."""
     found = rooms.generators.get(bytes.fromhex(message.generatorid))

@@ -14,6 +14,7 @@ from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys, once, render
 from colonist_server.repo.nouns import Colony, Row
+from colonist_server.repo.once import Derived, Mark
 from colonist_server.repo.waiting import Ask, Grant
 from colonist_server.rpc import subscriptions, workflows
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
@@ -40,6 +41,12 @@ async def submit(rooms: Rooms, call: Call, message: wire.SubmitFunctionSpec) -> 
         cause=call.cause,
     )
     return Reply(render.process(id, colony.record.name, birth, live))
+
+
+def derived(tag: bytes, mark: Mark) -> Derived:
+    """The process that a sealed submit makes: its birth is the record of that."""
+    pid = keys.process_id(tag, mark.token.n * keys.MINUTE_NS, mark.digest[: keys.RANDOM_BYTES])
+    return Derived(pid, keys.birth(pid), lambda birth: True)
 
 
 async def submitted_again(

@@ -30,6 +30,7 @@ from colonist_protocol.errors import AccessError
 from colonist_protocol.message import Message
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony
+from colonist_server.repo.once import Derived, Mark
 from colonist_server.repo.view import View
 from colonist_server.rpc import (
     attributes,
@@ -54,6 +55,8 @@ M = TypeVar("M", bound=Message)
 
 Handler = Callable[[Rooms, Call, M], Coroutine[Any, Any, Reply]]
 Again = Callable[[Rooms, Call, M, bytes], Coroutine[Any, Any, Reply]]
+Derives = Callable[[bytes, Mark], Derived]
+"""From a colony's tag and a request the object that it makes."""
 
 API: Final = "/api"
 PUBSUB: Final = "/pubsub"
@@ -61,10 +64,16 @@ PUBSUB: Final = "/pubsub"
 _OPEN: Final = (Access.ANYONE, Access.OBJECT)
 
 
-async def echo(rooms: Rooms, call: Call, message: Message, value: bytes) -> Reply:
+async def done(rooms: Rooms, call: Call, message: Message, value: bytes) -> Reply:
     """The reply to what is answered by nothing but that it was done."""
     del rooms, call, message, value
     return NOTHING
+
+
+async def said(rooms: Rooms, call: Call, message: Message, value: bytes) -> Reply:
+    """The reply to what is answered by its own words."""
+    del rooms, call, value
+    return Reply(message)
 
 
 class Scope(msgspec.Struct, Generic[M], frozen=True):
@@ -88,9 +97,11 @@ class Route(msgspec.Struct, Generic[M], frozen=True):
     One that `has_steps` runs to its end even when its caller leaves. One that `takes_all` acts on
     whatever this node knows of, and so has to know all.
 
-    Of sealed requests: `again` makes the reply to one that took effect before, from its record. One
-    that `is_derived` makes an object whose id follows from the request. One that `records_last` has
-    steps that may be repeated, and its record is written after them.
+    Of sealed requests: `again` makes the reply to one that took effect before, from its record; it
+    also finishes what a stop may have left undone. One that `derives` makes an object whose id
+    follows from the request. One that `records_last` has steps that may be repeated, and its record
+    is written after them. One that `ends_access` changes the caller's id: repeated, it is answered
+    although that id is nobody's any more.
     """
 
     kind: type[M]
@@ -100,9 +111,10 @@ class Route(msgspec.Struct, Generic[M], frozen=True):
     has_steps: bool = False
     takes_all: bool = False
     door: str = API
-    again: Again[M] = echo
-    is_derived: bool = False
+    again: Again[M] = done
+    derives: Derives | None = None
     records_last: bool = False
+    ends_access: bool = False
 
     @property
     def is_read(self) -> bool:
@@ -199,9 +211,10 @@ def _route(
     has_steps: bool = False,
     takes_all: bool = False,
     door: str = API,
-    again: Again[M] = echo,
-    is_derived: bool = False,
+    again: Again[M] = done,
+    derives: Derives | None = None,
     records_last: bool = False,
+    ends_access: bool = False,
 ) -> None:
     scope = None
     if colony is not None:
@@ -217,8 +230,9 @@ def _route(
         takes_all,
         door,
         again,
-        is_derived,
+        derives,
         records_last,
+        ends_access,
     )
 
 
@@ -226,9 +240,11 @@ _route(server_wire.Version, Access.ANYONE, server.version)
 _route(server_wire.GetServerInfo, Access.ANYONE, server.info)
 _route(server_wire.GetStatistics, Access.SERVER_OWNER, server.statistics)
 _route(server_wire.GetCluster, Access.SERVER_OWNER, server.cluster)
-_route(server_wire.ChangeServerId, Access.SERVER_OWNER, server.change_id)
+_route(
+    server_wire.ChangeServerId, Access.SERVER_OWNER, server.change_id, again=said, ends_access=True
+)
 
-_route(colony_wire.AddColony, Access.SERVER_OWNER, colonies.add)
+_route(colony_wire.AddColony, Access.SERVER_OWNER, colonies.add, again=colonies.added_again)
 _route(colony_wire.RemoveColony, Access.SERVER_OWNER, colonies.remove, has_steps=True)
 _route(colony_wire.GetColonies, Access.SERVER_OWNER, colonies.list_all)
 _route(colony_wire.GetColony, Access.MEMBER, colonies.get, colony=of_colony)
@@ -236,7 +252,14 @@ _route(colony_wire.GetColonyStatistics, Access.MEMBER, server.colony_statistics,
 _route(colony_wire.PauseAssignments, Access.COLONY_OWNER, colonies.pause, colony=of_colony)
 _route(colony_wire.ResumeAssignments, Access.COLONY_OWNER, colonies.resume, colony=of_colony)
 _route(colony_wire.GetPauseStatus, Access.NEWCOMER, colonies.pause_status, colony=of_colony)
-_route(colony_wire.ChangeColonyId, Access.COLONY_OWNER, colonies.change_id, colony=of_colony)
+_route(
+    colony_wire.ChangeColonyId,
+    Access.COLONY_OWNER,
+    colonies.change_id,
+    colony=of_colony,
+    again=said,
+    ends_access=True,
+)
 _route(colony_wire.GetMemberHistory, Access.COLONY_OWNER, colonies.member_history, colony=of_colony)
 
 _route(
@@ -279,12 +302,20 @@ _route(
     Access.COLONY_OWNER,
     users.add,
     colony=lambda message: message.user.colonyname,
+    again=users.added_again,
 )
 _route(user_wire.GetUsers, Access.NEWCOMER, users.list_all, colony=of_colony)
 _route(user_wire.GetUser, Access.NEWCOMER, users.get, colony=of_colony)
 _route(user_wire.GetUserById, Access.NEWCOMER, users.get_by_id, colony=of_colony)
 _route(user_wire.RemoveUser, Access.COLONY_OWNER, users.remove, colony=of_colony)
-_route(user_wire.ChangeUserId, Access.USER, users.change_id, colony=of_colony)
+_route(
+    user_wire.ChangeUserId,
+    Access.USER,
+    users.change_id,
+    colony=of_colony,
+    again=said,
+    ends_access=True,
+)
 
 _route(
     executor_wire.AddExecutor,
@@ -292,6 +323,7 @@ _route(
     executors.add,
     colony=lambda message: message.executor.colonyname,
     has_steps=True,
+    again=executors.added_again,
 )
 _route(executor_wire.GetExecutors, Access.NEWCOMER, executors.list_all, colony=of_colony)
 _route(executor_wire.GetExecutor, Access.MEMBER, executors.get, colony=of_colony)
@@ -305,6 +337,7 @@ _route(
     colony=of_colony,
     has_steps=True,
     takes_all=True,
+    again=executors.removed_again,
 )
 _route(
     executor_wire.ChangeExecutorId,
@@ -312,6 +345,8 @@ _route(
     executors.change_id,
     colony=of_colony,
     takes_all=True,
+    again=said,
+    ends_access=True,
 )
 
 _route(
@@ -319,6 +354,7 @@ _route(
     Access.EXECUTOR,
     functions.add,
     colony=lambda message: message.function.colonyname,
+    again=functions.added_again,
 )
 _route(function_wire.GetFunctions, Access.MEMBER, functions.list_all, colony=of_colony)
 _route(function_wire.RemoveFunction, Access.OBJECT, functions.remove)
@@ -328,6 +364,7 @@ _route(
     Access.MEMBER,
     generators.add,
     colony=lambda message: message.generator.colonyname,
+    again=generators.added_again,
 )
 _route(generator_wire.GetGenerator, Access.MEMBER, generators.get, process=of_generator)
 _route(generator_wire.ResolveGenerator, Access.MEMBER, generators.resolve, colony=of_colony)
@@ -346,10 +383,18 @@ _route(
     Access.MEMBER,
     crons.add,
     colony=lambda message: message.cron.colonyname,
+    again=crons.added_again,
 )
 _route(cron_wire.GetCron, Access.MEMBER, crons.get, process=of_cron)
 _route(cron_wire.GetCrons, Access.MEMBER, crons.list_some, colony=of_colony)
-_route(cron_wire.RunCron, Access.MEMBER, crons.run, process=of_cron, has_steps=True)
+_route(
+    cron_wire.RunCron,
+    Access.MEMBER,
+    crons.run,
+    process=of_cron,
+    has_steps=True,
+    again=crons.run_again,
+)
 _route(cron_wire.RemoveCron, Access.MEMBER, crons.remove, process=of_cron)
 
 _route(
@@ -358,7 +403,7 @@ _route(
     processes.submit,
     colony=lambda message: message.spec.conditions.colonyname,
     again=processes.submitted_again,
-    is_derived=True,
+    derives=processes.derived,
 )
 _route(
     process_wire.AssignProcess,
@@ -380,6 +425,7 @@ _route(
     colony=of_colony,
     has_steps=True,
     takes_all=True,
+    records_last=True,
 )
 _route(
     process_wire.CloseSuccessful, Access.EXECUTOR, processes.close_successful, process=of_process
@@ -395,6 +441,8 @@ _route(
     workflows.submit,
     colony=lambda message: message.spec.colonyname,
     has_steps=True,
+    again=workflows.submitted_again,
+    derives=workflows.derived,
 )
 _route(workflow_wire.GetProcessGraph, Access.MEMBER, workflows.get, process=of_graph)
 _route(workflow_wire.GetProcessGraphs, Access.MEMBER, workflows.list_some, colony=of_colony)
@@ -404,6 +452,7 @@ _route(
     workflows.remove,
     process=of_graph,
     has_steps=True,
+    again=workflows.removed_again,
 )
 _route(
     workflow_wire.RemoveAllProcessGraphs,
@@ -412,6 +461,7 @@ _route(
     colony=of_colony,
     has_steps=True,
     takes_all=True,
+    records_last=True,
 )
 _route(
     workflow_wire.CancelProcessGraph,
@@ -426,6 +476,7 @@ _route(
     workflows.add_child,
     process=of_graph,
     has_steps=True,
+    again=workflows.child_again,
 )
 
 _route(

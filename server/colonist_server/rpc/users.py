@@ -21,6 +21,13 @@ async def add(rooms: Rooms, call: Call, message: wire.AddUser) -> Reply:
     return Reply(user)
 
 
+async def added_again(rooms: Rooms, call: Call, message: wire.AddUser, value: bytes) -> Reply:
+    """Show the user that this request has added before."""
+    del rooms, value
+    user = call.colony.users.get(message.user.name)
+    return Reply(_shown(call.colony, user) if user is not None else message.user)
+
+
 async def list_all(rooms: Rooms, call: Call, message: wire.GetUsers) -> Reply:
     """List a colony's users."""
     del rooms, message

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from colonist_protocol import workflow as wire
-from colonist_protocol.errors import InvalidValueError, NotFoundError
+from colonist_protocol.errors import ConflictError, InvalidValueError, NotFoundError
 from colonist_protocol.process import FINAL, MAX_LIST, State
-from colonist_server.repo import keys, workflow_listing
+from colonist_server.repo import keys, once, workflow_listing
 from colonist_server.repo.nouns import Colony, Workflow
+from colonist_server.repo.once import Derived, Mark
+from colonist_server.repo.workflow_removal import RUNS
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 REMOVABLE: Final[list[State]] = [state for state in State if state is not State.RUNNING]
@@ -21,6 +23,21 @@ async def submit(rooms: Rooms, call: Call, message: wire.SubmitWorkflowSpec) -> 
         call.colony, call.member, message.spec, payload=call.payload, cause=call.cause
     )
     return Reply(workflow_listing.submitted(call.colony, new))
+
+
+def derived(tag: bytes, mark: Mark) -> Derived:
+    """The workflow that a sealed submit makes: its head is the record of that, once it is open."""
+    minute_ns = mark.token.n * keys.MINUTE_NS
+    wid = keys.workflow_id(tag, minute_ns, mark.digest)
+    return Derived(wid, keys.workflow(wid), workflow_listing.is_made)
+
+
+async def submitted_again(
+    rooms: Rooms, call: Call, message: wire.SubmitWorkflowSpec, wid: bytes
+) -> Reply:
+    """Show the workflow that this request has made before, without its drawing."""
+    del message
+    return Reply(await rooms.workflow_listing.get(call.colony, wid, is_drawn=False))
 
 
 async def get(rooms: Rooms, call: Call, message: wire.GetProcessGraph) -> Reply:
@@ -51,6 +68,17 @@ async def remove(rooms: Rooms, call: Call, message: wire.RemoveProcessGraph) -> 
     return NOTHING
 
 
+async def removed_again(
+    rooms: Rooms, call: Call, message: wire.RemoveProcessGraph, value: bytes
+) -> Reply:
+    """Say whether it is gone: a member may have been found running. Raises `ConflictError`."""
+    del call, value
+    workflow = rooms.view.workflows.get(parse(message.processgraphid))
+    if workflow is not None and workflow.is_shown:
+        raise ConflictError(RUNS)
+    return NOTHING
+
+
 async def remove_all(rooms: Rooms, call: Call, message: wire.RemoveAllProcessGraphs) -> Reply:
     """Remove all workflows in a state; -1: in every state but RUNNING."""
     if message.state == State.RUNNING:
@@ -71,7 +99,8 @@ async def _settle(rooms: Rooms, colony: Colony, wids: Sequence[bytes]) -> None:
     for wid in wids:
         workflow = colony.workflows.get(wid)
         if workflow is not None and workflow.is_shown and workflow.state in FINAL:
-            await rooms.settling.settle(workflow)
+            with once.aside():
+                await rooms.settling.settle(workflow)
 
 
 async def cancel(rooms: Rooms, call: Call, message: wire.CancelProcessGraph) -> Reply:
@@ -84,6 +113,12 @@ async def add_child(rooms: Rooms, call: Call, message: wire.AddChild) -> Reply:
     """Add a process below one that the caller runs; the new process is shown."""
     workflow = await _find(rooms, message.processgraphid)
     pid = await rooms.workflows.add_child(workflow, message, payload=call.payload, cause=call.cause)
+    return Reply(await rooms.listing.get(call.colony, pid))
+
+
+async def child_again(rooms: Rooms, call: Call, message: wire.AddChild, pid: bytes) -> Reply:
+    """Show the process that this request has added before."""
+    del message
     return Reply(await rooms.listing.get(call.colony, pid))
 
 
