@@ -16,6 +16,7 @@ from colonist_cli.commands import (
     audit,
     colony,
     crons,
+    enroll,
     events,
     generators,
     keys,
@@ -52,6 +53,7 @@ app.add_typer(audit.audits, name="audit", rich_help_panel=work.PANEL)
 records.add(app)
 app.add_typer(colony.colonies, name="colony", rich_help_panel="Who is who")
 app.add_typer(rotate.executors, name="executor", rich_help_panel="Who is who")
+app.add_typer(enroll.enrolments, name="enroll", rich_help_panel="Who is who")
 app.add_typer(members.users, name="user", rich_help_panel="Who is who")
 app.add_typer(keys.keys, name="key", rich_help_panel="Who is who")
 

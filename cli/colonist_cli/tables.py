@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from colonist_cli.output import Column
-from colonist_protocol.colony import Colony, MemberChange
+from colonist_protocol.claims import Claim, Enrolled
+from colonist_protocol.colony import Colony, MemberChange, Policy
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.executor import Executor, ExecutorState
 from colonist_protocol.identity import recover
@@ -19,6 +20,7 @@ from colonist_protocol.user import User
 from colonist_protocol.workflow import ProcessGraph
 
 _SHORT: Final = 60
+MILLISECOND_NS: Final = 1_000_000
 
 
 def state_name(number: int) -> str:
@@ -114,6 +116,28 @@ def checked(change: MemberChange) -> str:
 COLONIES: Final = (
     Column[Colony]("NAME", lambda colony: colony.name),
     Column[Colony]("ID", lambda colony: colony.colonyid),
+)
+
+POLICY: Final = (
+    Column[Policy]("COLONY", lambda policy: policy.colonyname),
+    Column[Policy]("PLAIN REQUESTS", lambda policy: policy.plainrequests),
+)
+
+CLAIMS: Final = (
+    Column[Claim]("CLAIM", lambda claim: claim.claim[:16]),
+    Column[Claim]("TYPE", lambda claim: claim.executortype),
+    Column[Claim]("ENROLLED", lambda claim: f"{claim.used} of {claim.count}"),
+    Column[Claim]("UNTIL", lambda claim: when(to_text(claim.expires * MILLISECOND_NS))),
+    Column[Claim]("APPROVAL", lambda claim: claim.approval),
+)
+
+ENROLLED: Final = (
+    Column[Enrolled]("NAME", lambda each: each.executorname),
+    Column[Enrolled]("STATE", lambda each: executor_state_name(each.state)),
+    Column[Enrolled]("HARDWARE", lambda each: each.hw),
+    Column[Enrolled]("SINCE", lambda each: when(to_text(each.enrolled * MILLISECOND_NS))),
+    Column[Enrolled]("CLAIM", lambda each: each.claim[:16]),
+    Column[Enrolled]("ID", lambda each: each.executorid),
 )
 
 USERS: Final = (

@@ -12,6 +12,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from colonist_client.claims import ClaimCalls
 from colonist_client.colonies import ColonyCalls
 from colonist_client.crons import CronCalls
 from colonist_client.evidence import EvidenceCalls
@@ -31,6 +32,7 @@ class Client(
     CronCalls,
     GeneratorCalls,
     EvidenceCalls,
+    ClaimCalls,
 ):
     """All calls, signed with one key, over one transport, which it closes at the end."""
 

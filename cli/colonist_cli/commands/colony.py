@@ -8,6 +8,7 @@ import typer
 
 from colonist_cli.command import Kind, command
 from colonist_cli.commands.members import colonies
+from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import Form
 from colonist_cli.settings import Role
 from colonist_cli.shell import Shell
@@ -69,6 +70,35 @@ async def colony_history(
     async with shell.client(Role.COLONY) as client:
         found = await _changes(client, name or shell.settings.colony, since_ns, count)
     shell.screen.rows(tables.CHANGES, found, empty="no such changes")
+
+
+@command(colonies, "policy")
+async def colony_policy(
+    shell: Shell,
+    name: ColonyName = "",
+    plain_requests: Annotated[
+        str,
+        typer.Option(
+            "--plain-requests",
+            metavar="allow|refuse",
+            help="What becomes of requests that are not sealed.",
+        ),
+    ] = "",
+) -> None:
+    """Show what a colony takes, or settle it."""
+    from colonist_cli import tables
+    from colonist_protocol.colony import PlainRequests
+
+    colony = name or shell.settings.colony
+    if plain_requests not in ("", *PlainRequests):
+        raise CliError(Exit.USAGE, "--plain-requests is allow or refuse")
+    if not plain_requests:
+        async with shell.client() as client:
+            found = await client.policy(colony)
+    else:
+        async with shell.client(Role.COLONY) as client:
+            found = await client.set_policy(colony, PlainRequests(plain_requests))
+    shell.screen.one(tables.POLICY, found)
 
 
 def since_of(since: str) -> int:
