@@ -158,7 +158,7 @@ class Caller:
         if request.first_sent_s is None:
             request.first_sent_s = _now()
         try:
-            raw = await self.transport.exchange(request.body, wait_s=wait_s + self._reply_s)
+            raw = await self.transport.exchange(request.presented, wait_s=wait_s + self._reply_s)
         except NotSentError:
             raise
         except BaseException:

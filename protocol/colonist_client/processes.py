@@ -22,6 +22,8 @@ HELD_S: Final = 50
 """How long a server may hold a look: proxies cut what is silent for a minute."""
 FIRST_POLL_S: Final = 0.2
 LAST_POLL_S: Final = 5.0
+GRANTS: Final = process.MAX_STANDING
+"""So many are asked for by one signature."""
 
 _GROWTH: Final = 1.5
 
@@ -47,12 +49,25 @@ class ProcessCalls(Caller):
         return await self.assigned(request)
 
     def asking(
-        self, colony: str, *, timeout_s: int = 30, cpu: str = "", memory: str = ""
+        self,
+        colony: str,
+        *,
+        timeout_s: int = 30,
+        cpu: str = "",
+        memory: str = "",
+        ahead: int = 0,
     ) -> Request:
-        """A packed assign, for `assigned`."""
+        """A packed assign, for `assigned`.
+
+        With `ahead`, a client that seals makes a standing one: `advance` it after each grant. So
+        many grants are made before anything sealed was said of them.
+        """
         message = process.AssignProcess(
             colonyname=colony, timeout=timeout_s, availablecpu=cpu, availablemem=memory
         )
+        if ahead and self.sealer is not None:
+            terms = process.StandingOrder(count=GRANTS, ahead=min(ahead, process.MAX_AHEAD))
+            message.standing = terms
         return self.pack(message)
 
     async def assigned(self, request: Request) -> Process | None:

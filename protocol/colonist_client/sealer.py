@@ -14,6 +14,8 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import UNSET
+
 from colonist_client.repeatable import is_read
 from colonist_client.transport import UnreachableError
 from colonist_protocol import digests, envelope
@@ -38,6 +40,8 @@ READ_S: Final = 120
 ASSIGN_S: Final = 120
 """What an assign lives beyond its wait: time to send the same bytes again."""
 WRITE_S: Final = 3600
+STANDING_S: Final = 3600
+"""Grants are asked for by one signature for so long."""
 
 _SAID_CHARS: Final = 120
 
@@ -128,20 +132,33 @@ class Seqs:
 class Request:
     """One message on its way: the same bytes each time, until they are known to have no effect.
 
-    `re` is the digest that a reply must name, "" for a plain request.
+    `re` is the digest that a reply must name, "" for a plain request; `index` is the grant of a
+    standing assign that is asked for.
     """
 
-    __slots__ = ("body", "first_sent_s", "is_renewable", "message", "re", "was_sent")
+    __slots__ = ("body", "first_sent_s", "index", "is_renewable", "message", "re", "was_sent")
 
     def __init__(self, message: Message, body: bytes, re: str = "") -> None:
         self.message = message
         self.body = body
         self.re = re
+        self.index = 0
         self.is_renewable = False
         """Whether it can be sealed anew: an attempt's seal is no older the next day."""
         self.was_sent = False
         self.first_sent_s: float | None = None
         """When these bytes were sent first, by the loop's clock: leases are counted from then."""
+
+    @property
+    def presented(self) -> bytes:
+        """The bytes to send."""
+        return envelope.with_index(self.body, self.index) if self.index else self.body
+
+    def advance(self) -> None:
+        """A standing assign was granted this index: ask for the next."""
+        self.index += 1
+        self.was_sent = False
+        self.first_sent_s = None
 
     @property
     def is_sealed(self) -> bool:
@@ -182,16 +199,17 @@ class Sealer:
         self._fill(request, self._epoch_seal(request.message))
         request.was_sent = False
         request.first_sent_s = None
+        request.index = 0
 
-    def opened(self, request: Request, body: bytes, *, index: int = 0) -> Genuine:
-        """The reply to a request. Raises `NotGenuineError` for whatever is none."""
+    def opened(self, request: Request, body: bytes, *, index: int | None = None) -> Genuine:
+        """The reply to a request; `index` is that of a subscription's frame. Raises `NotGenuineError` for whatever is none."""
         try:
             genuine = envelope.open_sealed_reply(
                 body,
                 server=self.pin.id,
                 caller=self.identity.id,
                 re=request.re,
-                index=index,
+                index=request.index if index is None else index,
             )
         except ColonistError as error:
             raise NotGenuineError(
@@ -220,6 +238,8 @@ class Sealer:
 def ttl_of(message: Message) -> int:
     """How long a message may take effect."""
     if isinstance(message, AssignProcess):
+        if message.standing is not UNSET:
+            return STANDING_S
         return min(MAX_SHORT_TTL_S, max(0, message.timeout) + ASSIGN_S)
     return READ_S if is_read(message.msgtype()) else WRITE_S
 
