@@ -2,6 +2,9 @@
 
 A sealed question whose answer was lost is asked again with the same bytes: it is answered with the
 same grant. Where nobody remembers it any more, what was granted has to be looked for.
+
+To a pinned server an agent with few slots asks by a standing assign: signed once, presented for one
+grant after the other.
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+from msgspec import UNSET
+
 from colonist_agent.counters import Counters
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s
+from colonist_client.processes import GRANTS
 from colonist_client.sealer import Request, Seqs
 from colonist_client.transport import UnreachableError
-from colonist_protocol.process import Process
+from colonist_protocol.process import MAX_AHEAD, Process
 
 _PERHAPS_DONE: Final = 500
 
@@ -62,9 +68,14 @@ class Asker:
         counters: Counters,
         cpu: str = "",
         memory: str = "",
+        ahead: int = 0,
         on_lost: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """`on_lost` is awaited when there may be a grant that never arrived."""
+        """`ahead`: so many processes may be under way before anything was said of them, at most.
+
+        `on_lost` is awaited when there may be a grant that never arrived.
+        """
+        self._ahead = ahead if ahead <= MAX_AHEAD else 0
         self._client = client
         self._request: Request | None = None
         self._on_lost = on_lost
@@ -80,7 +91,7 @@ class Asker:
         while True:
             asked_at_s = asyncio.get_running_loop().time()
             try:
-                grant = await self._ask()
+                grant = await self._ask(asked_at_s)
             except (ServerError, UnreachableError) as error:
                 await self._wait_after(error)
                 continue
@@ -90,12 +101,17 @@ class Asker:
                 return grant
             await self._wait_after_nothing(asked_at_s)
 
-    async def _ask(self) -> Grant | None:
-        request = self._request
-        if request is None:
-            request = self._client.asking(
-                self._colony, timeout_s=self._patience.poll_s, cpu=self._cpu, memory=self._memory
-            )
+    def _new_request(self) -> Request:
+        return self._client.asking(
+            self._colony,
+            timeout_s=self._patience.poll_s,
+            cpu=self._cpu,
+            memory=self._memory,
+            ahead=self._ahead,
+        )
+
+    async def _ask(self, asked_at_s: float) -> Grant | None:
+        request = self._request or self._new_request()
         self._request = None
         try:
             process = await self._client.assigned(request)
@@ -107,13 +123,28 @@ class Asker:
             self._request = request if request.is_sealed else None
             raise
         except ServerError as error:
-            may_be_done = request.is_sealed and error.status >= _PERHAPS_DONE
-            self._request = request if may_be_done else None
+            is_wanted = error.status >= _PERHAPS_DONE or error.status == HTTPStatus.TOO_MANY_REQUESTS
+            self._request = request if request.is_sealed and is_wanted else None
             raise
-        if process is None:
-            return None
-        asked_s = request.first_sent_s or asyncio.get_running_loop().time()
+        asked_s = request.first_sent_s or asked_at_s
+        self._go_on(request, asked_at_s, is_granted=process is not None)
+        if process is None or (request.is_sealed and process.attempt is UNSET):
+            return None  # what was granted before its reply was lost may be over by now
         return Grant(process, asked_s, self._client.attempts.begin(process))
+
+    def _go_on(self, request: Request, asked_at_s: float, *, is_granted: bool) -> None:
+        """Keep a standing assign for its next grant, or for this one if there was none yet.
+
+        What is granted later than that is younger than this question: its lease counts from here.
+        """
+        if not request.is_standing:
+            return
+        if is_granted:
+            request.advance()
+        else:
+            request.first_sent_s = asked_at_s
+        if request.index < GRANTS:
+            self._request = request
 
     async def _wait_after(self, error: ServerError | UnreachableError) -> None:
         self._failures += 1

@@ -202,7 +202,10 @@ class Sealer:
         request.index = 0
 
     def opened(self, request: Request, body: bytes, *, index: int | None = None) -> Genuine:
-        """The reply to a request; `index` is that of a subscription's frame. Raises `NotGenuineError` for whatever is none."""
+        """The reply to a request; `index` is that of a subscription's frame.
+
+        Raises `NotGenuineError` for whatever is none.
+        """
         try:
             genuine = envelope.open_sealed_reply(
                 body,
