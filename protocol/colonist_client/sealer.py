@@ -161,6 +161,12 @@ class Request:
         self.first_sent_s = None
 
     @property
+    def is_standing(self) -> bool:
+        """Whether it may be granted more than once."""
+        message = self.message
+        return isinstance(message, AssignProcess) and message.standing is not UNSET
+
+    @property
     def is_sealed(self) -> bool:
         """Whether it takes effect at most once, and its reply is signed."""
         return bool(self.re)
