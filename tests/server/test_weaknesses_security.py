@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import msgspec
 import pytest
 
+from colonist_core.limits import Limits
 from colonist_core.process import What
 from colonist_protocol import codec
 from colonist_protocol.colony import (
@@ -255,6 +257,19 @@ async def test_S14_there_are_limits(home: House) -> None:
         SearchLogs(colonyname=COLONY, text="a", days=-1, count=1),
     ):
         assert (await home.refuse(message, ADA)).failure.code == "invalid_value"
+
+
+@virtual
+async def test_S14_the_rate_of_requests_is_limited() -> None:
+    async with world(limits=Limits(rate=5, burst=5)) as made:
+        await made.found("ada")
+        message = GetProcesses(colonyname=COLONY, count=1)
+        answers = [await made.answer(message, ADA) for _ in range(9)]
+        assert [answer.status for answer in answers] == [200] * 5 + [429] * 4
+        assert answers[-1].retry_after_s == pytest.approx(0.2)
+        assert (await made.answer(message, COLONY_OWNER)).status == 403  # and not 429
+        await asyncio.sleep(answers[-1].retry_after_s)
+        assert (await made.answer(message, ADA)).status == 200
 
 
 @virtual
