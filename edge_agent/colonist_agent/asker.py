@@ -22,8 +22,8 @@ from colonist_agent.counters import Counters
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
-from colonist_client.retry import Backoff, advice_s
 from colonist_client.processes import GRANTS
+from colonist_client.retry import Backoff, advice_s
 from colonist_client.sealer import Request, Seqs
 from colonist_client.transport import UnreachableError
 from colonist_protocol.process import MAX_AHEAD, Process
@@ -123,7 +123,9 @@ class Asker:
             self._request = request if request.is_sealed else None
             raise
         except ServerError as error:
-            is_wanted = error.status >= _PERHAPS_DONE or error.status == HTTPStatus.TOO_MANY_REQUESTS
+            is_wanted = (
+                error.status >= _PERHAPS_DONE or error.status == HTTPStatus.TOO_MANY_REQUESTS
+            )
             self._request = request if request.is_sealed and is_wanted else None
             raise
         asked_s = request.first_sent_s or asked_at_s
