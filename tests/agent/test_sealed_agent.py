@@ -278,7 +278,7 @@ async def test_grant_whose_reply_was_lost_for_ever_is_found() -> None:
             hand.transport.is_down = True
             hand.transport.lose = {}
             rooms = shop.bench.dispatch.rooms
-            for _ in range(10):
+            for _ in range(130):  # an hour of its ttl, and one of its record
                 await rooms.epochs.move_on()
             stand_in = Put(b"zz", b"")  # whatever a commit has to guard
             guards = [Guard(stand_in.key, 0)]
