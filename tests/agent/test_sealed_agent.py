@@ -125,6 +125,41 @@ async def test_everything_is_sealed_and_each_attempt_counts_its_own_requests() -
             assert len(used) >= 4
 
 
+@pytest.mark.parametrize("slots", [1, 4])
+@virtual
+async def test_one_signature_asks_for_many_grants(slots: int) -> None:
+    async with stage(slots=slots) as (shop, hand):
+
+        @hand.registry.function("nap")
+        async def nap() -> int:
+            await asyncio.sleep(1)
+            return 1
+
+        async with hand.running():
+            made = [await hand.submit("nap") for _ in range(12)]
+            await asyncio.gather(*map(shop.ended, made))
+        asks = [
+            envelope.parse_request(body) for body in hand.transport.bodies_of("assignprocessmsg")
+        ]
+        assert len({ask.signature for ask in asks}) == 1
+        assert [*dict.fromkeys(ask.index for ask in asks)] == list(range(13))
+
+
+@virtual
+async def test_a_grant_after_a_long_wait_has_its_whole_lease() -> None:
+    async with stage(poll_s=30) as (shop, hand):
+
+        @hand.registry.function("nap")
+        async def nap() -> int:
+            await asyncio.sleep(50)
+            return 1
+
+        async with hand.running():
+            await asyncio.sleep(600)  # the same question was open all the time
+            done = await shop.ended(await hand.submit("nap", maxexectime=120, maxretries=0))
+        assert done.state == State.SUCCESS
+
+
 @pytest.mark.parametrize("kind", ["assignprocessmsg", "closesuccessfulmsg", "addlogmsg"])
 @virtual
 async def test_lost_replies_are_asked_for_with_the_same_bytes(kind: str) -> None:
