@@ -11,7 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from colonist_core.process import EXEC_EXPIRED, TRANSITIONS, WAIT_EXPIRED, What
+from colonist_core.process import (
+    EXEC_EXPIRED,
+    MAX_UNSTARTED,
+    NEVER_STARTED,
+    TRANSITIONS,
+    WAIT_EXPIRED,
+    What,
+)
 from colonist_protocol.process import FINAL, State
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "process-states.md"
@@ -19,8 +26,10 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "process-
 MEANING: Final = {
     What.SUBMITTED: "A member submitted it: attempt 0, the first event of its chain.",
     What.ASSIGNED: "Granted to an executor: a new attempt, `maxexectime` runs.",
-    What.SUCCEEDED: "Its executor closed it with a result.",
-    What.FAILED: "Its executor closed it with reasons. It is not tried again.",
+    What.SUCCEEDED: "Its executor closed it with a result; a sealed one also after its time "
+    "(`lateresult`).",
+    What.FAILED: "Its executor closed it with reasons. It is not tried again. A sealed one also "
+    "after its time, while nobody else was given the process.",
     What.CANCELLED: "A member cancelled it. Its executor is not told; its close is refused.",
     What.REQUEUED: "`maxexectime` is up and retries are left: one retry is used.",
     What.EXPIRED: f'`maxexectime` is up and no retry is left: "{EXEC_EXPIRED}".',
@@ -31,6 +40,13 @@ MEANING: Final = {
     What.ORPHANED: "Its executor was removed. No retry is used.",
     What.RELEASED: "Its executor gave it back unfinished. No retry is used.",
     What.PARENT_FAILED: "A process of its workflow that it waited for, directly or not, failed.",
+    What.UNSTARTED: "`maxexectime` is up, and nothing was heard of the attempt, which was granted "
+    "to a sealed request. No retry is used.",
+    What.NEVER_STARTED: f'The same, {MAX_UNSTARTED} times in a row: "{NEVER_STARTED}".',
+    What.CONFIRMED: "The first sealed request of an attempt: it has started.",
+    What.RENEWED: "Its executor prolonged its lease.",
+    What.RECORDED: "A result came that changes nothing: of an attempt that is over, or of one that "
+    "a restored store forgot.",
 }
 
 HEAD = """\
@@ -77,6 +93,8 @@ def rows() -> list[str]:
         steps = [(before, table[what]) for before, table in TRANSITIONS.items() if what in table]
         sources = ", ".join(before.name for before, _ in steps) or "(none)"
         target = steps[0][1].name if steps else State.WAITING.name
+        if len({after for _, after in steps}) > 1:
+            target = "(the same)"
         lines.append(f"| `{word(what)}` | {sources} | {target} | {MEANING[what]} |\n")
     return lines
 

@@ -84,6 +84,7 @@ OURS: Final = frozenset(
     kind.msgtype()
     for kind in (
         process.ReleaseProcess,
+        process.Renew,
         colony.GetMemberHistory,
         audit.GetAudit,
         audit.GetEvidence,

@@ -239,4 +239,5 @@ MESSAGES: Final = (
     SetOutput,
     CancelProcess,
     ReleaseProcess,
+    Renew,
 )

@@ -43,6 +43,9 @@ SPEC: dict[str, Any] = {
     "fs": {"mount": "/m", "snapshots": None, "dirs": None},
     "env": {"E": "1"},
     "channels": ["chat"],
+    "lateresult": "reject",
+    "overlap": "never",
+    "maxrenewals": 10,
 }
 EXECUTOR: dict[str, Any] = {
     "executorid": ID,
@@ -153,6 +156,7 @@ FULL: dict[str, dict[str, Any]] = {
         "label": "lab",
         "initiator": "\u00e5ke",
         "processgraphid": PROCESS,
+        "executorid": ID,
     },
     "getprocessmsg": {"processid": PROCESS, "waitwhile": 1, "timeout": 60},
     "getprocesshistmsg": {"colonyname": "c-1", "executorid": ID, "seconds": 3600, "state": 2},
@@ -163,6 +167,7 @@ FULL: dict[str, dict[str, Any]] = {
     "setoutputmsg": {"processid": PROCESS, "out": ["a"]},
     "cancelprocessmsg": {"processid": PROCESS},
     "releaseprocessmsg": {"processid": PROCESS},
+    "renewmsg": {"processid": PROCESS, "count": 3},
     "addattributemsg": {
         "attribute": {"targetid": PROCESS, "attributetype": 1, "key": "k", "value": "v"}
     },
@@ -243,6 +248,11 @@ def vectors() -> dict[str, Any]:
                 ("label", "bad_name", '{"label":"a\\u0000b"}'),
                 ("funcname", "bad_name", '{"funcname":"' + "f" * 1025 + '"}'),
                 ("names", "bad_name", '{"conditions":{"executornames":["a\\nb"]}}'),
+                ("lateresult", "invalid_value", '{"lateresult":"maybe"}'),
+                ("overlap", "invalid_value", '{"overlap":"sometimes","maxexectime":1}'),
+                ("overlap without a lease", "invalid_value", '{"overlap":"never"}'),
+                ("maxrenewals", "invalid_value", '{"maxrenewals":-1}'),
+                ("maxrenewals", "invalid_value", '{"maxrenewals":1000001}'),
             )
         ],
         "bad_workflows": workflows.bad_graphs(),

@@ -25,6 +25,7 @@ from colonist_core.process import (
     deadline,
     ended,
     expired,
+    happened,
     redelivered,
     returned,
     step,
@@ -40,7 +41,8 @@ ADA = Cause("ad" * 32, b"\x01" * 32, b"\x02" * 65)
 BEN = Cause("be" * 32, b"\x03" * 32, b"\x04" * 65)
 START_NS = 1_795_246_274_278_554_097
 
-RETURNS = (What.REQUEUED, What.UNDELIVERED, What.ORPHANED, What.RELEASED)
+RETURNS = (What.REQUEUED, What.UNDELIVERED, What.ORPHANED, What.RELEASED, What.UNSTARTED)
+SILENT = (What.CONFIRMED, What.RENEWED, What.RECORDED)
 PAIRS = list(itertools.product(State, What))
 LEGAL = [(state, what) for state, what in PAIRS if what in TRANSITIONS[state]]
 ILLEGAL = [pair for pair in PAIRS if pair not in LEGAL]
@@ -89,6 +91,8 @@ def happen(live: Live, what: What, now_ns: int) -> Live | Closed:
         return redelivered(live, PID, node="m", now_ns=now_ns, cause=BEN)
     if what in RETURNS:
         return returned(live, PID, what, now_ns=now_ns)
+    if what in SILENT:
+        return happened(live, PID, what, now_ns, BEN)
     return ended(live, PID, what, now_ns=now_ns, cause=BEN)
 
 

@@ -122,6 +122,7 @@ MEMBER_CHANGE = record(
 )
 AUDIT_PAGE = record(lines=many(text), cursor=text)
 EVIDENCE = record(header=text, checkpoints=many(text), lines=many(text))
+ATTEMPT = record(optional={"lease": seconds}, number=number, token=text)
 USER = record(colonyname=text, userid=hex64, name=text, email=text, phone=text)
 POLICY = record(colonyname=text, plainrequests=text)
 CLAIM = record(

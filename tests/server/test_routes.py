@@ -64,6 +64,7 @@ from colonist_protocol.process import (
     ReleaseProcess,
     RemoveAllProcesses,
     RemoveProcess,
+    Renew,
     SetOutput,
     State,
 )
@@ -223,6 +224,7 @@ CASES = [
     Case(lambda world: SetOutput(processid=world.running, out=msgspec.Raw(b"[1]")), shapes.NOTHING),
     Case(lambda world: CancelProcess(processid=world.running), shapes.NOTHING, "user"),
     Case(lambda world: ReleaseProcess(processid=world.running), shapes.NOTHING),
+    Case(lambda world: Renew(processid=world.running, count=1), shapes.ATTEMPT),
     Case(
         lambda _: SubmitWorkflowSpec(
             spec=WorkflowSpec(
@@ -307,8 +309,8 @@ MAY = {
 }
 
 
-SEALED = {kind for kind, route in ROUTES.items() if route.access is Access.CLAIM}
-"""What is never served plain; test_enrolment.py has it."""
+SEALED = {kind for kind, route in ROUTES.items() if route.access is Access.CLAIM} | {"renewmsg"}
+"""What is never served plain; test_enrolment.py and test_attempts.py have it."""
 AT_API = [kind for kind, route in ROUTES.items() if route.door == API and kind not in SEALED]
 """What `POST /api` serves plain; test_subscriptions.py has the rest."""
 

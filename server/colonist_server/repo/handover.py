@@ -18,6 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+from colonist_core.lease import Flag
 from colonist_core.matching import Placement
 from colonist_core.process import Cause, Live, What, assigned, redelivered, returned
 from colonist_core.waiters import Parking, WaitingRoom
@@ -370,7 +371,7 @@ class HandOver:
             if row is None or row.state != State.RUNNING:
                 return
             live = row.live()
-            if live.head != granted.head:
+            if live.head != granted.head or _is_leased(live):
                 return
             after = returned(live, row.id, What.UNDELIVERED, now_ns=self._clock.now_ns())
             key = keys.live(pid)
@@ -453,6 +454,8 @@ class HandOver:
             row = rows.pop(0)
             is_there = self._view.rows.get(row.pid) is row and not _is_cancelled(row)
             if row.doubtful and row.colony is ask.colony and is_there:
+                if row.live().is_sealed and not ask.cause.seal:
+                    continue  # it takes sealed requests only
                 grant = await self._redeliver_row(row, ask)
                 if grant is not None:
                     return grant
@@ -560,6 +563,11 @@ class HandOver:
             for waiter in room.everyone():
                 room.unpark(waiter)
                 waiter.wake(Wake.CLOSING)
+
+
+def _is_leased(live: Live) -> bool:
+    """Whether only time may take it back: its executor can ask for the same grant once more."""
+    return live.is_sealed and bool(live.flags & Flag.NEVER_OVERLAPS)
 
 
 def granted(pid: bytes, live: Live) -> bytes:

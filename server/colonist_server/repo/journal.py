@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
+from colonist_core.process import Cause
 from colonist_protocol.attribute import attribute_id
 from colonist_protocol.errors import ContendedError, NotFoundError
 from colonist_protocol.log import GetLogs, Log
@@ -51,13 +52,13 @@ class Journal:
 
     # -- attributes
 
-    async def set_attribute(self, row: Row, record: AttributeRecord, caller: str) -> str:
+    async def set_attribute(self, row: Row, record: AttributeRecord, cause: Cause) -> str:
         """Set an attribute of a running process, anew or over an older value; its id."""
         id = attribute_id(row.id, record.key, record.kind)
         key = keys.attribute(row.pid, id)
         for _ in range(ATTEMPTS):
             before = await self._writes.read(key)
-            live = check_running(row, self._view, caller, "Failed to add attribute")
+            live = check_running(row, self._view, cause, "Failed to add attribute")
             row.has_attributes = True
             guards = [
                 Guard(keys.live(row.pid), row.revision),
@@ -89,11 +90,11 @@ class Journal:
 
     # -- logs
 
-    async def log(self, row: Row, message: str, caller: str, executor: str) -> None:
+    async def log(self, row: Row, message: str, cause: Cause, executor: str) -> None:
         """Write a line to a running process, and to its executor's log."""
         mine = executor_pid(row.colony.tag, executor)
         for _ in range(ATTEMPTS):
-            live = check_running(row, self._view, caller, "Failed to add log")
+            live = check_running(row, self._view, cause, "Failed to add log")
             now_ns = self._clock.now_ns()
             record = encode(LogRecord(message, executor, row.pid, now_ns))
             key = keys.log(row.pid, live.attempt, now_ns)

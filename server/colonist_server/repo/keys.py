@@ -17,6 +17,8 @@
 | `gn/gid`, `ga/gid/arg`, `gf/gid/n` | firings so far; packed argument; a firing under way |
 | `k/cid`, `kn/tag/name` | cron, with its next and last run; its id by name |
 | `o/pid`, `a/pid/attr`, `ai/attr`, `l/pid/attempt,time` | output, attribute, its index, log line |
+| `r/pid/attempt,nonce` | a result of an attempt that is evidence only |
+| `rl/pid/attempt,seq` | that a log line was put; until the process ends |
 | `n/node`, `nl` | a running node; the one that leads: both go with their leases |
 | `nh/node/part` | when a node last heard executors |
 | `h/tag/~time,digest` | who changed what about members and owner, newest first |
@@ -65,6 +67,8 @@ OUTPUT: Final = b"o/"
 ATTRIBUTE: Final = b"a/"
 LOG: Final = b"l/"
 EVENTS: Final = b"e/"
+RESULT: Final = b"r/"
+MARK: Final = b"rl/"
 PAST: Final = b"t/"
 ATTRIBUTE_INDEX: Final = b"ai/"
 NODE: Final = b"n/"
@@ -112,6 +116,8 @@ BY_TAG: Final = (
     ATTRIBUTE,
     LOG,
     EVENTS,
+    RESULT,
+    MARK,
     CHANGES,
     TRAIL,
     CHECKPOINT,
@@ -285,6 +291,26 @@ def logs(pid: bytes, attempt: int | None = None) -> bytes:
 def log(pid: bytes, attempt: int, time_ns: int) -> bytes:
     """One line."""
     return logs(pid, attempt) + time_ns.to_bytes(8, "big")
+
+
+def results_of(pid: bytes) -> bytes:
+    """All results of a process that are evidence only."""
+    return RESULT + pid
+
+
+def result(pid: bytes, number: int, nonce: bytes) -> bytes:
+    """The result of one attempt that is evidence only."""
+    return results_of(pid) + number.to_bytes(4, "big") + nonce
+
+
+def marks_of(pid: bytes) -> bytes:
+    """The marks of all log lines that attempts have put."""
+    return MARK + pid
+
+
+def mark(pid: bytes, number: int, seq: int) -> bytes:
+    """That an attempt has put the log line of that number."""
+    return marks_of(pid) + number.to_bytes(4, "big") + seq.to_bytes(4, "big")
 
 
 def after_logs(pid: bytes) -> bytes:

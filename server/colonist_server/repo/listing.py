@@ -16,7 +16,7 @@ from colonist_server.repo.budget import Budget
 from colonist_server.repo.kin import Family
 from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony, Row
-from colonist_server.repo.outputs import MAX_JOINED_BYTES, Outputs
+from colonist_server.repo.outputs import MAX_JOINED_BYTES, Outputs, text_of
 from colonist_server.repo.past import Reads
 from colonist_server.repo.records import (
     AttributeRecord,
@@ -285,7 +285,11 @@ class Listing:
         if not pids:
             return {}
         items = await source.read_many([keys.output(pid) for pid in pids])
-        return {pid: item.value for pid, item in zip(pids, items, strict=True) if item is not None}
+        return {
+            pid: text_of(item.value)
+            for pid, item in zip(pids, items, strict=True)
+            if item is not None
+        }
 
     async def _attributes(
         self, pid: bytes, closed: Closed | None

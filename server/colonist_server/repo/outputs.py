@@ -17,6 +17,9 @@ MAX_JOINED_BYTES: Final = 8 * 1_048_576
 """What all inputs of one reply may be, taken together: outputs of the parents of what it shows."""
 
 _OVERHEAD_BYTES: Final = 200
+_BY_ATTEMPT: Final = b"\x00"
+"""No JSON begins so."""
+_PLACE_BYTES: Final = 9
 _AT_ONCE: Final = 64
 """Ends that are read together: each may be large."""
 
@@ -79,11 +82,29 @@ class Outputs:
         for pid, item, output in zip(pids, items, earlier, strict=True):
             out = render.result(decode_closed(item.value)) if item is not None else render.NO_OUTPUT
             if render.is_empty(out) and item is not None and output is not None:
-                out = output.value
+                out = text_of(output.value)
             read[pid] = out
             if item is not None:
                 self.remember(pid, out)
         return read
+
+
+def packed(place: tuple[int, int], out: bytes) -> bytes:
+    """An output as it is stored, with the attempt and the request that it came by."""
+    number, seq = place
+    return _BY_ATTEMPT + number.to_bytes(4, "big") + seq.to_bytes(4, "big") + out
+
+
+def text_of(value: bytes) -> bytes:
+    """The JSON in what is stored."""
+    return value[_PLACE_BYTES:] if value.startswith(_BY_ATTEMPT) else value
+
+
+def place_of(value: bytes) -> tuple[int, int]:
+    """Attempt and request that it came by; 0 and 0: by a plain one."""
+    if not value.startswith(_BY_ATTEMPT):
+        return 0, 0
+    return int.from_bytes(value[1:5], "big"), int.from_bytes(value[5:_PLACE_BYTES], "big")
 
 
 def _join(outputs: Iterable[bytes]) -> bytes:

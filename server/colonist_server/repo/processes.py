@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from colonist_core.lease import Flag
 from colonist_core.process import (
     Cause,
     Closed,
@@ -25,6 +26,7 @@ from colonist_protocol.errors import (
     ConflictError,
     ContendedError,
     NotFoundError,
+    PlainRefusedError,
     UnavailableError,
 )
 from colonist_protocol.function_spec import FunctionSpec, normal_form
@@ -47,7 +49,7 @@ from colonist_server.repo.records import (
 from colonist_server.repo.view import View
 from colonist_server.repo.waiting import Grant, Waiter
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
-from colonist_server.store.interface import Delete, Guard, Item, Op, Put
+from colonist_server.store.interface import Delete, DeleteRange, Guard, Item, Op, Put
 
 CLOSING: Final = {
     What.SUCCEEDED: "Failed to close process as successful",
@@ -218,7 +220,7 @@ class Processes:
                 step(State.CANCELLED, what)
             self.check_current(row)
             live = row.live()
-            check_assignee(live, cause.who, CLOSING[what], row.colony)
+            check_assignee(live, cause, CLOSING[what], row.colony)
             closed = ended(
                 live,
                 row.id,
@@ -230,13 +232,21 @@ class Processes:
             return self._end(row, closed)
 
         await self._apply(row, decide)
+        self.counted(row, out)
+
+    def counted(self, row: Row, out: bytes) -> None:
+        """A result has ended a process; children of a workflow's member are about to ask for it."""
         self._births.forget(row.pid)
         if row.workflow is not None and out and not (row.has_output and render.is_empty(out)):
             self._outputs.remember(row.pid, out)
 
     async def _apply(self, row: Row, decide: Callable[[], Plan]) -> None:
-        """Commit what may end a process; what its workflow then leaves to be done is done soon."""
+        """Commit what may end a process."""
         await self._writes.apply(decide)
+        self.look_after(row)
+
+    def look_after(self, row: Row) -> None:
+        """Something may have ended at this node: what its workflow leaves to be done is done."""
         if row.workflow is not None:
             self._member_ended(row.workflow.wid)
 
@@ -273,6 +283,8 @@ class Processes:
             live = row.live()
             if live.executor != executor_id:
                 raise ConflictError("assigned to another executor meanwhile")
+            if live.flags & Flag.NEVER_OVERLAPS:
+                raise ConflictError("its lease runs on: the executor may be at work")
             return _rewrite(row, returned(live, row.id, What.ORPHANED, now_ns=self._clock.now_ns()))
 
         await self._writes.apply(decide)
@@ -286,7 +298,7 @@ class Processes:
         def decide() -> Plan:
             self.check_current(row)
             live = row.live()
-            check_assignee(live, cause.who, "Failed to release process", row.colony)
+            check_assignee(live, cause, "Failed to release process", row.colony)
             now_ns = self._clock.now_ns()
             return _rewrite(row, returned(live, row.id, What.RELEASED, now_ns=now_ns, cause=cause))
 
@@ -300,7 +312,7 @@ class Processes:
             raise ConflictError("the process was cancelled with its workflow")
 
     def _end(self, row: Row, closed: Closed) -> Plan:
-        return Plan(_guards(row), closing_ops(row, closed))
+        return Plan(guards_of_end(row), closing_ops(row, closed))
 
     async def refuse_close(self, pid: bytes, what: What, cause: Cause) -> None:
         """Answer a close of a process that has ended: the same request again is no error.
@@ -314,7 +326,7 @@ class Processes:
         colony = self._view.tags.get(pid[: keys.TAG_BYTES])
         if colony is None:
             raise NotFoundError("Failed to get process, process not found")
-        check_assignee(closed.live, cause.who, CLOSING[what], colony)
+        check_assignee(closed.live, cause, CLOSING[what], colony)
         step(State(closed.live.state), what)
 
     async def refuse_ended(self, pid: bytes, refusal: str, what: What | None) -> None:
@@ -334,7 +346,7 @@ class Processes:
         key = keys.output(row.pid)
         for _ in range(ATTEMPTS):
             before = await self._writes.read(key)
-            live = check_running(row, self._view, cause.who, "Failed to set output")
+            live = check_running(row, self._view, cause, "Failed to set output")
             row.has_output = True
             guards = [
                 Guard(keys.live(row.pid), row.revision),
@@ -361,23 +373,28 @@ def is_assignee(live: Live, caller: str, colony: Colony) -> bool:
     return isinstance(member, Executor) and colony.holder(live.executor) is member
 
 
-def check_assignee(live: Live, caller: str, refusal: str, colony: Colony) -> None:
-    """Raise `AccessError`, its text begun by `refusal`, unless it is assigned to the caller."""
+def check_assignee(live: Live, cause: Cause, refusal: str, colony: Colony) -> None:
+    """Raise `AccessError`, its text begun by `refusal`, unless it is assigned to the caller.
+
+    What was granted to a sealed request takes sealed requests only: raises `PlainRefusedError`.
+    """
     if not live.executor:
         raise AccessError(f"{refusal}, process is not assigned")
-    if not is_assignee(live, caller, colony):
+    if not is_assignee(live, cause.who, colony):
         raise AccessError(f"{refusal}, not allowed: the process is another executor's")
+    if live.is_sealed and not cause.seal:
+        raise PlainRefusedError(f"{refusal}, the attempt was granted to a sealed request: seal it")
 
 
-def check_running(row: Row, view: View, caller: str, refusal: str) -> Live:
+def check_running(row: Row, view: View, cause: Cause, refusal: str) -> Live:
     """The live record, if the process runs and is the caller's. Ends a doubt.
 
-    Raises `ConflictError`, `AccessError`.
+    Raises `ConflictError`, `AccessError`, `PlainRefusedError`.
     """
     if view.rows.get(row.pid) is not row or row.state != State.RUNNING:
         raise ConflictError(f"{refusal}, process is not running")
     live = row.live()
-    check_assignee(live, caller, refusal, row.colony)
+    check_assignee(live, cause, refusal, row.colony)
     row.doubtful = False
     return live
 
@@ -408,10 +425,11 @@ def closing_ops(row: Row, closed: Closed) -> Sequence[Op]:
         Delete(keys.live(row.pid)),
         Put(keys.closed(row.pid), encode(closed)),
         Put(index, encode(listed)),
+        *((DeleteRange(keys.marks_of(row.pid)),) if live.flags & Flag.MARKED else ()),
     )
 
 
-def _guards(row: Row) -> list[Guard]:
+def guards_of_end(row: Row) -> list[Guard]:
     """A member's workflow too: edits and cancels of it bind at once."""
     guards = [Guard(keys.live(row.pid), row.revision)]
     if row.workflow is not None:

@@ -210,11 +210,25 @@ class EditRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class AttributeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`a/pid/attr`."""
+    """`a/pid/attr`. `attempt` and `seq` tell by which sealed request; 0 and 0: by a plain one."""
 
     kind: int
     key: str
     value: str
+    attempt: int = 0
+    seq: int = 0
+
+
+class ResultRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """`r/pid/attempt,nonce`: a result that changed nothing, with the request that brought it."""
+
+    what: int
+    time_ns: int
+    who: bytes
+    digest: bytes
+    signature: bytes
+    payload: bytes
+    seal: bytes
 
 
 class LogRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -396,6 +410,8 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     owner: str = ""
     is_leaving: bool = False
     """It stops in order: what it has assigned was answered."""
+    servers: tuple[str, ...] = ()
+    """The server ids that the node takes, the one that it signs with first."""
 
 
 class PastRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -458,6 +474,7 @@ decode_workflow: Final = _reader(WorkflowRecord)
 decode_shape: Final = _reader(ShapePart)
 decode_edit: Final = _reader(EditRecord)
 decode_attribute: Final = _reader(AttributeRecord)
+decode_result: Final = _reader(ResultRecord)
 decode_log: Final = _reader(LogRecord)
 decode_owner: Final = _reader(OwnerRecord)
 decode_change: Final = _reader(ChangeRecord)

@@ -71,7 +71,7 @@ def process(
         starttime=to_text(live.started_ns),
         endtime=to_text(live.changed_ns if is_final else 0),
         waitdeadline=to_text(_wait_deadline(live, kin)),
-        execdeadline=to_text(deadline(live.started_ns, live.max_exec_s) if live.started_ns else 0),
+        execdeadline=to_text(live.lease_end_ns if live.started_ns else 0),
         retries=live.retries,
         attributes=_attributes(id, colony, live.state, birth, attributes),
         # An encoder splices Raw in where the model has the spec.

@@ -89,6 +89,8 @@ _FORMS: Final[dict[bytes, _Form]] = {
     keys.ATTRIBUTE: _Form(_PID + keys.ATTRIBUTE_BYTES, records.decode_attribute),
     b"ai/": _Form(keys.ATTRIBUTE_BYTES, _sized(_PID)),
     keys.LOG: _Form(_PID + 12, records.decode_log),
+    keys.RESULT: _Form(_PID + 4 + 8, records.decode_result),
+    keys.MARK: _Form(_PID + 4 + 4, _anything),
     keys.HEARD: _Form(0, records.decode_heard),
     keys.CHANGES: _Form(_TAG + 1 + 16, records.decode_change),
     keys.SEALED: _Form(4 + 32 + 4, _anything),

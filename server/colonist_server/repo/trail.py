@@ -60,6 +60,7 @@ class Changed(StrEnum):
     USER_REMOVED = "user_removed"
     USER_ID = "user_id_changed"
     FORGOTTEN = "history_forgotten"
+    RESULT_RECORDED = "result_recorded"
 
 
 class Warrant(NamedTuple):

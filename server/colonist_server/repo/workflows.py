@@ -297,7 +297,7 @@ class Workflows:
             nonlocal made
             check_open(self._view, workflow)
             now_ns = self._clock.now_ns()
-            parent = self._parent(workflow, message.parentprocessid, cause.who)
+            parent = self._parent(workflow, message.parentprocessid, cause)
             child = None if message.insert else self._child(workflow, message.childprocessid)
             number = len(workflow.graph) + 1
             if number > 2 * MAX_MEMBERS:
@@ -342,11 +342,11 @@ class Workflows:
         await self._writes.apply(decide)
         return made
 
-    def _parent(self, workflow: Workflow, id: str, caller: str) -> Row:
+    def _parent(self, workflow: Workflow, id: str, cause: Cause) -> Row:
         row = self._member(workflow, id)
         if row is None or row.state != State.RUNNING:
             raise ConflictError(f"Process with Id {id[:64]} is not running")
-        check_assignee(row.live(), caller, "Failed to add child", row.colony)
+        check_assignee(row.live(), cause, "Failed to add child", row.colony)
         return row
 
     def _child(self, workflow: Workflow, id: str) -> Row | None:

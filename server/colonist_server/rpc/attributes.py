@@ -6,10 +6,11 @@ from colonist_protocol import attribute as wire
 from colonist_protocol.errors import InvalidValueError, NotFoundError
 from colonist_protocol.identity import is_id
 from colonist_protocol.names import MAX_TEXT_CHARS
+from colonist_protocol.process import State
 from colonist_server.repo import keys, render
 from colonist_server.repo.nouns import Executor
 from colonist_server.repo.records import AttributeRecord
-from colonist_server.rpc.processes import find_row
+from colonist_server.rpc.processes import find_row, said_of
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 
 
@@ -18,10 +19,16 @@ async def add(rooms: Rooms, call: Call, message: wire.AddAttribute) -> Reply:
     wanted = message.attribute
     if not wanted.key or len(wanted.key) > MAX_TEXT_CHARS:
         raise InvalidValueError(f"attribute key is not 1 to {MAX_TEXT_CHARS} characters")
-    row = await find_row(rooms, wanted.targetid, "Failed to add attribute")
     record = AttributeRecord(wanted.attributetype, wanted.key, wanted.value)
-    id = await rooms.journal.set_attribute(row, record, call.cause.who)
-    return Reply(render.attribute(id, row.id, call.colony.record.name, row.state, record))
+    pid = bytes.fromhex(wanted.targetid)
+    said = said_of(rooms, call, pid)
+    if said is not None:
+        id, record = await rooms.reports.attribute(pid, record, said)
+    else:
+        row = await find_row(rooms, wanted.targetid, "Failed to add attribute")
+        id = await rooms.journal.set_attribute(row, record, call.cause)
+    name = call.colony.record.name
+    return Reply(render.attribute(id, pid.hex(), name, State.RUNNING, record))
 
 
 async def get(rooms: Rooms, call: Call, message: wire.GetAttribute) -> Reply:

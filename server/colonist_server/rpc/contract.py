@@ -29,6 +29,8 @@ from colonist_protocol.errors import (
     AmountError,
     AssignPausedError,
     AssignPausedTimeoutError,
+    AttemptInvalidError,
+    AttemptOverError,
     Base64Error,
     BusyError,
     ColonistError,
@@ -55,6 +57,7 @@ from colonist_protocol.errors import (
     NumberError,
     OutOfBoundsError,
     PlainRefusedError,
+    ResultConflictError,
     SealError,
     SignatureHexError,
     SignatureLengthError,
@@ -114,6 +117,8 @@ ANYWHERE: Final[Errors] = (
 
 _SPEC: Final[Errors] = (InvalidValueError, AmountError, NameFormError)
 _PROCESS: Final[Errors] = (NotFoundError, ConflictError)
+_ATTEMPT: Final[Errors] = (AttemptInvalidError, AttemptOverError)
+_RESULT: Final[Errors] = (AttemptInvalidError, ResultConflictError)
 
 
 class Contract(NamedTuple):
@@ -224,11 +229,12 @@ _reads(process.GetProcessHistory, list[process.Process], InvalidValueError)
 _reads(process.GetProcess, process.Process, NotFoundError)
 _writes(process.RemoveProcess, None, *_PROCESS)
 _writes(process.RemoveAllProcesses, None, InvalidValueError)
-_writes(process.CloseSuccessful, None, *_PROCESS)
-_writes(process.CloseFailed, None, *_PROCESS, InvalidValueError)
-_writes(process.SetOutput, None, *_PROCESS)
+_writes(process.CloseSuccessful, process.Outcome, *_PROCESS, *_RESULT)
+_writes(process.CloseFailed, process.Outcome, *_PROCESS, InvalidValueError, *_RESULT)
+_writes(process.SetOutput, None, *_PROCESS, *_ATTEMPT)
+_writes(process.Renew, process.Attempt, InvalidValueError, *_ATTEMPT)
 _writes(process.CancelProcess, None, *_PROCESS)
-_writes(process.ReleaseProcess, None, *_PROCESS)
+_writes(process.ReleaseProcess, None, *_PROCESS, AttemptInvalidError)
 
 _writes(workflow.SubmitWorkflowSpec, workflow.ProcessGraph, *_SPEC, ConflictError)
 _reads(workflow.GetProcessGraph, workflow.ProcessGraph, NotFoundError)
@@ -238,10 +244,10 @@ _writes(workflow.RemoveAllProcessGraphs, None, InvalidValueError)
 _writes(workflow.CancelProcessGraph, None, *_PROCESS)
 _writes(workflow.AddChild, process.Process, *_PROCESS, *_SPEC)
 
-_writes(attribute.AddAttribute, attribute.Attribute, *_PROCESS, InvalidValueError)
+_writes(attribute.AddAttribute, attribute.Attribute, *_PROCESS, InvalidValueError, *_ATTEMPT)
 _reads(attribute.GetAttribute, attribute.Attribute, NotFoundError)
 
-_writes(log.AddLog, None, *_PROCESS)
+_writes(log.AddLog, None, *_PROCESS, *_ATTEMPT)
 _writes(log.AddExecutorLog, None)
 _reads(log.GetLogs, list[log.Log], InvalidValueError, NotFoundError)
 _reads(log.SearchLogs, list[log.Log], InvalidValueError)

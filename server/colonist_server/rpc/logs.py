@@ -12,7 +12,7 @@ from colonist_protocol.errors import (
     TooLargeError,
 )
 from colonist_server.repo import keys
-from colonist_server.rpc.processes import find_row
+from colonist_server.rpc.processes import find_row, said_of
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 MAX_LINE_BYTES: Final = 262_144
@@ -22,8 +22,13 @@ MAX_LINE_BYTES: Final = 262_144
 async def add(rooms: Rooms, call: Call, message: wire.AddLog) -> Reply:
     """Write a line to a running process; its assignee only."""
     _check_line(message.message)
+    pid = bytes.fromhex(message.processid)
+    said = said_of(rooms, call, pid)
+    if said is not None:
+        await rooms.reports.line(pid, message.message, said)
+        return NOTHING
     row = await find_row(rooms, message.processid, "Failed to add log")
-    await rooms.journal.log(row, message.message, call.cause.who, call.member.name)
+    await rooms.journal.log(row, message.message, call.cause, call.member.name)
     return NOTHING
 
 

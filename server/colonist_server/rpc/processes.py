@@ -9,10 +9,16 @@ from colonist_core.matching import UNLIMITED, Profile
 from colonist_core.process import What
 from colonist_protocol import process as wire
 from colonist_protocol import units
-from colonist_protocol.errors import ConflictError, InvalidValueError, NotFoundError
+from colonist_protocol.errors import (
+    ConflictError,
+    InvalidValueError,
+    NotFoundError,
+    PlainRefusedError,
+)
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys, once, render
+from colonist_server.repo.attempts import Said
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.once import Derived, Mark
 from colonist_server.repo.waiting import Ask, Grant
@@ -215,6 +221,10 @@ async def close_failed(rooms: Rooms, call: Call, message: wire.CloseFailed) -> R
 
 async def _close(rooms: Rooms, call: Call, id: str, what: What, out: bytes = b"") -> Reply:
     pid = bytes.fromhex(id)
+    said = said_of(rooms, call, pid)
+    if said is not None:
+        taken = await rooms.results.take(pid, what, said, out)
+        return Reply(wire.Outcome(outcome=taken.outcome), event=taken.event)
     row = rooms.view.rows.get(pid)
     if row is None:
         await rooms.processes.refuse_close(pid, what, call.cause)
@@ -226,10 +236,28 @@ async def _close(rooms: Rooms, call: Call, id: str, what: What, out: bytes = b""
 async def set_output(rooms: Rooms, call: Call, message: wire.SetOutput) -> Reply:
     """Replace the output of a running process; an empty one changes nothing."""
     out = bytes(message.out).strip()
+    pid = bytes.fromhex(message.processid)
+    said = said_of(rooms, call, pid)
+    if said is not None:
+        if not render.is_empty(out):
+            await rooms.reports.output(pid, out, said)
+        return NOTHING
     row = await find_row(rooms, message.processid, "Failed to set output")
     if not render.is_empty(out):
         await rooms.processes.set_output(row, out, call.cause)
     return NOTHING
+
+
+async def renew(rooms: Rooms, call: Call, message: wire.Renew) -> Reply:
+    """Prolong a running attempt, or tell how much is left of it."""
+    if message.count < 0:
+        raise InvalidValueError("count is negative")
+    pid = bytes.fromhex(message.processid)
+    said = said_of(rooms, call, pid)
+    if said is None:
+        raise PlainRefusedError("a renewal names its attempt: it must be sealed")
+    attempt, event = await rooms.reports.renew(pid, message.count, said)
+    return Reply(attempt, event=event)
 
 
 async def cancel(rooms: Rooms, call: Call, message: wire.CancelProcess) -> Reply:
@@ -243,9 +271,26 @@ async def cancel(rooms: Rooms, call: Call, message: wire.CancelProcess) -> Reply
 
 async def release(rooms: Rooms, call: Call, message: wire.ReleaseProcess) -> Reply:
     """Take a process back unfinished from its assignee."""
+    pid = bytes.fromhex(message.processid)
+    said = said_of(rooms, call, pid)
+    if said is not None:
+        await rooms.reports.release(pid, said)
+        return NOTHING
     row = await find_row(rooms, message.processid, "Failed to release process")
     await rooms.processes.release(row, call.cause)
     return NOTHING
+
+
+def said_of(rooms: Rooms, call: Call, pid: bytes) -> Said | None:
+    """What the caller says of an attempt; None: the request is plain and names none.
+
+    Raises `AttemptInvalidError`.
+    """
+    if call.attempt is None:
+        return None
+    by = rooms.attempts.named(pid.hex(), call.attempt, call.executor)
+    seq = call.attempt.seq
+    return Said(by, seq, call.cause, call.payload, call.colony, call.executor)
 
 
 async def find_row(rooms: Rooms, id: str, refusal: str, what: What | None = None) -> Row:

@@ -34,6 +34,8 @@ from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.owner import Owner
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.removal import Removal
+from colonist_server.repo.reports import Reports
+from colonist_server.repo.results import Results
 from colonist_server.repo.settling import Settling
 from colonist_server.repo.standing import Standing
 from colonist_server.repo.subscriptions import Subscriptions
@@ -76,6 +78,8 @@ class Rooms(NamedTuple):
     functions: Functions
     processes: Processes
     attempts: Attempts
+    results: Results
+    reports: Reports
     removal: Removal
     listing: Listing
     journal: Journal

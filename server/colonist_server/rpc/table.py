@@ -432,6 +432,7 @@ _route(
 )
 _route(process_wire.CloseFailed, Access.EXECUTOR, processes.close_failed, process=of_process)
 _route(process_wire.SetOutput, Access.EXECUTOR, processes.set_output, process=of_process)
+_route(process_wire.Renew, Access.EXECUTOR, processes.renew, process=of_process)
 _route(process_wire.CancelProcess, Access.MEMBER, processes.cancel, process=of_process)
 _route(process_wire.ReleaseProcess, Access.EXECUTOR, processes.release, process=of_process)
 
