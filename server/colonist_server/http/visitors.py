@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Hashable
-from typing import Final
+from typing import Final, cast
 
 _V6_PREFIX_BYTES: Final = 8
 _V4_IN_V6: Final = b"\x00" * 10 + b"\xff\xff"
@@ -26,7 +26,7 @@ class Visitor:
 
 def address_of(peer: object) -> Hashable:
     """Whose budget a peer's address draws on: IPv4 alone, of IPv6 the network of a household."""
-    host = peer[0] if isinstance(peer, tuple) and peer else ""
+    host = cast("tuple[Hashable, ...]", peer)[0] if isinstance(peer, tuple) and peer else ""
     if not isinstance(host, str) or ":" not in host:
         return host
     try:
