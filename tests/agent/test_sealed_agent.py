@@ -156,7 +156,9 @@ async def test_a_grant_after_a_long_wait_has_its_whole_lease() -> None:
 
         async with hand.running():
             await asyncio.sleep(600)  # the same question was open all the time
-            done = await shop.ended(await hand.submit("nap", maxexectime=120, maxretries=0))
+            done = await shop.ended(
+                await hand.submit("nap", maxexectime=120, maxretries=0, maxrenewals=0)
+            )
         assert done.state == State.SUCCESS
 
 
