@@ -128,7 +128,7 @@ class Asker:
             )
             self._request = request if request.is_sealed and is_wanted else None
             raise
-        asked_s = request.first_sent_s or asked_at_s
+        asked_s = asked_at_s if request.first_sent_s is None else request.first_sent_s
         self._go_on(request, asked_at_s, is_granted=process is not None)
         if process is None or (request.is_sealed and process.attempt is UNSET):
             return None  # what was granted before its reply was lost may be over by now

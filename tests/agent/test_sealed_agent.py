@@ -156,7 +156,7 @@ async def test_a_grant_after_a_long_wait_has_its_whole_lease() -> None:
 
         async with hand.running():
             await asyncio.sleep(600)  # the same question was open all the time
-            done = await shop.ended(await hand.submit("nap", maxexectime=120))
+            done = await shop.ended(await hand.submit("nap", maxexectime=1_000))
         assert done.state == State.SUCCESS
         assert hand.transport.count("renewmsg") == 0
 
