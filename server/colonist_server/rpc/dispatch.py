@@ -438,16 +438,16 @@ class Dispatch:
                 raise self._too_late(order, bound)
             if bound.derived is not None and token.n < call.colony.record.since_n:
                 raise too_old()  # there was a colony before it, perhaps of that name
-            return await self._take_effect(order, bound)
+            return await self._take_effect(order, call, bound)
         except AlreadyDone as done:
             await self.rooms.freshness.fresh()
             return await order.route.again(self.rooms, call, order.message, done.value)
 
-    async def _take_effect(self, order: _Order, bound: Once) -> Reply:
+    async def _take_effect(self, order: _Order, call: Call, bound: Once) -> Reply:
         """What is refused may have taken effect meanwhile, by another presentation of it."""
         once.begin(bound)
         try:
-            return await self._carry_out(order)
+            return await self._carry_out(order, call)
         except AlreadyDone:
             raise
         except ColonistError as error:
