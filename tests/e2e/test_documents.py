@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from colonist_client import secret_file
 from colonist_server.loops.compaction import Compacting
 from colonist_server.store.interface import Guard, Put, ReadOnlyError, Store, StoreError
 from colonist_server.store.measuring import measure
@@ -96,6 +97,22 @@ def test_quickstart(tmp_path: Path) -> None:
         assert work.returncode == 0, work.stdout + work.stderr
         series = next(line for line in work.stdout.splitlines() if line.startswith("{"))
         assert json.loads(series)["sensor"] == "load"
+
+
+def test_keys(tmp_path: Path) -> None:
+    made = typed(commands("keys-make"), tmp_path, folder=tmp_path)
+    assert made.returncode == 0, made.stderr
+    first, again = made.stdout.split()
+    assert first == again
+    path = tmp_path / "state" / "keys" / "ada.key"
+    secret_file.write(tmp_path / "passphrase", b"of the reader\n")
+    given = {"COLONIST_PASSPHRASE_FILE": str(tmp_path / "passphrase")}
+    encrypt, decrypt = commands("keys-passphrase")
+    plain = path.read_text()
+    for command, is_plain in ((encrypt, False), (decrypt, True)):
+        done = typed([command], tmp_path, folder=tmp_path, **given)
+        assert (done.returncode, done.stdout.strip()) == (0, first), done.stderr
+        assert (path.read_text() == plain) is is_plain
 
 
 async def test_etcd_users(tmp_path: Path) -> None:

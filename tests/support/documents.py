@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/quickstart.md", "docs/howto/etcd.md")
+DOCUMENTS = ("README.md", "docs/quickstart.md", "docs/howto/etcd.md", "docs/howto/keys.md")
 
 _FENCE = re.compile(r"(?P<before>[^\n]*\n)?```sh\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 _TESTED = re.compile(r"<!-- tested: (?P<name>[\w-]+) by (?P<file>\S+)::(?P<test>\w+) -->")
