@@ -170,14 +170,22 @@ def check_order_of_signers(earlier: Sequence[int], later: Sequence[int]) -> None
         raise AuditError("signed by a server key that another one had followed")
 
 
+class Cover(NamedTuple):
+    """The checkpoint that an event is under: `group`, or one from `since` on that is forgotten."""
+
+    since: int
+    group: int
+
+
 class Groups:
     """Which k are one checkpoint: those of `continued` belong to the one before."""
 
-    __slots__ = ("_continued", "tail")
+    __slots__ = ("_continued", "is_cut", "tail")
 
-    def __init__(self, continued: Sequence[int], last_k: int) -> None:
-        """`continued` is sorted."""
+    def __init__(self, continued: Sequence[int], last_k: int, *, is_cut: bool = False) -> None:
+        """`continued` is sorted; `is_cut`: there were checkpoints before the first."""
         self._continued = continued
+        self.is_cut = is_cut
         self.tail = self.of(last_k) + 1
         """Of what is newer than any checkpoint."""
 
@@ -189,13 +197,14 @@ class Groups:
 class Heads:
     """What all checkpoints say of chains, in order, as one goes through these."""
 
-    __slots__ = ("_groups", "_next", "_records")
+    __slots__ = ("_begun", "_groups", "_next", "_records")
 
     def __init__(self, records: Iterator[bytes], groups: Groups) -> None:
         """`records` are sorted."""
         self._records = records
         self._groups = groups
         self._next: HeadRecord | None = None
+        self._begun = b""
         self._pull(None)
 
     @property
@@ -210,6 +219,8 @@ class Heads:
     def _pull(self, before: HeadRecord | None) -> None:
         record = next(self._records, None)
         found = self._next = unpack_head(record) if record is not None else None
+        if before is not None:
+            self._begun = before.key[:32]
         if before is None or found is None or found.key[:32] != before.key[:32]:
             return
         if found.k < before.k:
@@ -219,7 +230,7 @@ class Heads:
                 chain=found.chain,
             )
 
-    def cover(self, chain: str, n: int, hash: str) -> int:
+    def cover(self, chain: str, n: int, hash: str) -> Cover:
         """Which checkpoint the event is under; `Groups.tail` where none is.
 
         Raises `AuditError` where a checkpoint names another event, or one that is not there.
@@ -227,23 +238,27 @@ class Heads:
         key = head_key(chain, n)
         if self._next is not None and self._next.key < key:
             raise missing(self._next)
-        first = self._next
+        found = self._cover(key)
         while self._next is not None and self._next.key == key:
             if self._next.hash != hash:
                 raise AuditError(f"checkpoint {self._next.k} names another event {n}")
             self.drop()
-        if first is None or first.key[:32] != key[:32]:
-            return self._groups.tail
-        return self._groups.of(first.k)
+        return found
 
-    def group(self, chain: str, n: int) -> int:
+    def seek(self, chain: str, n: int) -> Cover:
         """Which checkpoint an event of a chain is under; what is before is passed over."""
         key = head_key(chain, n)
         while self._next is not None and self._next.key < key:
             self.drop()
-        if self._next is None or self._next.key[:32] != key[:32]:
-            return self._groups.tail
-        return self._groups.of(self._next.k)
+        return self._cover(key)
+
+    def _cover(self, key: bytes) -> Cover:
+        """By the next head. A chain's first one may have been stated in earlier checkpoints too."""
+        group = self._groups.tail
+        if self._next is not None and self._next.key[:32] == key[:32]:
+            group = self._groups.of(self._next.k)
+        is_first = self._groups.is_cut and self._begun != key[:32]
+        return Cover(0 if is_first else group, group)
 
 
 def missing(head: HeadRecord) -> AuditError:

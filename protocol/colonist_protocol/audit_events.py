@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from colonist_protocol import digests
 from colonist_protocol.audit import REMOVED, EventRequest, colony_chain
-from colonist_protocol.audit_checkpoints import Heads, head_key, missing
+from colonist_protocol.audit_checkpoints import Cover, Heads, head_key, missing
 from colonist_protocol.audit_members import Members
 from colonist_protocol.audit_reading import (
     EVENT_START,
@@ -132,14 +132,14 @@ class EventWalk:
         place = _Place(event.chain, event.n, event.what, _hash(line))
         self._check_form(event)
         self._link(event)
-        group = self._heads.cover(event.chain, event.n, place.hash)
+        cover = self._heads.cover(event.chain, event.n, place.hash)
         self._last = place
         self._events += 1
-        if group == self._frame.tail:
+        if cover.group == self._frame.tail:
             self._unproven += 1
             if event.time < self._frame.last_time - LATE_MS:
                 raise AuditError("older than the last checkpoint, and under none")
-        self._sign(event, group)
+        self._sign(event, cover)
         self._open, self._open_at = event, offset
         self._removed += event.what == REMOVED
         self._note(place)
@@ -188,7 +188,7 @@ class EventWalk:
                 raise AuditError("the event before is not the one that it was made after")
             self._heads.drop()
 
-    def _sign(self, event: EventLine, group: int) -> None:
+    def _sign(self, event: EventLine, cover: Cover) -> None:
         if not event.who:
             return
         if not is_id(event.req):
@@ -198,7 +198,7 @@ class EventWalk:
             raise AuditError(f"signed by {who[:12]}..., not by {event.who[:12]}...")
         self._signed += 1
         if self._frame.members is not None and event.chain != self._colony_chain:
-            self._frame.members.check(who, group)
+            self._frame.members.check(who, cover)
 
     def _note(self, place: _Place) -> None:
         wanted = self._frame.wanted

@@ -264,7 +264,7 @@ def read_members(
                 at = offset
                 content = read_content(read(_whole(following), EventRequest, "request").payload)
                 offset += len(following)
-            walk.take(event, content, heads.group(chain, event.n))
+            walk.take(event, content, heads.seek(chain, event.n))
     except AuditError as error:
         return walk, Fault(str(error), at, chain=error.chain, n=error.n)
     return walk, None

@@ -69,7 +69,9 @@ def examine(
     outcomes = list(checkpoints(source, outlined, servers, step))
     heads = sorted(head for outcome in outcomes for head in outcome.heads)
     last = outcomes[-1]
-    groups = Groups([k for outcome in outcomes for k in outcome.continued], last.last_k)
+    is_cut = outcomes[0].first_k > 1
+    continued = [k for outcome in outcomes for k in outcome.continued]
+    groups = Groups(continued, last.last_k, is_cut=is_cut)
     members, fault = layout.read_members(source, outlined, servers, Heads(iter(heads), groups))
     frame = Frame(
         outlined.header.colony,
@@ -77,7 +79,7 @@ def examine(
         servers,
         tail=groups.tail,
         last_time=last.last_time,
-        is_cut=outcomes[0].first_k > 1,
+        is_cut=is_cut,
         members=members.members,
         wanted=frozenset(wanted),
     )

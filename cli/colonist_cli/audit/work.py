@@ -48,7 +48,7 @@ class Worker:
         self._task = task
         self.source = stack.enter_context(FileSource(task.path))
         self._runs = Runs(task.heads, stack)
-        self._groups = Groups(task.continued, task.last_k)
+        self._groups = Groups(task.continued, task.last_k, is_cut=task.frame.is_cut)
 
     def heads(self, key: bytes) -> Heads:
         """What checkpoints say of chains from a key on."""

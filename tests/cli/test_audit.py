@@ -1,0 +1,326 @@
+"""The parts of `colonist audit`: verify in several processes, receipts, export, show."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from colonist_cli.audit import report
+from colonist_cli.audit import verify as verifying
+from colonist_cli.audit.export import export
+from colonist_cli.audit.show import shown
+from colonist_cli.audit.verify import Report, verify
+from colonist_cli.exits import CliError, Exit
+from colonist_protocol.audit import ProcessEvidence
+from colonist_protocol.audit_reading import AuditError
+from colonist_protocol.identity import Identity
+from tests.support.audit_files import Colony, colony, compact, finished, identity, sha3, tagged
+
+STEP = 2_000
+
+
+@pytest.fixture
+def made() -> Colony:
+    return colony(3, steps=40)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+def check(file: Path, data: bytes, pin: str, **more: int) -> Report:
+    file.write_bytes(data)
+    return verify(file, pin, **{"jobs": 1, "step": STEP, **more})
+
+
+# Verify.
+
+
+def test_several_processes_find_what_one_finds(
+    made: Colony, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = made.export()
+    alone = check(file, data, made.server_id)
+    assert alone.sound
+    assert check(file, data, made.server_id, jobs=2) == alone
+    monkeypatch.setattr(verifying, "_ONE_BUCKET_BYTES", 1)
+    assert check(file, data, made.server_id, jobs=2) == alone
+    place = data.rindex(b'"attempt":')
+    bad = data[:place] + data[place:].replace(b'"attempt":', b'"attempt":1', 1)
+    fault = check(file, bad, made.server_id)
+    assert not fault.sound
+    assert check(file, bad, made.server_id, jobs=2) == fault
+
+
+@pytest.mark.parametrize("buckets", [1, 1 << 28])
+def test_a_request_that_was_used_twice_is_named_where_it_is_used_again(
+    made: Colony, file: Path, buckets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "_ONE_BUCKET_BYTES", buckets)
+    spec = {"conditions": {"colonyname": made.name}}
+    request = made.request(made.any().key, {"msgtype": "submitfuncspecmsg", "spec": spec})
+    chains = sorted(made.new_id() for _ in range(2))
+    for chain in chains:
+        made.event(chain, "submitted", request)
+    made.checkpoint()
+    data = made.export()
+    found = check(file, data, made.server_id)
+    assert "had 2 events: too many" in found.fault
+    lines = data.splitlines()
+    assert lines[found.line - 1].startswith(b'{"v":1,"chain":"' + chains[1].encode())
+
+
+def test_a_file_without_a_checkpoint_proves_nothing(file: Path) -> None:
+    made = Colony(1)
+    found = check(file, made.export(), made.server_id)
+    assert (found.sound, "no checkpoint" in found.fault) == (False, True)
+
+
+def test_the_last_checkpoint_is_signed_by_the_pinned_key_or_a_later_one(
+    made: Colony, file: Path
+) -> None:
+    old = made.server_id
+    made.rotate_server_key()
+    data = made.export()
+    assert check(file, data, old).sound
+    assert "from before the pinned one" in check(file, data, made.server_id).fault
+    made.submit()
+    made.checkpoint()
+    assert check(file, made.export(), made.server_id).sound
+
+
+def test_a_key_that_was_followed_signs_no_later_checkpoint(made: Colony, file: Path) -> None:
+    made.rotate_server_key()
+    for _ in range(20):
+        made.submit()
+        made.checkpoint()
+    new = made.servers.pop()
+    made.submit()
+    made.checkpoint()
+    made.servers.append(new)
+    for step in (900, 1 << 20):
+        found = check(file, made.export(), made.servers[0].id, step=step)
+        assert "that another one had followed" in found.fault
+
+
+def test_history_may_begin_later_where_the_chain_says_so(made: Colony, file: Path) -> None:
+    made.event(made.own, "history_forgotten", None, 1)
+    made.stated.clear()
+    made.checkpoint()
+    del made.checkpoints[0]
+    found = check(file, made.export(), made.server_id)
+    assert (found.sound, found.first_checkpoint) == (True, 2)
+    del made.checkpoints[0]
+    assert "does not say that what was before" in check(file, made.export(), made.server_id).fault
+
+
+def test_the_earlier_of_two_faults_is_named(made: Colony, file: Path) -> None:
+    """The changes of members are read before all else."""
+    named = {"colonyid": identity("x").id, "name": made.name}
+    message = {"msgtype": "addcolonymsg", "colony": named}
+    made.event(made.own, "colony_added", made.request(made.founder, message))
+    made.checkpoint()
+    lines = made.lines()
+    assert "second time" in check(file, finished(lines), made.server_id).fault
+    first = next(n for n, line in enumerate(lines) if line.startswith(b'{"of":"event"'))
+    lines[first] = lines[first].replace(b'"payload":"', b'"payload":"AAAA')
+    found = check(file, finished(lines), made.server_id)
+    assert ("second time" in found.fault, found.line) == (False, first + 1)
+    last = made.lines()
+    last[-1] = last[-1].replace(b'"', b"'", 2)
+    assert "second time" in check(file, finished(last), made.server_id).fault
+
+
+def test_a_sound_file_says_what_it_does_not_prove(made: Colony, file: Path) -> None:
+    made.event(made.own, "history_forgotten", None, 1)
+    line, _ = made.chains[made.own][1]
+    made.chains[made.own][1] = line, b""
+    made.stated.clear()
+    made.checkpoint()
+    del made.checkpoints[0]
+    made.submit()
+    found = check(file, made.export(kept=0.5), made.server_id)
+    told = "\n".join(report.lines(found))
+    for word in ("proven:", "newer than", "not in the file", "forgotten:", "members not checked"):
+        assert word in told, told
+    assert report.when(10**30) == f"{10**30} ms"
+
+
+# Receipts.
+
+
+def receipt(
+    made: Colony, event: str, *, process: str = "", by: Identity | None = None, ok: bool = True
+) -> bytes:
+    payload = b64encode(compact({"processid": process} if process else [])).decode()
+    seal = {
+        "v": 1,
+        "to": "0" * 64,
+        "re": "1" * 64,
+        "index": 0,
+        "ok": ok,
+        "epoch": "",
+        "time": 5,
+        "members": 1,
+        "event": event,
+    }
+    text = b64encode(compact(seal)).decode()
+    signature = (by or made.servers[-1]).sign(tagged("colonist:rep:1", payload, text))
+    return compact({"payloadtype": "x", "payload": payload, "seal": text, "signature": signature})
+
+
+def with_receipts(made: Colony, file: Path, receipts: dict[str, bytes]) -> Report:
+    folder = file.parent / "receipts"
+    folder.mkdir()
+    (folder / "folder").mkdir()
+    for name, data in receipts.items():
+        (folder / name).write_bytes(data)
+    file.write_bytes(made.export())
+    return verify(file, made.server_id, receipts=folder, jobs=1)
+
+
+def test_receipts_are_found(made: Colony, file: Path) -> None:
+    """Of a process that was removed the removal is enough."""
+    process = made.submit()
+    first = made.heads[process.chain][1]
+    made.event(process.chain, "waited_out")
+    other = made.submit()
+    made.checkpoint()
+    made.forget(process)
+    made.checkpoint()
+    found = with_receipts(
+        made,
+        file,
+        {
+            "of a removed one": receipt(made, first, process=process.chain),
+            "there": receipt(made, made.heads[other.chain][1]),
+            "a read": receipt(made, ""),
+        },
+    )
+    assert (found.sound, found.receipts) == (True, 2), found
+    assert "receipts: all 2 found" in "\n".join(report.lines(found))
+
+
+def test_a_receipt_whose_event_is_not_there_is_named(made: Colony, file: Path) -> None:
+    found = with_receipts(made, file, {"mine.json": receipt(made, "a" * 64)})
+    assert (found.sound, found.offset, found.line) == (False, -1, 0)
+    assert report.fault(found).startswith("receipt mine.json: the event aaaa")
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda _: b"{}",
+        lambda made: receipt(made, "a" * 64, by=identity("somebody")),
+        lambda made: receipt(made, "a" * 64).replace(b'"payload":"', b'"payload":"AAAA'),
+    ],
+)
+def test_what_is_no_reply_of_the_server_is_no_receipt(
+    made: Colony, file: Path, forge: Callable[[Colony], bytes]
+) -> None:
+    found = with_receipts(made, file, {"mine.json": forge(made)})
+    assert "receipt mine.json is no sealed reply of the server" in found.fault
+
+
+# Export.
+
+
+async def pages(lines: list[str], size: int = 7) -> AsyncIterator[tuple[str, ...]]:
+    for start in range(0, len(lines), size):
+        yield tuple(lines[start : start + size])
+
+
+async def test_an_export_has_the_last_line_that_verify_wants(made: Colony, file: Path) -> None:
+    heard: list[int] = []
+    lines = [line.decode() for line in made.lines()]
+    done = await export(
+        pages(lines), file, lambda so_far: heard.append(so_far.bytes), may_replace=False
+    )
+    written = await asyncio.to_thread(file.read_bytes)
+    assert written == made.export()
+    found = check(file, made.export(), made.server_id)
+    assert (found.sound, found.events) == (True, done.events)
+    assert heard == sorted(heard)
+    assert done.bytes == len(written)
+    with pytest.raises(CliError) as caught:
+        await export(pages(lines), file, lambda _: None, may_replace=False)
+    assert caught.value.exit is Exit.CONFLICT
+
+
+@pytest.mark.parametrize("line", ["", "a\nb"])
+async def test_what_is_no_line_makes_no_file(file: Path, line: str) -> None:
+    with pytest.raises(CliError, match="no line of an audit file"):
+        await export(pages(["x", line]), file, lambda _: None, may_replace=False)
+    assert list(file.parent.iterdir()) == []
+
+
+async def test_a_folder_that_is_not_there_is_named(file: Path) -> None:
+    with pytest.raises(CliError, match="cannot be written"):
+        await export(pages(["x"]), file / "there", lambda _: None, may_replace=False)
+
+
+# Show.
+
+
+def evidence(made: Colony, chain: str) -> ProcessEvidence:
+    lines = [part.decode() for pair in made.chains[chain] for part in pair if part]
+    covering = [pair for pair in made.checkpoints if chain.encode() in pair[0]][-1:]
+    return ProcessEvidence(
+        header=made.lines()[0].decode(),
+        checkpoints=tuple(part.decode() for pair in covering for part in pair),
+        lines=tuple(lines),
+    )
+
+
+def ran(made: Colony) -> str:
+    process = made.submit()
+    made.assign(process)
+    made.checkpoint()
+    made.event(process.chain, "requeued", None, 1)
+    return process.chain
+
+
+def test_a_process_is_shown_with_who_did_what(made: Colony) -> None:
+    chain = ran(made)
+    names = {member.key.id: member.name for member in made.members}
+    rows = shown(evidence(made, chain), made.server_id, names)
+    assert [(row.what, row.attempt, row.checked) for row in rows] == [
+        ("submitted", 0, "signed"),
+        ("assigned", 1, "signed"),
+        ("requeued", 1, "said by the server, under no checkpoint yet"),
+    ]
+    assert (rows[0].who in names.values(), rows[2].who) == (True, "the server")
+    assert shown(evidence(made, chain), "", {})[0].who == rows[0].id[:12]
+
+
+def test_an_event_that_is_wrong_ends_the_table(made: Colony) -> None:
+    chain = ran(made)
+    line, request = made.chains[chain][1]
+    made.chains[chain][1] = line.replace(b'"attempt":1', b'"attempt":2'), request
+    rows = shown(evidence(made, chain), made.server_id, {})
+    assert [row.is_sound for row in rows] == [True, False]
+    assert "WRONG: checkpoint" in rows[1].checked
+
+
+def test_what_is_missing_from_a_process_is_named(made: Colony) -> None:
+    chain = ran(made)
+    del made.chains[chain][1:]
+    with pytest.raises(AuditError, match="is not in the file"):
+        shown(evidence(made, chain), made.server_id, {})
+    nothing = ProcessEvidence(header=made.lines()[0].decode(), checkpoints=(), lines=())
+    assert shown(nothing, "", {}) == []
+
+
+def test_a_checkpoint_of_another_server_is_none(made: Colony) -> None:
+    chain = ran(made)
+    with pytest.raises(AuditError, match="the pinned one is"):
+        shown(evidence(made, chain), "0" * 64, {})
+    made.rotate_server_key()
+    with pytest.raises(AuditError, match="from before the pinned one"):
+        shown(evidence(made, chain), made.server_id, {})
+    assert sha3(b"") != chain
