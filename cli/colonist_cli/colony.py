@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from colonist_cli.exits import CliError, Exit
+from colonist_cli.keys import read_or_make
 from colonist_cli.place import Place
 from colonist_client import keyfile
 from colonist_client.client import Client
@@ -36,12 +36,7 @@ class Founding:
 
 def key_of(place: Place, name: str) -> Identity:
     """The key of that name in the state folder, made where it is missing."""
-    path = place.key(name)
-    if path.exists():
-        return keyfile.read(path, place.custody)
-    identity = Identity.from_entropy(secrets.token_bytes(32))
-    keyfile.write(path, identity, place.custody.configured())
-    return identity
+    return read_or_make(place.key(name), place.custody)
 
 
 async def found(

@@ -37,6 +37,13 @@ def make(path: Path, passphrase: bytes | None = None) -> Identity:
     return identity
 
 
+def read_or_make(path: Path, custody: Custody) -> Identity:
+    """The key in a file, made where there is none. Raises `CliError`, `InvalidValueError`."""
+    if os.path.lexists(path):
+        return keyfile.read(path, custody)
+    return make(path, custody.configured())
+
+
 def new_passphrase(custody: Custody, path: Path, file: str, *, may_be_known: bool) -> bytes:
     """The passphrase to put a key under: of a file, the configured one, or asked for twice.
 

@@ -179,8 +179,7 @@ async def join_colony(
     import sys
 
     from colonist_cli import enrolling
-    from colonist_cli.keys import make
-    from colonist_client import keyfile
+    from colonist_cli.keys import read_or_make
     from colonist_protocol.claims import read_card
     from colonist_protocol.executor import ExecutorState
 
@@ -188,7 +187,7 @@ async def join_colony(
     url = server or enrolling.address_of(read)
     if config.exists():
         raise CliError(Exit.CONFLICT, f"{config} is there already: not overwritten")
-    identity = keyfile.read(key, shell.place.custody) if key.exists() else make(key)
+    identity = read_or_make(key, shell.place.custody)
     executor = await enrolling.join(
         read, identity, server=url, hw=hw or enrolling.hardware(), wait=wait
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Final, Protocol, cast
 
+from colonist_client import memory
 from colonist_protocol.identity import DIGEST_BYTES, KEY_BYTES, SIGNATURE_BYTES, Identity
 
 log = logging.getLogger(__name__)
@@ -212,6 +214,7 @@ def serve(end: socket.socket) -> None:
 
 def main() -> None:
     """Run the process. Whoever stops the server stops it by the closed socket."""
+    memory.close(os.environ)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as end:
