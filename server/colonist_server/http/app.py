@@ -170,7 +170,7 @@ class Ways:
 
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         """COLONIES-RPC section 1.1. An assignment that nobody can receive is handed back."""
-        visitor = self.visitors[request.protocol]
+        visitor = self.visitors.get(request.protocol) or Visitor("")  # it may have gone
         answer = await self._answered(request, visitor)
         response = _response(request, answer)
         if visitor.refusals >= MAX_REFUSALS:

@@ -24,7 +24,8 @@ from colonist_server.rpc.table import API
 HEAD_S: Final = 20.0
 """How long the head of a request may take, and a connection that never proved anything may idle."""
 KEEP_S: Final = 3630.0
-UNPROVEN_KEEP_S: Final = 75.0
+UNPROVEN_KEEP_S: Final = 600.0
+"""How long a connection past the door may be idle, if it came in by a member's request or not."""
 MAX_AT_DOOR: Final = 4_096
 """Connections that have shown nothing yet; one more, and the one that stood longest must go."""
 MAX_SCREENED_BYTES: Final = 65_536
@@ -143,12 +144,11 @@ class Doors(web.Server):
 class Handler(web.RequestHandler):
     """A connection past the door, whose later heads have their time as well."""
 
-    __slots__ = ("_doors", "body")
+    __slots__ = ("_doors",)
 
     def __init__(self, doors: Doors, **settings: Any) -> None:
         super().__init__(doors, **settings)
         self._doors = doors
-        self.body: asyncio.StreamReader | None = None
 
     def data_received(self, data: bytes) -> None:
         """Note whether a request is only begun by this."""
