@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import Form, Screen
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from colonist_client.client import Client
     from colonist_client.retry import Retry
     from colonist_client.subscriptions import Subscriber
+    from colonist_client.transport import Transport
+
+RECEIPTS: Final = "COLONIST_RECEIPTS"
+"""The folder in which replies that name an event are kept."""
 
 
 class Shell:
@@ -40,9 +45,12 @@ class Shell:
         from colonist_client.client import Client
         from colonist_client.failure import ServerError
         from colonist_client.http import HttpTransport
+        from colonist_client.receipts import ReceiptKeeper
 
         signer = self.settings.signer(role)
-        transport = HttpTransport(self.settings.server)
+        transport: Transport = HttpTransport(self.settings.server)
+        if folder := self.environment.get(RECEIPTS):
+            transport = ReceiptKeeper(transport, Path(folder))
         pin = self.settings.pin()
         retry = patience() if pin is not None else None
         async with Client(transport, signer.identity, pin=pin, retry=retry) as client:

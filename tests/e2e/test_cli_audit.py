@@ -48,8 +48,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A colony that ran processes, removed one, and changed its members; its server stopped."""
     made = tmp_path_factory.mktemp("home")
     with running(*UP, home=made, until="In another terminal"):
+        proven(made, made / "early.jsonl")
         for number in range(3):
-            ask(made, "call", "echo", str(number))
+            done = run("call", "echo", str(number), home=made, COLONIST_RECEIPTS=str(made / "kept"))
+            assert done.returncode == 0, done.stderr
         listed = json.loads(ask(made, "process", "list", "--state", "success", "-o", "json"))
         first, second, _ = (each["processid"] for each in listed)
         (made / "id").write_text(second)
@@ -78,6 +80,15 @@ def test_without_a_pin_nothing_is_verified(home: Path, tmp_path: Path) -> None:
     assert (done.returncode, "--server-id" in done.stderr) == (2, True)
     other = run("audit", "verify", file, "--server-id", "0" * 64, home=tmp_path)
     assert (other.returncode, "the pinned one is" in other.stderr) == (1, True)
+
+
+def test_what_was_promised_in_replies_is_in_the_file(home: Path, tmp_path: Path) -> None:
+    words = ("audit", "verify", str(home / "sound.jsonl"), "--receipts")
+    kept = home / "kept"
+    assert len(list(kept.iterdir())) == 3
+    assert "receipts: all 3 found" in ask(home, *words, str(kept))
+    lost = ("audit", "verify", str(home / "early.jsonl"), "--receipts", str(kept))
+    assert "is not in the file" in ask(home, *lost, code=1)
 
 
 def test_a_flipped_byte_is_named(home: Path, tmp_path: Path) -> None:

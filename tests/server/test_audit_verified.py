@@ -151,6 +151,28 @@ async def test_an_export_is_sound(
 
 
 @virtual
+async def test_what_the_server_promised_in_replies_is_in_the_export() -> None:
+    async with historic(None) as made:
+        made.owner = COLONY_OWNER
+        await made.found("ada")
+        await made.enrol("uma")
+        sent = sealing.of_now(made.dispatch, SubmitFunctionSpec(spec=spec()), UMA)
+        process, submitted = await sealing.present(made.dispatch, sent)
+        assign = AssignProcess(colonyname=COLONY, timeout=5)
+        process, _ = await sealing.present(
+            made.dispatch, sealing.of_now(made.dispatch, assign, ADA)
+        )
+        close = CloseSuccessful(processid=process["processid"])
+        token = process["attempt"]["token"]
+        sent = sealing.of_attempt(made.dispatch, close, ADA, token, 1)
+        _, closed = await sealing.present(made.dispatch, sent)
+        wanted = {submitted.event, closed.event}
+        assert len(wanted - {""}) == 2
+        data = await file_of(made)
+        assert examine(data, made.rooms.server_keys.id, wanted=tuple(wanted))[2] == wanted
+
+
+@virtual
 async def test_what_retention_forgot_is_said_and_sound() -> None:
     async with historic(None, retention_age_s=600.0) as made:
         made.owner = COLONY_OWNER

@@ -46,7 +46,7 @@ async def submit(rooms: Rooms, call: Call, message: wire.SubmitFunctionSpec) -> 
         payload=call.payload,
         cause=call.cause,
     )
-    return Reply(render.process(id, colony.record.name, birth, live))
+    return Reply(render.process(id, colony.record.name, birth, live), event=live.head)
 
 
 def derived(tag: bytes, mark: Mark) -> Derived:
