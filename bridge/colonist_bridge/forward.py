@@ -13,8 +13,10 @@ Rules.
 - The same bytes of a device, while its request is under way, are the same request sent again (after
   a reconnect): they join it. Once the reply was handed to the broker, the same bytes on the same
   connection of the device are a new, equal request (plain ones have no nonce) and go out after it.
-- A grant or a close whose reply may have been lost with a session is answered again with the same
-  reply (see `answered`), not forwarded a second time.
+- A sealed request may be forwarded as often as it comes: the server gives it one effect. Its reply
+  passes byte for byte, if it names this request.
+- A plain grant or close whose reply may have been lost with a session is answered again with the
+  same reply (see `answered`), not forwarded a second time.
 - A copy that the *broker* marks as sent again is never a new request. Forwarded already: dropped.
   Not known here (this bridge has restarted): forwarded only if a second time does no harm.
 - One long poll for work per device. A poll for other work replaces the held one, and a device that
@@ -261,9 +263,12 @@ class Forwarder:
             return self._told(request, HintCode.UNKNOWN)
         except TooLargeError:
             return self._told(request, HintCode.REPLY_TOO_LARGE)
+        if not reply.is_of(request.device, request.re, request.index):
+            self._counts.add("mismatched_reply")
+            return self._packed(HintCode.UNKNOWN, request.tag)
         self._counts.add("answered")
         message = reply.named(request.tag)
-        if has_effect(request.kind) and not reply.is_error:
+        if not request.re and has_effect(request.kind) and not reply.is_error:
             self._answered.keep(request, flight.mark, message)
         return message
 

@@ -25,6 +25,7 @@ from typing import Final
 from colonist_bridge.broker import BridgePeer
 from colonist_bridge.config import BridgeConfig, load, split_broker_url
 from colonist_bridge.counts import Counts
+from colonist_bridge.epochs import Epochs
 from colonist_bridge.forward import Forwarder, Limits
 from colonist_bridge.presence import Presence
 from colonist_bridge.state import GatewayState, StatePublisher
@@ -34,6 +35,7 @@ from colonist_client.http import HttpTransport
 from colonist_client.mqtt_connection import BrokerAddress, LinkError
 from colonist_client.mqtt_link import Link
 from colonist_client.retry import Backoff
+from colonist_client.sealer import Pin
 from colonist_client.transport import Transport
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.topics import Topics
@@ -59,6 +61,7 @@ class Bridge:
             base_s=config.reconnect_base_s,
             cap_s=config.reconnect_cap_s,
         )
+        self.epochs = Epochs(Pin(config.server_id, _moved) if config.server_id else None)
         self.state = StatePublisher(self._read_state, self._publish_state)
         self.uplink = ServerUplink(
             transport,
@@ -66,6 +69,7 @@ class Bridge:
             backoff=self._backoff,
             wall=time.time,
             on_change=self.state.turned,
+            on_reply=self.epochs.heard,
         )
         self.forwarder = Forwarder(
             self.uplink,
@@ -106,7 +110,7 @@ class Bridge:
             conn=self.link.connects,
             uplink="up" if self.uplink.is_up else "down",
             since=int(self.uplink.since),
-            epoch="",
+            epoch=self.epochs.token,
             backlog_bytes=0,
             oldest_age_s=0,
             open=self.forwarder.open_requests,
@@ -171,6 +175,10 @@ async def _until_signal(config: BridgeConfig) -> None:
         task = group.create_task(run(config))
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, task.cancel)
+
+
+def _moved(server_id: str) -> None:
+    _log.warning("the server has a new key: write server_id = %r into the configuration", server_id)
 
 
 def _limits(config: BridgeConfig) -> Limits:

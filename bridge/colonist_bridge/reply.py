@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from colonist_protocol import codec
 from colonist_protocol.envelope import ReplyEnvelope
 from colonist_protocol.errors import InvalidMessageError, TooLargeError
+from colonist_protocol.seal import ReplySeal, read_reply_seal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +20,17 @@ class Reply:
     """A body that is a server's reply in form; nothing here can tell whose it is."""
 
     body: bytes
-    is_sealed: bool
     is_error: bool
+    seal: ReplySeal | None = None
+
+    def is_of(self, device: str, re: str, index: int) -> bool:
+        """Whether it says that it answers that request; a plain reply says nothing."""
+        seal = self.seal
+        return seal is None or (seal.to, seal.re, seal.index) == (device, re, index)
 
     def named(self, tag: str) -> bytes:
         """The bytes to publish to the device whose request has this name."""
-        if self.is_sealed:
+        if self.seal is not None:
             return self.body
         return self.body.rstrip()[:-1] + b',"req":"%b"}' % tag.encode()
 
@@ -40,4 +46,5 @@ def read_reply(body: bytes, *, max_bytes: int) -> Reply:
     reply = codec.convert(body, tree, ReplyEnvelope, "reply")
     if "req" in tree or not reply.payloadtype:
         raise InvalidMessageError("no reply of a server: it names a request, or has no type")
-    return Reply(body=body, is_sealed="seal" in tree, is_error=reply.error)
+    seal = read_reply_seal(reply.seal) if "seal" in tree else None
+    return Reply(body=body, is_error=reply.error, seal=seal)

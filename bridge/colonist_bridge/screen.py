@@ -1,5 +1,7 @@
 """The checks before anything else: size, strict form, recovered signer = the id in the topic.
 
+Seals are read by the one strict reader of all; what is forwarded is what came, byte for byte.
+
 So nobody reads another's reply by presenting a captured request on a topic of his own. Pure: bytes
 in, a request or a refusal out. Cheapest first; nothing of a refused message is kept or repeated,
 except the name of the request if it could be read.
@@ -13,8 +15,9 @@ from typing import Final
 from colonist_bridge.hint import HintCode, request_tag
 from colonist_client.repeatable import ASSIGN, is_repeatable
 from colonist_protocol.envelope import Envelope, authenticate, open_message, parse_request
-from colonist_protocol.errors import ColonistError, TooLargeError
+from colonist_protocol.errors import ColonistError, SealError, TooLargeError
 from colonist_protocol.process import AssignProcess, GetProcess
+from colonist_protocol.seal import MAX_INDEX, read_request_seal
 
 _HELD: Final[dict[str, type[AssignProcess | GetProcess]]] = {
     kind.msgtype(): kind for kind in (AssignProcess, GetProcess)
@@ -23,7 +26,10 @@ _HELD: Final[dict[str, type[AssignProcess | GetProcess]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request that may be forwarded. `hold_s`: how long the server may hold it, 0 if not."""
+    """A request that may be forwarded. `hold_s`: how long the server may hold it, 0 if not.
+
+    `re` is the digest of a sealed one, `index` which of its grants is asked for.
+    """
 
     device: str
     body: bytes
@@ -31,6 +37,8 @@ class Request:
     kind: str
     hold_s: float
     is_repeatable: bool
+    re: str = ""
+    index: int = 0
 
     @property
     def is_held(self) -> bool:
@@ -59,7 +67,7 @@ def screen(device: str, body: bytes, *, max_bytes: int) -> Request | Refusal:
             raise TooLargeError(f"{len(body)} bytes are over {max_bytes}")
         envelope = parse_request(body)
         tag = _tag(envelope)
-        signed = authenticate(envelope)
+        signed = authenticate(envelope, _seal(envelope))
     except ColonistError as error:
         return Refusal(code=error.code, tag=tag)
     if signed.caller != device:
@@ -70,8 +78,21 @@ def screen(device: str, body: bytes, *, max_bytes: int) -> Request | Refusal:
         tag=tag,
         kind=envelope.payloadtype,
         hold_s=_hold_s(envelope),
-        is_repeatable=is_repeatable(envelope.payloadtype),
+        is_repeatable=is_repeatable(envelope.payloadtype, is_sealed=bool(envelope.seal)),
+        re=signed.digest.hex() if envelope.seal else "",
+        index=envelope.index,
     )
+
+
+def _seal(envelope: Envelope) -> bytes:
+    """The JSON of a seal, read strictly; empty for a plain request. Raises `SealError`."""
+    if envelope.index and not (envelope.seal and envelope.payloadtype == ASSIGN):
+        raise SealError("only a sealed assign has an index")
+    if not 0 <= envelope.index <= MAX_INDEX:
+        raise SealError("the index is no unsigned number of 32 bits")
+    if not envelope.seal:
+        return b""
+    return read_request_seal(envelope.seal, envelope.payloadtype)[1]
 
 
 def _tag(envelope: Envelope) -> str:

@@ -63,8 +63,13 @@ class ServerUplink:
         wall: Callable[[], float],
         on_change: Callable[[], None],
         probe_wait_s: float = PROBE_WAIT_S,
+        on_reply: Callable[[Reply], None] | None = None,
     ) -> None:
-        """`wall` is the time of day, for people; `on_change` is called when up or down turns."""
+        """`wall` is the time of day, for people; `on_change` is called when up or down turns.
+
+        `on_reply` sees each reply that passes.
+        """
+        self._on_reply = on_reply
         self._transport = transport
         self._reply_bytes = reply_bytes
         self._backoff = backoff
@@ -99,6 +104,8 @@ class ServerUplink:
             self._doubt.set()
             raise
         self._heard = self._wall()
+        if self._on_reply is not None:
+            self._on_reply(reply)
         return reply
 
     async def run(self) -> None:

@@ -20,7 +20,7 @@ from colonist_agent.agent import Agent
 from colonist_agent.config import AgentConfig
 from colonist_agent.config import load as load_agent
 from colonist_agent.function import Registry
-from colonist_agent.main import fill, limits, pin_of
+from colonist_agent.main import client_of, fill, limits, pin_of
 from colonist_agent.transport_mqtt import Birth, MqttTransport, running
 from colonist_bridge.config import BridgeConfig
 from colonist_bridge.main import Bridge
@@ -29,9 +29,9 @@ from colonist_cli.embedded_broker import EmbeddedBroker, embedded_broker
 from colonist_cli.local_etcd import find, local_etcd
 from colonist_cli.place import Notes, Place
 from colonist_cli.ports import HOST, check_free
-from colonist_client.client import Client
 from colonist_client.http import HttpTransport
 from colonist_client.retry import Backoff
+from colonist_client.sealer import Pin
 from colonist_client.transport import Transport
 from colonist_server.config import ServerConfig
 from colonist_server.keyring import OWNER_KEY
@@ -115,7 +115,7 @@ async def house(place: Place, plan: Plan) -> AsyncGenerator[House]:
             server_id=server_id,
         )
         broker = await stack.enter_async_context(embedded_broker(port=plan.broker_port))
-        await stack.enter_async_context(bridge_for(for_bridge, broker))
+        await stack.enter_async_context(bridge_for(for_bridge, broker, server_id))
         over_http = await stack.enter_async_context(_over_http(for_agent, place, plan, server_id))
         over_mqtt = await stack.enter_async_context(_over_mqtt(broker, place, plan, server_id))
         place.write(notes(servers[0].url, broker.url, plan.colony, server_id))
@@ -160,13 +160,16 @@ def notes(server: str, broker: str, colony: str, server_id: str = "") -> Notes:
 
 
 @asynccontextmanager
-async def bridge_for(server: str, broker: EmbeddedBroker) -> AsyncGenerator[Bridge]:
+async def bridge_for(
+    server: str, broker: EmbeddedBroker, server_id: str = ""
+) -> AsyncGenerator[Bridge]:
     """A bridge with an account at the broker, for the length of the block."""
     account, password = broker.add_bridge(BRIDGE)
     config = BridgeConfig(
         name=BRIDGE,
         server_url=server,
         broker_url=broker.url,
+        server_id=server_id,
         username=account,
         password=password,
         retry_after_s=0.5,
@@ -187,7 +190,8 @@ async def _over_http(
     server: str, place: Place, plan: Plan, server_id: str
 ) -> AsyncGenerator[Agent]:
     config = _agent_config(server, place, plan, HTTP_AGENT, server_id)
-    async with HttpTransport(server) as transport, _agent(config, transport) as agent:
+    pin = pin_of(config)
+    async with HttpTransport(server) as transport, _agent(config, transport, pin) as agent:
         yield agent
 
 
@@ -196,13 +200,15 @@ async def _over_mqtt(
     broker: EmbeddedBroker, place: Place, plan: Plan, server_id: str
 ) -> AsyncGenerator[Agent]:
     config = _agent_config(broker.url, place, plan, MQTT_AGENT, server_id)
+    pin = pin_of(config)
     made = MqttTransport(
         broker.url,
         config.identity.id,
         password=broker.add_device(config.identity.id),
         birth=Birth(colony=config.colony, name=config.name, version=version("colonist")),
+        pin=pin,
     )
-    async with running(made) as transport, _agent(config, transport) as agent:
+    async with running(made) as transport, _agent(config, transport, pin) as agent:
         yield agent
 
 
@@ -221,9 +227,11 @@ def _agent_config(url: str, place: Place, plan: Plan, name: str, server_id: str)
 
 
 @asynccontextmanager
-async def _agent(config: AgentConfig, transport: Transport) -> AsyncGenerator[Agent]:
+async def _agent(
+    config: AgentConfig, transport: Transport, pin: Pin | None
+) -> AsyncGenerator[Agent]:
     agent = Agent(
-        Client(transport, config.identity, pin=pin_of(config)),
+        client_of(transport, config, pin),
         config.colony,
         backoff=Backoff(uniform=secrets.SystemRandom().uniform),
         name=config.name,

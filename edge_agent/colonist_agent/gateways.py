@@ -18,6 +18,7 @@ class _State(msgspec.Struct, frozen=True):
     boot: str
     conn: int
     uplink: str = "up"
+    epoch: str = ""
 
 
 class Gateways:
@@ -28,6 +29,8 @@ class Gateways:
 
     def __init__(self) -> None:
         self._states: OrderedDict[str, _State] = OrderedDict()
+        self.epoch = ""
+        """The last epoch token that a bridge has told: a hint, for who has none of its own."""
 
     def has_come_back(self, topic: str, payload: bytes, is_retained: bool) -> bool:
         """Take a message; whether a bridge has started, connected anew, or has its uplink again.
@@ -38,6 +41,7 @@ class Gateways:
         if state is None:
             return False
         before = self._states.get(topic)
+        self.epoch = state.epoch or self.epoch
         self._states[topic] = state
         self._states.move_to_end(topic)
         while len(self._states) > MAX_GATEWAYS:

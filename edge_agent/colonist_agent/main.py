@@ -57,9 +57,10 @@ async def run(
     credentials are. Raises `InvalidValueError`.
     """
     functions = fill(registry or Registry(), config, environment or {})
-    async with open_transport(config, environment or {}) as transport:
+    pin = pin_of(config)
+    async with open_transport(config, environment or {}, pin) as transport:
         agent = Agent(
-            Client(transport, config.identity, pin=pin_of(config)),
+            client_of(transport, config, pin),
             config.colony,
             backoff=Backoff(uniform=random.Random().uniform),  # noqa: S311 - spreads load only
             name=config.name,
@@ -101,6 +102,14 @@ def pin_of(config: AgentConfig) -> Pin | None:
     return pinned(config.server_id, Path(file) if file else None)
 
 
+def client_of(transport: Transport, config: AgentConfig, pin: Pin | None) -> Client:
+    """The client of an agent; what bridges say of the time is a hint to it."""
+    client = Client(transport, config.identity, pin=pin)
+    if client.sealer is not None and isinstance(transport, MqttTransport):
+        transport.on_epoch = client.sealer.tokens.hint
+    return client
+
+
 def limits(config: AgentConfig) -> Limits:
     """The part of the configuration that the agent itself reads."""
     return Limits(
@@ -116,7 +125,7 @@ def limits(config: AgentConfig) -> Limits:
 
 @contextlib.asynccontextmanager
 async def open_transport(
-    config: AgentConfig, environment: Mapping[str, str]
+    config: AgentConfig, environment: Mapping[str, str], pin: Pin | None = None
 ) -> AsyncGenerator[Transport]:
     """The transport that the URL names, closed at the end. Raises `InvalidValueError`."""
     tls = _tls(config)
@@ -132,6 +141,7 @@ async def open_transport(
         birth=Birth(colony=config.colony, name=config.name),
         prefix=config.prefix,
         tls=tls,
+        pin=pin,
     )
     async with running(made) as transport:
         yield transport

@@ -1,9 +1,10 @@
 """The requests that wait for a reply, and which of them is on the wire.
 
 A plain reply names its request by 16 hex characters of its signature, and signatures of equal
-messages are equal (RFC 6979). So of requests that could be taken for one another only one is on the
-wire at a time, in the order in which they were asked: those with the same bytes, and all assigns,
-since a bridge holds one long poll per device and a new one replaces it.
+messages are equal (RFC 6979). A sealed reply names the digest of its request, and no two are equal;
+but a bridge holds one long poll of a device all the same. So of requests that could be taken for
+one another only one is on the wire at a time, in the order in which they were asked: those with the
+same bytes, and all assigns, since a new one replaces the one that the bridge holds.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ class OpenRequest:
     kind: str
     tag: str
     is_repeatable: bool
+    re: str = ""
+    index: int = 0
     reply: bytes | None = None
     is_sent: bool = False
     not_before: float = 0.0
     is_due: bool = True
     last_hint: str = ""
+    said: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def answer(self, body: bytes) -> None:
@@ -61,24 +65,37 @@ class OpenRequests:
     def __init__(self) -> None:
         self._lines: dict[bytes, _Line] = {}
         self._on_wire: dict[str, OpenRequest] = {}
+        self._sealed: dict[tuple[str, int], OpenRequest] = {}
         self._grants: OrderedDict[bytes, None] = OrderedDict()
 
     @contextlib.asynccontextmanager
-    async def opened(self, body: bytes, *, kind: str, tag: str) -> AsyncGenerator[OpenRequest]:
-        """Wait for this request's turn; it is on the wire for the length of the block."""
+    async def opened(
+        self, body: bytes, *, kind: str, tag: str, re: str = "", index: int = 0
+    ) -> AsyncGenerator[OpenRequest]:
+        """Wait for this request's turn; it is on the wire for the length of the block.
+
+        `re` is the digest of a sealed request, `index` which of its replies is wanted.
+        """
         key = ASSIGN.encode() if kind == ASSIGN else body
         line = self._lines.setdefault(key, _Line())
         line.length += 1
         try:
             async with line.turn:
                 request = OpenRequest(
-                    body=body, kind=kind, tag=tag, is_repeatable=is_repeatable(kind)
+                    body=body,
+                    kind=kind,
+                    tag=tag,
+                    is_repeatable=is_repeatable(kind, is_sealed=bool(re)),
+                    re=re,
+                    index=index,
                 )
                 self._on_wire[tag] = request
+                self._sealed[re, index] = request
                 try:
                     yield request
                 finally:
                     del self._on_wire[tag]
+                    self._sealed.pop((re, index), None)
         finally:
             line.length -= 1
             if line.length == 0:
@@ -91,6 +108,10 @@ class OpenRequests:
     def named(self, tag: str) -> OpenRequest | None:
         """The one with this name."""
         return self._on_wire.get(tag)
+
+    def sealed(self, re: str, index: int) -> OpenRequest | None:
+        """The sealed one whose reply names this digest and index."""
+        return self._sealed.get((re, index)) if re else None
 
     def is_second_copy(self, request: OpenRequest, reply: bytes) -> bool:
         """Whether this very grant was delivered before.

@@ -8,7 +8,9 @@ device announces itself, subscribes, and sends the same bytes of each open reque
 when a bridge comes back. A plain request that must not take effect twice is sent once: if its reply
 does not come, the outcome is unknown and `exchange` says so; it is sent again only where the bridge
 says that it did not forward it. Hints and gateway states delay or hasten; they end nothing, and
-whatever they say, an open request is sent at least once an hour.
+whatever they say, an open request is sent at least once an hour. A sealed request may be sent as
+often as it takes. What is said to be its reply is checked, cheapest first: size, retain flag, `to`,
+`re`, `index`, and with a pinned server the signature; all else is dropped and counted.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from colonist_agent.gateways import Gateways
 from colonist_agent.open_requests import OpenRequest, OpenRequests
-from colonist_agent.rep import Hint, PlainReply, read_rep, request_tag
+from colonist_agent.rep import Hint, Rep, SealedReply, read_rep, request_tag
 from colonist_client.mqtt_connection import (
     BrokerAddress,
     Connection,
@@ -37,15 +39,26 @@ from colonist_client.mqtt_connection import (
 )
 from colonist_client.mqtt_link import Link
 from colonist_client.retry import Backoff, Uniform
+from colonist_client.sealer import Pin
 from colonist_client.transport import NotSentError, UnreachableError
-from colonist_protocol.envelope import parse_request
-from colonist_protocol.errors import InvalidValueError, TooLargeError
+from colonist_protocol.digests import REQUEST, tagged_digest
+from colonist_protocol.envelope import open_sealed_reply, parse_request
+from colonist_protocol.errors import ColonistError, InvalidValueError, TooLargeError
 from colonist_protocol.identity import is_id, parse_signature
 from colonist_protocol.topics import DEFAULT_PREFIX, Topics
 
 AGAIN_S: Final = 3600.0
 NOT_FORWARDED: Final = frozenset({"busy", "try_later"})
 PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+
+
+class _Name(NamedTuple):
+    """What a request is called by those who answer it."""
+
+    kind: str
+    tag: str
+    re: str
+    turn: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +93,13 @@ class MqttTransport:
         spread_s: float = 2.0,
         max_request_bytes: int = 1_500_000,
         max_reply_bytes: int = 4_000_000,
+        pin: Pin | None = None,
+        on_epoch: Callable[[str], None] | None = None,
     ) -> None:
         """`url`: `mqtt[s]://host[:port]`. `boot`: random per boot, made here if not given.
+
+        `pin`: the server whose sealed replies are taken; without it that is up to the caller.
+        `on_epoch` is told of tokens that bridges announce, which nobody vouches for.
 
         `spread_s`: after a bridge comes back, requests go out again spread over this time. Raises
         `InvalidValueError`.
@@ -101,6 +119,8 @@ class MqttTransport:
         self._deadlines: set[asyncio.Timeout] = set()
         self._runner: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._pin = pin
+        self.on_epoch = on_epoch
         self.counts: Counter[str] = Counter()
         backoff = Backoff(uniform=self._uniform, base_s=reconnect_base_s, cap_s=reconnect_cap_s)
         self._link = Link(_address(url, identity_id, password, tls), self, backoff)
@@ -129,13 +149,16 @@ class MqttTransport:
         """
         if self._is_closed:
             raise NotSentError("mqtt: the connection was closed by this program")
-        kind, tag = self._checked(body)
+        name = self._checked(body)
         request: OpenRequest | None = None
         try:
             async with asyncio.timeout(wait_s) as deadline:
                 self._deadlines.add(deadline)
                 try:
-                    async with self._requests.opened(body, kind=kind, tag=tag) as request:
+                    opening = self._requests.opened(
+                        body, kind=name.kind, tag=name.tag, re=name.re, index=name.turn
+                    )
+                    async with opening as request:
                         return await self._carried(request)
                 finally:
                     self._deadlines.discard(deadline)
@@ -175,8 +198,11 @@ class MqttTransport:
         connection.acknowledge(message)
         if message.topic == self._topics.device(self._id, "rep"):
             self._rep(message)
-        elif self._gateways.has_come_back(message.topic, message.payload, message.is_retained):
+            return
+        if self._gateways.has_come_back(message.topic, message.payload, message.is_retained):
             self._send_again(self._spread_s)
+        if self.on_epoch is not None and self._gateways.epoch:
+            self.on_epoch(self._gateways.epoch)
 
     async def _carried(self, request: OpenRequest) -> bytes:
         loop = asyncio.get_running_loop()
@@ -214,20 +240,42 @@ class MqttTransport:
         else:
             self._sort(read_rep(message.payload))
 
-    def _sort(self, rep: PlainReply | Hint | None) -> None:
+    def _sort(self, rep: Rep | None) -> None:
         if rep is None:
             self.counts["no_reply"] += 1
+            return
+        if isinstance(rep, SealedReply):
+            self._sealed(rep)
             return
         request = self._requests.named(rep.req)
         if request is None or request.reply is not None:
             self.counts["unknown_req"] += 1
         elif isinstance(rep, Hint):
             self._hinted(request, rep)
+        elif request.re:
+            self.counts["unsealed"] += 1
+            request.said = rep.code
         elif self._requests.is_second_copy(request, rep.body):
             self.counts["second_copy"] += 1
             request.send_at(asyncio.get_running_loop().time())  # so that the bridge knows
         else:
             request.answer(rep.body)
+
+    def _sealed(self, rep: SealedReply) -> None:
+        request = self._requests.sealed(rep.re, rep.index) if rep.to == self._id else None
+        if request is None or request.reply is not None:
+            self.counts["unknown_req"] += 1
+        elif self._pin is not None and not self._is_genuine(self._pin, rep):
+            self.counts["not_genuine"] += 1
+        else:
+            request.answer(rep.body)
+
+    def _is_genuine(self, pin: Pin, rep: SealedReply) -> bool:
+        try:
+            open_sealed_reply(rep.body, server=pin.id, caller=self._id, re=rep.re, index=rep.index)
+        except ColonistError:
+            return False
+        return True
 
     def _hinted(self, request: OpenRequest, hint: Hint) -> None:
         self.counts["hints"] += 1
@@ -237,12 +285,15 @@ class MqttTransport:
         else:
             request.last_hint = hint.code
 
-    def _checked(self, body: bytes) -> tuple[str, str]:
+    def _checked(self, body: bytes) -> _Name:
         if len(body) > self._max_request_bytes:
             raise TooLargeError(f"{len(body)} bytes are over {self._max_request_bytes}")
         envelope = parse_request(body)
         parse_signature(envelope.signature)  # over MQTT every request is signed
-        return envelope.payloadtype, request_tag(envelope.signature)
+        re = ""
+        if envelope.seal:
+            re = tagged_digest(REQUEST, envelope.payload, envelope.seal).hex()
+        return _Name(envelope.payloadtype, request_tag(envelope.signature), re, envelope.index)
 
     def _ended(self, request: OpenRequest | None, wait_s: float) -> UnreachableError:
         why = f"no reply within {wait_s:g} s"
@@ -252,6 +303,7 @@ class MqttTransport:
             where = "waiting for the broker" if not self.is_connected else "waiting for its turn"
             return NotSentError(f"mqtt: {why}; the request was still {where}")
         hint = f"; the bridge says {request.last_hint}" if request.last_hint else ""
+        hint += f"; unverified, something answered: {request.said}" if request.said else ""
         unknown = "" if request.is_repeatable else "; the outcome is unknown"
         return UnreachableError(f"mqtt: {why}{hint}{unknown}")
 

@@ -11,8 +11,9 @@ from colonist_agent.gateways import Gateways
 from colonist_bridge.presence import Mark, Presence, read_mark
 from colonist_bridge.reply import read_reply
 from colonist_bridge.state import GatewayState, StatePublisher
-from colonist_protocol.envelope import pack_reply
+from colonist_protocol.envelope import pack_reply, sealed_reply
 from colonist_protocol.errors import InvalidMessageError, MalformedError
+from colonist_protocol.seal import ReplySeal
 from tests.support.clock import virtual
 
 GATEWAY = "colonist/v1/gw/edge/state"
@@ -68,9 +69,25 @@ def test_a_plain_reply_is_named_at_its_end(payload: bytes) -> None:
     assert named == body[:-1] + b',"req":"0123456789abcdef"}'
 
 
+def _sealed(payload: bytes = b"{}", *, re: str = "ab" * 32, index: int = 0) -> bytes:
+    seal = ReplySeal(1, "cd" * 32, re, index, True, "", 0)
+    return sealed_reply("x", payload, seal).signed("00" * 65)
+
+
 def test_a_sealed_reply_passes_byte_for_byte() -> None:
-    body = pack_reply("x", b"{}")[:-1] + b',"seal":"e30=","signature":"00"}'
-    assert read_reply(body, max_bytes=1000).named("0123456789abcdef") == body
+    reply = read_reply(_sealed(), max_bytes=1000)
+    assert reply.named("0123456789abcdef") == _sealed()
+    assert reply.is_of("cd" * 32, "ab" * 32, 0)
+    assert not reply.is_of("ab" * 32, "ab" * 32, 0)
+    assert not reply.is_of("cd" * 32, "cd" * 32, 0)
+    assert not reply.is_of("cd" * 32, "ab" * 32, 1)
+
+
+@pytest.mark.parametrize("seal", ["e30=", "x", "bnVsbA=="])
+def test_a_reply_with_a_seal_that_is_none_is_no_reply(seal: str) -> None:
+    body = pack_reply("x", b"{}")[:-1] + b',"seal":"%b","signature":"00"}' % seal.encode()
+    with pytest.raises(MalformedError):
+        read_reply(body, max_bytes=1000)
 
 
 def test_a_reply_that_names_a_request_already_is_no_reply_of_a_server() -> None:

@@ -24,9 +24,12 @@ from colonist_cli.exits import CliError, Exit
 from colonist_cli.house import bridge_for
 from colonist_cli.place import Place
 from colonist_cli.ports import HOST, free_port
+from colonist_client import keyfile
 from colonist_client.client import Client
 from colonist_client.http import HttpTransport
+from colonist_client.sealer import Pin
 from colonist_protocol.errors import ColonistError
+from colonist_server.keyring import SERVER_KEY
 
 SCENE: Final = Scene(colony="demo", type="machine", over_http="http-agent", over_mqtt="mqtt-agent")
 WAYS: Final = {SCENE.over_http: "http", SCENE.over_mqtt: "mqtt"}
@@ -51,6 +54,7 @@ argv = ["/bin/df", "-h", "{{path}}"]
 pattern = "/[A-Za-z0-9/_.-]*"
 [commands.hangs_once]
 argv = ["/bin/sh", {script}]
+renew = false
 """
 
 
@@ -82,7 +86,12 @@ def journal(place: Place, agent: str) -> Path:
 
 def client_of(place: Place, url: str) -> Client:
     """A client with the user's key."""
-    return Client(HttpTransport(url), key_of(place, USER))
+    return Client(HttpTransport(url), key_of(place, USER), pin=Pin(server_id_of(place)))
+
+
+def server_id_of(place: Place) -> str:
+    """The id of the server that made its key in the state folder."""
+    return keyfile.id_of(place.keys / SERVER_KEY, place.custody)
 
 
 @asynccontextmanager
@@ -108,9 +117,17 @@ async def stage(
         stack.push_async_callback(server.stop)
         await server.start()
         await _answers(url, server)
-        await found(url, place, colony=SCENE.colony, executors=list(WAYS), executor_type=SCENE.type)
+        server_id = server_id_of(place)
+        await found(
+            url,
+            place,
+            colony=SCENE.colony,
+            executors=list(WAYS),
+            executor_type=SCENE.type,
+            server_id=server_id,
+        )
         broker = await stack.enter_async_context(embedded_broker())
-        bridge = await stack.enter_async_context(bridge_for(url, broker))
+        bridge = await stack.enter_async_context(bridge_for(url, broker, server_id))
         secret = _password(place, broker)
         agents = {
             SCENE.over_http: program(
@@ -134,6 +151,7 @@ def _agent(place: Place, name: str) -> list[str]:
     return [
         "agent", "run", f"--config={place.agent_file}", f"--colony={SCENE.colony}",
         f"--name={name}", f"--key={place.key(name)}", f"--journal={journal(place, name)}",
+        "--set", f"server_id={server_id_of(place)}",
     ]  # fmt: skip
 
 
