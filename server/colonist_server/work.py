@@ -48,6 +48,7 @@ from colonist_server.repo.cron_view import CronView, in_use
 from colonist_server.repo.crons import Crons
 from colonist_server.repo.epochs import Epochs
 from colonist_server.repo.firings import Firings
+from colonist_server.repo.forgetting import Forgetting
 from colonist_server.repo.freshness import Freshness
 from colonist_server.repo.functions import Functions
 from colonist_server.repo.generator_view import GeneratorView
@@ -144,7 +145,8 @@ async def at_work(
         await presence.load()
         await claiming
         await _join(writes, rooms)
-        retention = _retention(config, writes, rooms, leadership)
+        heads = Heads(writes.view, rooms.trail)
+        retention = _retention(config, writes, rooms, leadership, heads)
         sweep = partial(_once_known, claimed, rooms.colonies.sweep_remains)
         for work in (partial(forget_marks, writes, nodes), sweep):
             leadership.at_election(partial(_survive, work))
@@ -163,7 +165,7 @@ async def at_work(
             leadership.run(),
             compaction.run(store, leadership, clock),
             epoch_loop.run(rooms.epochs, writes, leadership),
-            _signing(writes, rooms, leadership).run(),
+            _signing(writes, rooms, leadership, heads).run(),
         ]
         loops += [gauge.run()] if gauge is not None else []
         loops += _archiving(config, writes, rooms, leadership, claimed)
@@ -235,7 +237,7 @@ def _presence(
 
 
 def _retention(
-    config: ServerConfig, writes: Writes, rooms: Rooms, leadership: Leadership
+    config: ServerConfig, writes: Writes, rooms: Rooms, leadership: Leadership, heads: Heads
 ) -> Retention:
     return Retention(
         writes.view,
@@ -245,14 +247,15 @@ def _retention(
         leadership=leadership,
         policy=config.retention,
         retire_workflows=rooms.workflow_removal.retire,
+        forgetting=Forgetting(writes, rooms.checkpoints, heads, rooms.trail),
     )
 
 
-def _signing(writes: Writes, rooms: Rooms, leadership: Leadership) -> CheckpointLoop:
+def _signing(writes: Writes, rooms: Rooms, leadership: Leadership, heads: Heads) -> CheckpointLoop:
     return CheckpointLoop(
         writes,
         rooms.checkpoints,
-        Heads(writes.view, rooms.trail),
+        heads,
         epochs=rooms.epochs,
         leadership=leadership,
     )
@@ -270,7 +273,7 @@ def _archiving(
         return []
     archiver = Archiver(
         writes,
-        Archiving(writes, archive),
+        Archiving(writes, archive, rooms.checkpoints.newest),
         rooms.removal.past,
         rooms.clock,
         policy=config.archiving,

@@ -122,12 +122,15 @@ async def test_before_a_checkpoint_a_process_is_told_without() -> None:
         assert (len(told["checkpoints"]), len(told["lines"])) == (2, 3)
 
 
-@pytest.mark.parametrize("cursor", ["?", "q.", "q.xyz", "h.abc", "p." + "00" * 33, "z.00", "q.1.2"])
+@pytest.mark.parametrize(
+    "cursor",
+    ["?", "0.q.", "1.q.", "q.", "q.xyz", "0.h.abc", "0.p." + "00" * 33, "0.z.00", "0.q.1.2"],
+)
 @virtual
 async def test_a_cursor_that_no_page_gave_is_refused_or_harmless(cursor: str) -> None:
     async with world() as made:
         await made.populate()
-        if cursor == "q.":
+        if cursor == "0.q.":
             assert await made.call(GetAudit(colonyname=COLONY, cursor=cursor), COLONY_OWNER)
             return
         message = GetAudit(colonyname=COLONY, cursor=cursor)

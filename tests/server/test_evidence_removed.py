@@ -16,7 +16,7 @@ from colonist_protocol.workflow import RemoveAllProcessGraphs, RemoveProcessGrap
 from colonist_server.repo import keys
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.records import WorkflowState, decode_workflow
-from colonist_server.store.interface import Guard, Op, Put, Revision, UnavailableError
+from colonist_server.store.interface import Delete, Guard, Op, Put, Revision, UnavailableError
 from tests.server.history import History, historic
 from tests.server.people import World
 from tests.support.audit import Export, exported
@@ -122,8 +122,9 @@ async def test_what_was_never_opened_leaves_nothing(monkeypatch: pytest.MonkeyPa
 
         async def stop(guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
             put = ops[0]
-            is_head = isinstance(put, Put) and put.key.startswith(keys.WORKFLOW)
-            if is_head and decode_workflow(put.value).state == WorkflowState.OPEN:
+            assert isinstance(put, Put | Delete)
+            head = put.value if isinstance(put, Put) and put.key.startswith(keys.WORKFLOW) else b""
+            if head and decode_workflow(head).state == WorkflowState.OPEN:
                 raise UnavailableError("just now")
             return await commit(guards, ops)
 

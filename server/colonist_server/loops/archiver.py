@@ -180,13 +180,17 @@ class Archiver:
         """When the oldest that stays ended; 0: nothing stays."""
         await self._removal.finish(colony)
         await self._archiving.resume(colony)
+        through = min(through, self._archiving.covered(colony))
         oldest = Oldest(self._writes, colony)
         last_ns = await self._move(colony, oldest, horizon_ns, _END_OF_TIME, through)
         if surplus:
             last_ns = await self._move(colony, oldest, _END_OF_TIME, surplus, through)
-        await self._move_workflows(colony, max(last_ns, horizon_ns))
+        await self._move_workflows(colony, max(last_ns, horizon_ns), through)
         if with_lines:
             async with aclosing(self._archiving.move_lines(colony, horizon_ns)) as commits:
+                async for _ in commits:
+                    await asyncio.sleep(PAUSE_S)
+            async with aclosing(self._archiving.move_evidence(colony, horizon_ns)) as commits:
                 async for _ in commits:
                     await asyncio.sleep(PAUSE_S)
         return await oldest.next_ns()
@@ -219,7 +223,7 @@ class Archiver:
     def _may_go_on(self, colony: Colony) -> bool:
         return self._leads.is_leader and not colony.is_gone
 
-    async def _move_workflows(self, colony: Colony, until_ns: int) -> None:
+    async def _move_workflows(self, colony: Colony, until_ns: int, through: int) -> None:
         """Move the workflows that ended until then, with their members."""
         for state in sorted(FINAL):
             if not colony.closed_workflows[state]:
@@ -232,7 +236,8 @@ class Archiver:
                     prefix, after=after, limit=_LISTED, reverse=True, keys_only=True
                 )
                 for item in page.items:
-                    await self._move_workflow(colony, item.key[-keys.WID_BYTES :], until_ns)
+                    if item.modified <= through:
+                        await self._move_workflow(colony, item.key[-keys.WID_BYTES :], until_ns)
                 # Nothing that was submitted later has ended by then.
                 is_past = page.items and keys.time_of_ended(page.items[-1].key) > until_ns
                 more = page.more and not is_past

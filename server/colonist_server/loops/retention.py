@@ -18,6 +18,7 @@ from colonist_core.retention import Policy
 from colonist_protocol.errors import ColonistError
 from colonist_server.loops.leadership import Leadership
 from colonist_server.repo.clock import Clock
+from colonist_server.repo.forgetting import Forgetting
 from colonist_server.repo.leftovers import Leftovers
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.retirement import Oldest, Retirement
@@ -50,6 +51,7 @@ class Retention:
         "_clock",
         "_crowded",
         "_floors",
+        "_forgetting",
         "_leadership",
         "_leftovers",
         "_policy",
@@ -69,6 +71,7 @@ class Retention:
         leadership: Leadership,
         policy: Policy,
         retire_workflows: RetireWorkflows | None = None,
+        forgetting: Forgetting | None = None,
     ) -> None:
         self._view = view
         self._retirement = retirement
@@ -77,6 +80,7 @@ class Retention:
         self._clock = clock
         self._policy = policy
         self._retire_workflows = retire_workflows
+        self._forgetting = forgetting
         self._crowded: set[Colony] = set()
         self._floors: dict[bytes, int] = {}
         """By tag: how many were left when no more could be removed."""
@@ -126,7 +130,16 @@ class Retention:
         for colony in list(self._view.tags.values()):
             waits.append(await self._look_at(colony))
             await self._trim(colony)
+            await self._forget(colony)
         return min(waits)
+
+    async def _forget(self, colony: Colony) -> None:
+        """Evidence of what was removed is kept as long again as what it is about."""
+        now_ns = self._clock.now_ns()
+        kept_ns = self._policy.horizon_ns(now_ns)
+        kept_ns = kept_ns or await self._retirement.oldest(colony).next_ns() or now_ns
+        if self._forgetting is not None and not colony.is_gone:
+            await self._forgetting.forget(colony, 2 * kept_ns - now_ns, now_ns)
 
     async def _look_at(self, colony: Colony) -> float:
         horizon_ns = self._policy.horizon_ns(self._clock.now_ns())

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
-from colonist_core.process import Closed
+from colonist_core.process import MILLISECOND_NS, Closed
 from colonist_protocol.errors import ContendedError
 from colonist_server.archive.interface import LATEST_S, Archive, Row
 from colonist_server.repo import chain, keys, ledger, tombstones
@@ -23,14 +23,17 @@ from colonist_server.repo.nouns import Colony
 from colonist_server.repo.past import reading
 from colonist_server.repo.records import (
     ENDED_WORKFLOW,
+    NewestRecord,
     PastRecord,
     decode_birth,
+    decode_checkpoint,
     decode_closed,
+    decode_removed,
     decode_workflow,
 )
 from colonist_server.repo.retirement import remove_items, with_lines
 from colonist_server.repo.writes import ATTEMPTS, Writes
-from colonist_server.store.interface import MAX_OPS, Delete, DeleteRange, Guard, Item, Op
+from colonist_server.store.interface import MAX_OPS, Delete, DeleteRange, Guard, Item, Op, Revision
 
 BATCH: Final = 40
 
@@ -39,6 +42,7 @@ _PUT_BYTES: Final = 4_194_304
 _INDEX_OPS: Final = 40
 """More entries in the index of attributes go before, in commits of their own."""
 _MARK_BYTES: Final = 8
+_NO_BOUND: Final = 2**63
 
 
 class _Part(NamedTuple):
@@ -57,9 +61,15 @@ class Archiving:
     `moved_bytes` and `moved` tell how large the processes were.
     """
 
-    __slots__ = ("_archive", "_mark", "_writes", "moved", "moved_bytes")
+    __slots__ = ("_archive", "_mark", "_newest", "_writes", "moved", "moved_bytes")
 
-    def __init__(self, writes: Writes, archive: Archive) -> None:
+    def __init__(
+        self,
+        writes: Writes,
+        archive: Archive,
+        newest: Callable[[bytes], NewestRecord] | None = None,
+    ) -> None:
+        self._newest = newest
         self._writes = writes
         self._archive = archive
         self._mark = os.urandom(_MARK_BYTES)
@@ -134,6 +144,40 @@ class Archiving:
                 after = page.items[-1].key
             if not young and not page.more:
                 return
+
+    def covered(self, colony: Colony) -> Revision:
+        """The revision up to which all ends of chains are in checkpoints."""
+        return self._newest(colony.tag).through if self._newest is not None else _NO_BOUND
+
+    async def move_evidence(self, colony: Colony, until_ns: int) -> AsyncGenerator[int]:
+        """Move checkpoints that were signed until then, and ends of removed processes.
+
+        The newest checkpoint stays; an end stays until it is in one.
+        """
+        for prefix in (keys.CHECKPOINT, keys.REMOVED):
+            after = b""
+            more = True
+            while more:
+                page = await self._writes.range(prefix + colony.tag, after=after, limit=_PAGE)
+                old = [item for item in page.items if self._is_old(colony, item, until_ns)]
+                if old:
+                    if not colony.past_revision:
+                        await self._change(colony, [], [], PastRecord())
+                    await self._put([Row(item.key, item.value) for item in old])
+                    await remove_items(self._writes, old)
+                yield len(old)
+                is_done = prefix == keys.CHECKPOINT and len(old) < len(page.items)
+                more = page.more and not is_done
+                after = page.items[-1].key if page.items else b""
+
+    def _is_old(self, colony: Colony, item: Item, until_ns: int) -> bool:
+        if item.key.startswith(keys.CHECKPOINT):
+            k = keys.number_of_checkpoint(item.key)
+            is_newest = self._newest is None or k >= self._newest(colony.tag).k
+            time_ms = decode_checkpoint(item.value).time_ms
+            return not is_newest and time_ms * MILLISECOND_NS <= until_ns
+        time_ms = decode_removed(item.value).time_ms
+        return time_ms * MILLISECOND_NS <= until_ns and item.modified <= self.covered(colony)
 
     # -- the account
 

@@ -19,7 +19,7 @@ from colonist_protocol.tokens import ServerKeys
 from colonist_server.repo import keys
 from colonist_server.repo.checkpoints import Checkpoints, Signed, pack, signed
 from colonist_server.repo.clock import Clock
-from colonist_server.repo.evidence import Evidence, Request
+from colonist_server.repo.evidence import Chain, Evidence, Request
 from colonist_server.repo.nouns import Colony
 from colonist_server.repo.records import decode_change, decode_checkpoint
 from colonist_server.repo.trail import line_of
@@ -37,7 +37,9 @@ _LOOKED_AT: Final = 64
 _SIGNED: Final = "q"
 _CHANGES: Final = "h"
 _PROCESSES: Final = "p"
-_CURSOR: Final = re.compile(r"(q)\.([0-9a-f]{0,15})|([hp])\.((?:[0-9a-f]{2}){0,32})")
+_CURSOR: Final = re.compile(
+    r"([0-9a-f]{1,15})\.(?:(q)\.([0-9a-f]{0,15})|([hp])\.((?:[0-9a-f]{2}){0,32}))"
+)
 
 
 class _Step(NamedTuple):
@@ -65,15 +67,17 @@ class Audit:
     async def page(self, colony: Colony, cursor: str, size: int) -> wire.AuditPage:
         """Some lines behind a cursor. Raises `InvalidValueError`, `UnavailableError`."""
         lines = [] if cursor else [self.header(colony)]
+        forgotten = self._checkpoints.newest(colony.tag).forgotten
+        place = _place(cursor, forgotten)
         left = min(size, PAGE_BYTES) if size > 0 else PAGE_BYTES
         is_begun = False
-        async with aclosing(self._steps(colony, cursor)) as steps:
+        async with aclosing(self._steps(colony, place)) as steps:
             async for step in steps:
                 left -= sum(map(len, step.lines))
                 if left < 0 and is_begun:
                     return wire.AuditPage(lines=tuple(lines), cursor=cursor)
                 lines += step.lines
-                cursor, is_begun = step.cursor, True
+                cursor, is_begun = f"{forgotten:x}.{step.cursor}", True
         return wire.AuditPage(lines=tuple(lines), cursor="")
 
     async def of_process(self, colony: Colony, pid: bytes) -> wire.ProcessEvidence:
@@ -103,8 +107,8 @@ class Audit:
 
     # -- all, in order
 
-    async def _steps(self, colony: Colony, cursor: str) -> AsyncGenerator[_Step]:
-        phase, at = _place(cursor)
+    async def _steps(self, colony: Colony, place: tuple[str, str]) -> AsyncGenerator[_Step]:
+        phase, at = place
         if phase == _SIGNED:
             async for step in self._signed(colony, int(at or "0", 16)):
                 yield step
@@ -142,13 +146,14 @@ class Audit:
             more = page.more
 
     async def _processes(self, colony: Colony, after: bytes) -> AsyncGenerator[_Step]:
+        forgotten = await self._checkpoints.forgotten_heads(colony)
         more = True
         while more:
             ids, more = await self._ids(colony.tag, after)
             for start in range(0, len(ids), _TOGETHER):
                 some = ids[start : start + _TOGETHER]
                 for pid, chain in zip(some, await self._evidence.of_many(some), strict=True):
-                    if chain is not None:
+                    if chain is not None and not _is_forgotten(pid, chain, forgotten):
                         yield _Step(chain.lines, f"{_PROCESSES}.{pid.hex()}")
             after = ids[-1] if ids else after
 
@@ -203,9 +208,21 @@ class Audit:
         return first
 
 
-def _place(cursor: str) -> tuple[str, str]:
-    """Where a cursor says that the pages have come. Raises `InvalidValueError`."""
-    found = _CURSOR.fullmatch(cursor or f"{_SIGNED}.")
+def _place(cursor: str, forgotten: int) -> tuple[str, str]:
+    """Where a cursor says that the pages have come. Raises `InvalidValueError`.
+
+    Pages from before and after something was forgotten do not go together.
+    """
+    if not cursor:
+        return _SIGNED, ""
+    found = _CURSOR.fullmatch(cursor)
     if found is None:
         raise InvalidValueError("cursor: not one that a page gave; begin anew with an empty one")
-    return (found[1], found[2]) if found[1] else (found[3], found[4])
+    if int(found[1], 16) != forgotten:
+        raise InvalidValueError("cursor: history was forgotten meanwhile; begin anew")
+    return (found[2], found[3]) if found[2] else (found[4], found[5])
+
+
+def _is_forgotten(pid: bytes, chain: Chain, forgotten: set[tuple[bytes, int]]) -> bool:
+    last = chain.links[-1].line
+    return last.what == wire.REMOVED and (pid, last.n) in forgotten

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from colonist_core.process import MILLISECOND_NS
 from colonist_protocol import audit, codec
 from colonist_protocol.tokens import ServerKeys
@@ -22,12 +24,13 @@ from colonist_server.repo.records import (
     decode_newest,
     encode,
 )
-from colonist_server.repo.writes import Writes
-from colonist_server.store.interface import Guard, Item, Put, Revision
+from colonist_server.repo.writes import Plan, Writes
+from colonist_server.store.interface import Guard, Item, Put, Range, Revision
 
 MAX_HEADS: Final = 1_000
 """In one checkpoint: about 3 ms of work, and 64 KB."""
 
+_TOGETHER: Final = 8
 _ID_BYTES: Final = keys.PID_BYTES - keys.TAG_BYTES
 _N_BYTES: Final = 4
 _HASH_BYTES: Final = 32
@@ -54,13 +57,15 @@ class Signed(NamedTuple):
 class Checkpoints:
     """Writes and reads checkpoints."""
 
-    __slots__ = ("_clock", "_newest", "_server_keys", "_writes")
+    __slots__ = ("_clock", "_newest", "_server_keys", "_writes", "is_writing")
 
     def __init__(self, writes: Writes, server_keys: ServerKeys, clock: Clock) -> None:
         self._writes = writes
         self._server_keys = server_keys
         self._clock = clock
         self._newest: dict[bytes, tuple[NewestRecord, Revision]] = {}
+        self.is_writing = False
+        """Whether something was taken to be signed that is not stored yet."""
         writes.view.hold(keys.NEWEST_CHECKPOINT, self._apply, self._held)
 
     def newest(self, tag: bytes) -> NewestRecord:
@@ -75,6 +80,13 @@ class Checkpoints:
         All that changed up to `through` must be in `heads` or in an earlier checkpoint. Raises
         `UnavailableError`.
         """
+        self.is_writing = True
+        try:
+            return await self._write(colony, heads, through, era)
+        finally:
+            self.is_writing = False
+
+    async def _write(self, colony: Colony, heads: Heads, through: Revision, era: str) -> bool:
         order = sorted(heads)
         before = self.newest(colony.tag)
         time_ms = max(self._clock.now_ns() // MILLISECOND_NS, before.time_ms + 1)
@@ -95,7 +107,8 @@ class Checkpoints:
         line = _render(colony, k, CheckpointRecord(before.digest, time_ms, heads, b"", 0))
         signature = self._server_keys.current.identity.sign(audit.checkpoint_text(line))
         record = CheckpointRecord(before.digest, time_ms, heads, bytes.fromhex(signature), through)
-        newest = NewestRecord(k, audit.checkpoint_digest(line), time_ms, through, era)
+        digest = audit.checkpoint_digest(line)
+        newest = NewestRecord(k, digest, time_ms, through, era, before.forgotten)
         guards = [
             Guard(keys.newest_checkpoint(colony.tag), revision),
             Guard(colony.key, colony.revision),
@@ -113,10 +126,41 @@ class Checkpoints:
 
     async def page(self, colony: Colony, *, after: int, limit: int) -> tuple[list[Signed], bool]:
         """Those behind a number, in order; and whether there are more."""
-        page = await self._writes.past.range(
+        after = max(after, self.newest(colony.tag).forgotten)
+        page = await self.stored(colony, after=after, limit=limit)
+        return [signed(colony, item) for item in page.items], page.more
+
+    async def stored(self, colony: Colony, *, after: int = 0, limit: int) -> Range:
+        """As they are stored, those too that are about to be deleted."""
+        return await self._writes.past.range(
             keys.checkpoints(colony.tag), after=keys.checkpoint(colony.tag, after), limit=limit
         )
-        return [signed(colony, item) for item in page.items], page.more
+
+    # -- forgetting
+
+    def forgetting(self, colony: Colony, plan: Plan, last: int) -> Plan:
+        """The plan of the commit from which on those up to a number are told no more."""
+        newest, revision = self._at(colony.tag)
+        key = keys.newest_checkpoint(colony.tag)
+        record = msgspec.structs.replace(newest, forgotten=last)
+        return Plan([*plan.guards, Guard(key, revision)], [*plan.ops, Put(key, encode(record))])
+
+    async def forgotten_heads(self, colony: Colony) -> set[tuple[bytes, int]]:
+        """Chains and numbers in those that are told no more and not yet deleted."""
+        last = self.newest(colony.tag).forgotten
+        found: set[tuple[bytes, int]] = set()
+        after = 0
+        more = last > 0
+        while more:
+            page = await self.stored(colony, after=after, limit=_TOGETHER)
+            for item in page.items:
+                after = keys.number_of_checkpoint(item.key)
+                if after > last:
+                    return found
+                packed = decode_checkpoint(item.value).heads
+                found.update((chain, n) for chain, n, _ in unpack(colony.tag, packed))
+            more = page.more and bool(page.items)
+        return found
 
     def _at(self, tag: bytes) -> tuple[NewestRecord, Revision]:
         return self._newest.get(tag, (NewestRecord(), 0))

@@ -63,13 +63,17 @@ _decode_closed: Final = msgspec.msgpack.Decoder(_ClosedHead).decode
 class Heads:
     """Notes heads that changed, by colony."""
 
-    __slots__ = ("_is_on", "_noted", "_trail", "_view", "woken")
+    __slots__ = ("_is_on", "_noted", "_trail", "_view", "begun", "turn", "woken")
 
     def __init__(self, view: View, trail: Trail) -> None:
         self._view = view
         self._trail = trail
         self._noted: dict[bytes, dict[bytes, _Noted]] = {}
         self._is_on = False
+        self.begun = 0
+        """How often it was begun: what was noted before is noted no more."""
+        self.turn = 0
+        """Grows whenever something is taken."""
         self.woken = asyncio.Event()
         """Set while something is noted."""
         view.listen(self)
@@ -80,6 +84,7 @@ class Heads:
     def begin(self) -> None:
         """Note what changes from now on."""
         self._is_on = True
+        self.begun += 1
         self._noted.clear()
         self.woken.clear()
 
@@ -154,6 +159,7 @@ class Heads:
     def take(self, tag: bytes) -> dict[bytes, Head]:
         """What is noted of a colony, with the heads of now; it is noted no more."""
         noted = self._noted.pop(tag, {})
+        self.turn += 1
         if not self._noted:
             self.woken.clear()
         return {chain: self._head(tag, chain, each) for chain, each in noted.items()}
@@ -162,6 +168,14 @@ class Heads:
         """What was taken in vain is noted again, unless something newer is."""
         for chain, head in heads.items():
             self._of(chain[: keys.TAG_BYTES]).setdefault(chain, head)
+
+    def head_of(self, chain: bytes) -> Head | None:
+        """The head of a chain that is held in memory."""
+        tag = chain[: keys.TAG_BYTES]
+        if chain.endswith(_COLONY_CHAIN):
+            return self._head(tag, chain, None)
+        row = self._view.rows.get(chain)
+        return self._head(tag, chain, row) if row is not None else None
 
     def _head(self, tag: bytes, chain: bytes, noted: _Noted) -> Head:
         if isinstance(noted, Row):

@@ -309,7 +309,8 @@ class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class NewestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`qh/tag`: of the newest checkpoint the number, the digest of its line, and the rest as there.
 
-    `through` counts in the `era` of the store since its last restore.
+    `through` counts in the `era` of the store since its last restore. Up to number `forgotten` they
+    are told no more.
     """
 
     k: int = 0
@@ -317,6 +318,7 @@ class NewestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     time_ms: int = 0
     through: int = 0
     era: str = ""
+    forgotten: int = 0
 
 
 class GeneratorRecord(msgspec.Struct, frozen=True, array_like=True):
