@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from colonist_cli.output import Column
+from colonist_protocol import digests
 from colonist_protocol.claims import Claim, Enrolled
 from colonist_protocol.colony import Colony, MemberChange, Policy
 from colonist_protocol.errors import ColonistError
@@ -107,7 +108,10 @@ def checked(change: MemberChange) -> str:
     if not change.payload:
         return "too long to be kept"
     try:
-        signer = recover(change.payload.encode(), change.signature)
+        text = change.payload.encode()
+        if change.seal:
+            text = digests.tagged_text(digests.REQUEST, change.payload, change.seal)
+        signer = recover(text, change.signature)
     except ColonistError:
         return "BAD"
     return "good" if signer == change.by else "BAD"

@@ -32,7 +32,8 @@ class MemberChange(msgspec.Struct, frozen=True, kw_only=True):
     """One change of a colony's members, owner or pause, with the request that caused it.
 
     `by` is the id that signed; "" with no digest: the server itself. `payload` is the base64 text
-    that `signature` covers, "" where it was too long to keep; `digest` is its SHA3-256.
+    that `signature` covers, together with `seal` where the request was sealed; "" where it was too
+    long to keep. `digest` is what was signed.
     """
 
     what: str
@@ -42,6 +43,7 @@ class MemberChange(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     signature: str = ""
     payload: str = ""
+    seal: str = ""
 
 
 class PlainRequests(StrEnum):

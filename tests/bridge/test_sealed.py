@@ -46,7 +46,8 @@ TOKEN = ServerKeys(SERVER).current.attempt_token("p", ANNA.id, 1, "ab" * 8)
 
 
 def sealed(message: Message, **members: Any) -> bytes:
-    given = {"v": 1, "to": SERVER.id, "epoch": "", "id": "ab" * 16, "ttl": 60, **members}
+    given: dict[str, Any] = {"v": 1, "to": SERVER.id, "epoch": "", "id": "ab" * 16, "ttl": 60}
+    given |= members
     return envelope.pack_sealed_request(message, ANNA, EpochSeal(**given))
 
 

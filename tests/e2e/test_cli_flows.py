@@ -126,7 +126,7 @@ def test_a_workflow_is_cancelled(home: Path) -> None:
         (("watch", "abc"), 2, "'abc' is no process id"),
         (("watch", "0" * 64, "--state", "failed"), 2, "for a whole colony"),
         (("watch", "--server", "http://127.0.0.1:1"), 5, "Connection refused"),
-        (("watch", "--key", "state/keys/lonely.key"), 4, "Access denied"),
+        (("watch", "--key", "state/keys/lonely.key"), 5, "unverified, something answered: 403"),
         (("cron", "get", "none"), 3, "there is no cron 'none'"),
         (("cron", "add", "--name", "c", "--workflow", "nobody.json"), 2, "say one of: --every"),
         (("generator", "get", "none"), 3, "generator"),

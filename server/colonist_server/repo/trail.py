@@ -187,4 +187,5 @@ def _shown(record: ChangeRecord) -> MemberChange:
         digest=record.digest.hex(),
         signature=record.signature.hex(),
         payload=codec.to_base64(record.payload),
+        seal=codec.to_base64(record.seal),
     )
