@@ -87,8 +87,8 @@ class CheckpointWalk:
         self.continued: list[int] = []
         """The k that belong to the checkpoint before: it was too long for one line."""
         self.first_k = 0
-        self.signers: list[int] = []
-        """Which server keys signed, in order, each change once."""
+        self.signer = -1
+        """Which of the server keys signed the last one."""
         self.count = 0
         if before is not None:
             self._before = read(before, Checkpoint, "checkpoint")
@@ -153,21 +153,12 @@ class CheckpointWalk:
         signature = read(line, CheckpointSignature, "signature of a checkpoint")
         if signature.of != "checkpoint" or signature.k != checkpoint.k:
             raise AuditError(f"this is no signature of checkpoint {checkpoint.k}")
-        place = self._servers.place(signer(digest, signature.sig))
-        check_order_of_signers(self.signers[-1:], [place])
-        if self.signers[-1:] != [place]:
-            self.signers.append(place)
+        self.signer = self._servers.place(signer(digest, signature.sig))
 
 
 def _digest(line: bytes) -> bytes:
     """Of a line that was read: it is text."""
     return checkpoint_digest(line.decode())
-
-
-def check_order_of_signers(earlier: Sequence[int], later: Sequence[int]) -> None:
-    """Raise `AuditError` when a key signed again after another one had followed it."""
-    if earlier and later and later[0] < earlier[-1]:
-        raise AuditError("signed by a server key that another one had followed")
 
 
 class Cover(NamedTuple):

@@ -85,7 +85,8 @@ class CheckpointOutcome(NamedTuple):
     last_k: int = 0
     last_time: int = 0
     continued: Sequence[int] = ()
-    signers: Sequence[int] = ()
+    signer: int = -1
+    """Which server key signed the last one."""
     number: int = 0
 
 
@@ -293,7 +294,7 @@ def check_checkpoints(source: Source, stretch: Stretch, walk: CheckpointWalk) ->
         last_k,
         last_time,
         walk.continued,
-        walk.signers,
+        walk.signer,
         walk.count,
     )
 

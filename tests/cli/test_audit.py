@@ -94,20 +94,6 @@ def test_the_last_checkpoint_is_signed_by_the_pinned_key_or_a_later_one(
     assert check(file, made.export(), made.server_id).sound
 
 
-def test_a_key_that_was_followed_signs_no_later_checkpoint(made: Colony, file: Path) -> None:
-    made.rotate_server_key()
-    for _ in range(20):
-        made.submit()
-        made.checkpoint()
-    new = made.servers.pop()
-    made.submit()
-    made.checkpoint()
-    made.servers.append(new)
-    for step in (900, 1 << 20):
-        found = check(file, made.export(), made.servers[0].id, step=step)
-        assert "that another one had followed" in found.fault
-
-
 def test_history_may_begin_later_where_the_chain_says_so(made: Colony, file: Path) -> None:
     made.event(made.own, "history_forgotten", None, 1)
     made.stated.clear()

@@ -84,7 +84,7 @@ def _heads(lines: Sequence[str], frame: Frame, chain: str) -> list[bytes]:
         walk = CheckpointWalk(frame.colony, frame.tag, frame.servers, None)
         walk.take(checkpoint.encode())
         found += walk.take(signature.encode())
-        if not frame.servers.vouches(walk.signers[-1]):
+        if not frame.servers.vouches(walk.signer):
             raise AuditError("the checkpoint was signed by a server key from before the pinned one")
     own = head_key(chain, 0)[:32] if chain else b""
     return sorted(record for record in found if record[:32] == own)

@@ -21,7 +21,7 @@ from colonist_cli.audit.source import BUCKETS, Buckets, FileSource, RunWriter
 from colonist_cli.audit.work import Task
 from colonist_protocol import audit_layout as layout
 from colonist_protocol.audit import FIRST_K
-from colonist_protocol.audit_checkpoints import Groups, check_order_of_signers
+from colonist_protocol.audit_checkpoints import Groups
 from colonist_protocol.audit_events import Frame, Tally
 from colonist_protocol.audit_layout import CheckpointOutcome, FaultError, Outline, Stretch
 from colonist_protocol.audit_members import MemberWalk
@@ -146,10 +146,10 @@ class _Check:
         total = CheckpointOutcome()
         with crew(Task(self._path, frame), min(self._jobs, len(stretches))) as hands:
             outcomes = hands.map(work.checkpoints, stretches)
-            for stretch, outcome in zip(stretches, outcomes, strict=True):
-                total = _joined(total, outcome, stretch)
+            for outcome in outcomes:
+                total = _joined(total, outcome)
                 self._runs.write(b"".join(outcome.heads))
-        if total.number and not servers.vouches(total.signers[-1]):
+        if total.number and not servers.vouches(total.signer):
             text = "the last checkpoint was signed by a server key from before the pinned one"
             raise FaultError(Fault(text, end))
         if not total.number and end < outlined.end_at:
@@ -234,20 +234,14 @@ def _receipts(folder: Path | None, servers: Servers) -> Sequence[Receipt]:
         raise FaultError(Fault(str(error), -1)) from None
 
 
-def _joined(
-    total: CheckpointOutcome, outcome: CheckpointOutcome, stretch: Stretch
-) -> CheckpointOutcome:
+def _joined(total: CheckpointOutcome, outcome: CheckpointOutcome) -> CheckpointOutcome:
     _raise(outcome.fault)
-    try:
-        check_order_of_signers(total.signers, outcome.signers)
-    except AuditError as error:
-        raise FaultError(Fault(str(error), stretch.start)) from None
     return CheckpointOutcome(
         first_k=total.first_k or outcome.first_k,
         last_k=outcome.last_k or total.last_k,
         last_time=outcome.last_time or total.last_time,
         continued=[*total.continued, *outcome.continued],
-        signers=[*total.signers, *outcome.signers],
+        signer=outcome.signer if outcome.number else total.signer,
         number=total.number + outcome.number,
     )
 

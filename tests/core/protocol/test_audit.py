@@ -548,7 +548,8 @@ def test_the_pin_vouches_forwards_only() -> None:
     assert "pinned one is" in problem(data, identity("other").id)
 
 
-def test_an_old_key_does_not_sign_again() -> None:
+def test_keys_may_take_turns_while_nodes_change_theirs() -> None:
+    """One node after the other has the new key, and any of them may lead."""
     made = small()
     made.rotate_server_key()
     made.submit()
@@ -558,8 +559,7 @@ def test_an_old_key_does_not_sign_again() -> None:
     made.checkpoint()
     made.servers.append(new)
     for step in STEPS:
-        with pytest.raises((FaultError, AuditError), match="that another one had followed"):
-            check(made.export(), made.server_id, step=step)
+        assert problem(made.export(), made.server_id, step=step) == ""
 
 
 def test_a_key_that_nobody_announced_signs_nothing() -> None:
