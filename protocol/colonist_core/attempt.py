@@ -20,6 +20,14 @@ def counts(live: Live, by: Grantee, what: What) -> bool:
     return what is What.SUCCEEDED and not live.flags & Flag.REJECTS_LATE
 
 
+def winner(live: Live) -> tuple[int, bytes] | None:
+    """Number and nonce of the attempt whose result ended a process; None: no sealed result did."""
+    last = live.events[-1] if live.events else None
+    if not live.nonce or last is None or last.what not in (What.SUCCEEDED, What.FAILED):
+        return None
+    return last.attempt, live.nonce
+
+
 def recorded(live: Live, process_id: str, by: Grantee, *, now_ns: int, cause: Cause) -> Live:
     """A result came that changes nothing: it is evidence."""
     return happened(

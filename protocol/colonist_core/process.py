@@ -200,8 +200,8 @@ class Grantee(NamedTuple):
 class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A process that has ended. `payload` is the request that closed it, with the result in it.
 
-    `seal` is the seal of that request, empty for a plain one; then `attempt` and `nonce` name the
-    attempt whose result it is, which need not be the newest.
+    `seal` is the seal of that request, empty for a plain one. `live.nonce` is that of the attempt
+    whose result it is.
 
     `parents` and `children` are numbers of members of its workflow, as they were at its end.
     """
@@ -214,8 +214,6 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parents: tuple[int, ...] = ()
     children: tuple[int, ...] = ()
     seal: bytes = b""
-    attempt: int = 0
-    nonce: bytes = b""
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
@@ -353,17 +351,10 @@ def ended(
     changes: dict[str, object] = {}
     if by is not None and not (is_newest(live, by) and live.state == State.RUNNING):
         began_ns = _began_ns(live, by.number, now_ns)
-        changes = {"executor": by.executor, "node": "", "started_ns": began_ns}
+        changes = {"nonce": by.nonce, "executor": by.executor, "node": "", "started_ns": began_ns}
     number = by.number if by is not None else live.attempt
     after = happened(live, process_id, what, now_ns, cause, of=number, **changes)
-    return Closed(
-        live=after,
-        payload=payload,
-        errors=errors,
-        seal=cause.seal if payload else b"",
-        attempt=number if by is not None else 0,
-        nonce=by.nonce if by is not None else b"",
-    )
+    return Closed(live=after, payload=payload, errors=errors, seal=cause.seal if payload else b"")
 
 
 def _began_ns(live: Live, number: int, now_ns: int) -> int:

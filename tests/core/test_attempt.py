@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colonist_core.attempt import check_attempt, confirmed, counts, recorded, renewed
+from colonist_core.attempt import check_attempt, confirmed, counts, recorded, renewed, winner
 from colonist_core.lease import MAX_LIMIT_S, Flag
 from colonist_core.process import (
     EXEC_EXPIRED,
@@ -101,7 +101,8 @@ def test_a_late_success_is_its_executors_work():
     now_ns = START_NS + 9 * SECOND_NS
     closed = ended(live, PID, What.SUCCEEDED, now_ns=now_ns, cause=ADA, payload=b"{}", by=by)
     assert (closed.live.executor, closed.live.attempt) == (ADA.who, 2)
-    assert (closed.attempt, closed.nonce, closed.seal) == (1, by.nonce, ADA.seal)
+    assert closed.seal == ADA.seal
+    assert winner(closed.live) == (1, by.nonce)
     assert closed.live.started_ns // 1_000_000 == (START_NS + 5 * SECOND_NS) // 1_000_000
     assert closed.live.events[-1].attempt == 1
 
@@ -116,9 +117,17 @@ def test_a_late_success_of_a_forgotten_attempt_began_who_knows_when():
 def test_the_result_of_the_attempt_that_runs_names_it():
     live, by = grant(newborn())
     closed = ended(live, PID, What.FAILED, now_ns=START_NS + 9, cause=ADA, payload=b"{}", by=by)
-    assert (closed.attempt, closed.nonce, closed.live.started_ns) == (1, by.nonce, START_NS)
-    plain = ended(live, PID, What.CANCELLED, now_ns=START_NS + 9, cause=BEN)
-    assert (plain.attempt, plain.nonce) == (0, b"")
+    assert closed.live.started_ns == START_NS
+    assert winner(closed.live) == (1, by.nonce)
+
+
+def test_what_no_sealed_result_ended_has_no_winner():
+    live, _ = grant(newborn())
+    plain, _ = grant(newborn(), PLAIN)
+    cancelled = ended(live, PID, What.CANCELLED, now_ns=START_NS + 9, cause=BEN)
+    closed = ended(plain, PID, What.SUCCEEDED, now_ns=START_NS + 9, cause=PLAIN)
+    bare = msgspec.structs.replace(live, events=())
+    assert [winner(each) for each in (cancelled.live, closed.live, bare)] == [None] * 3
 
 
 @pytest.mark.parametrize("is_running", [False, True])

@@ -190,6 +190,9 @@ class Archiver:
             async with aclosing(self._archiving.move_lines(colony, horizon_ns)) as commits:
                 async for _ in commits:
                     await asyncio.sleep(PAUSE_S)
+            async with aclosing(self._archiving.move_results(colony)) as commits:
+                async for _ in commits:
+                    await asyncio.sleep(PAUSE_S)
             async with aclosing(self._archiving.move_evidence(colony, horizon_ns)) as commits:
                 async for _ in commits:
                     await asyncio.sleep(PAUSE_S)

@@ -145,6 +145,28 @@ class Archiving:
             if not young and not page.more:
                 return
 
+    async def move_results(self, colony: Colony) -> AsyncGenerator[int]:
+        """Move results that came for processes which have left the store, a page at a time."""
+        after = b""
+        more = True
+        while more:
+            page = await self._writes.range(keys.RESULT + colony.tag, after=after, limit=_PAGE)
+            pids = [keys.pid_of_result(item.key) for item in page.items]
+            ends = await self._writes.read_many([keys.closed(pid) for pid in pids])
+            left = [
+                item
+                for item, pid, end in zip(page.items, pids, ends, strict=True)
+                if end is None and pid not in self._writes.view.rows
+            ]
+            if left:
+                if not colony.past_revision:
+                    await self._change(colony, [], [], PastRecord())
+                await self._put([Row(item.key, item.value) for item in left])
+                await remove_items(self._writes, left)
+                yield len(left)
+            more = page.more
+            after = page.items[-1].key if page.items else b""
+
     def covered(self, colony: Colony) -> Revision:
         """The revision up to which all ends of chains are in checkpoints."""
         return self._newest(colony.tag).through if self._newest is not None else _NO_BOUND
@@ -270,9 +292,9 @@ class Archiving:
             found = await self._copy_range(keys.attributes(pid))
             ids += [key[-keys.ATTRIBUTE_BYTES :].hex() for key in found]
             ops.append(DeleteRange(keys.attributes(pid)))
-        if chain.forget(pid, live):
-            await self._copy_range(keys.events_of(pid))
-            ops.append(DeleteRange(keys.events_of(pid)))
+        for prefix in chain.ranges(pid, live):
+            await self._copy_range(prefix)
+            ops.append(DeleteRange(prefix))
         if has_lines:
             await self._copy_range(keys.logs(pid))
             ops.append(DeleteRange(keys.logs(pid)))

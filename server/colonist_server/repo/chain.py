@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from colonist_core.lease import Flag
 from colonist_core.process import Live
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Row
@@ -33,8 +34,17 @@ def rewrite(pid: bytes, live: Live) -> Sequence[Op]:
 
 
 def forget(pid: bytes, live: Live) -> Sequence[Op]:
-    """Delete what moved out."""
-    return (DeleteRange(keys.events_of(pid)),) if _first(live) > 1 else ()
+    """Delete what stands beside the record: older events, and what is remembered of attempts."""
+    ops: list[Op] = [DeleteRange(prefix) for prefix in ranges(pid, live)]
+    if live.flags & Flag.MARKED:
+        ops.append(DeleteRange(keys.marks_of(pid)))
+    return ops
+
+
+def ranges(pid: bytes, live: Live) -> Sequence[bytes]:
+    """Where events stand that moved out, and results that are evidence only."""
+    found = [keys.events_of(pid)] if _first(live) > 1 else []
+    return [*found, keys.results_of(pid)] if live.flags & Flag.MARKED else found
 
 
 def _first(live: Live) -> int:

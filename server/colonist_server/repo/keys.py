@@ -303,6 +303,11 @@ def result(pid: bytes, number: int, nonce: bytes) -> bytes:
     return results_of(pid) + number.to_bytes(4, "big") + nonce
 
 
+def pid_of_result(key: bytes) -> bytes:
+    """The process in a key that `result` made."""
+    return key[len(RESULT) : len(RESULT) + PID_BYTES]
+
+
 def marks_of(pid: bytes) -> bytes:
     """The marks of all log lines that attempts have put."""
     return MARK + pid

@@ -15,7 +15,7 @@ import msgspec
 from colonist_core.process import SERVER, Cause, Live
 from colonist_protocol.errors import ContendedError
 from colonist_server.archive.interface import Archive
-from colonist_server.repo import keys, ledger, removed, tombstones
+from colonist_server.repo import chain, keys, ledger, removed, tombstones
 from colonist_server.repo.births import Births, env_ids
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony
@@ -219,9 +219,9 @@ class PastRemoval:
             await self._archive.delete([keys.attribute_index(id) for id in ids])
             if closed.has_attributes:
                 await self._archive.delete_range(keys.attributes(pid))
-            if closed.live.count > len(closed.live.events) + 1:
-                await self._archive.delete_range(keys.events_of(pid))
             live = closed.live
+            for prefix in chain.ranges(pid, live):
+                await self._archive.delete_range(prefix)
             doomed.append(keys.ended(pid[: keys.TAG_BYTES], live.state, live.changed_ns, pid))
             doomed += [keys.birth(pid), keys.output(pid), keys.closed(pid)]
             self._births.forget(pid)

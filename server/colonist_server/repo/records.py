@@ -291,6 +291,8 @@ class RemovedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     who: bytes = b""
     digest: bytes = b""
     signature: bytes = b""
+    winner: tuple[int, bytes] | None = None
+    """Number and nonce of the attempt whose result it had, if a sealed request brought it."""
 
 
 class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):

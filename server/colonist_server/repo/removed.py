@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from colonist_core.attempt import winner
 from colonist_core.process import MILLISECOND_NS, Cause, Live
 from colonist_server.repo import keys
 from colonist_server.repo.records import RemovedRecord, encode
@@ -21,6 +22,7 @@ def trace(pid: bytes, live: Live, cause: Cause, now_ns: int) -> Put:
         who=bytes.fromhex(cause.who),
         digest=cause.digest,
         signature=cause.signature,
+        winner=winner(live),
     )
     return Put(keys.removed(pid), encode(record))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from colonist_core.attempt import counts, recorded
+from colonist_core.attempt import counts, recorded, winner
 from colonist_core.process import Live, What, ended, is_newest
 from colonist_protocol.errors import ContendedError, ResultConflictError
 from colonist_protocol.process import COUNTED, RECORDED, State
@@ -18,7 +18,13 @@ from colonist_server.repo.attempts import Said
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Row
 from colonist_server.repo.processes import Processes, closing_ops, guards_of_end
-from colonist_server.repo.records import ResultRecord, decode_closed, decode_result, encode
+from colonist_server.repo.records import (
+    ResultRecord,
+    decode_closed,
+    decode_removed,
+    decode_result,
+    encode,
+)
 from colonist_server.repo.trail import Changed, Trail, Warrant
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
@@ -120,19 +126,16 @@ class Results:
     # -- processes that have ended, and those of which nothing is known
 
     async def _of_past(self, pid: bytes, what: What, said: Said) -> Taken | None:
-        live, end, earlier = await self._writes.past.read_many(
-            [keys.live(pid), keys.closed(pid), _key(pid, said)]
+        live, end, earlier, trace = await self._writes.past.read_many(
+            [keys.live(pid), keys.closed(pid), _key(pid, said), keys.removed(pid)]
         )
         if live is not None:  # this node has not heard of it
             await self._writes.refresh([keys.live(pid)])
             return None
         if earlier is not None:
             return _repeated(earlier, said)
-        if end is not None:
-            closed = decode_closed(end.value)
-            if (closed.attempt, closed.nonce) == (said.by.number, said.by.nonce):
-                _check_same(closed.payload, said)
-                return Taken(COUNTED)
+        if _won(end, trace, said):
+            return Taken(COUNTED)
         return await self._record_past(pid, end, what, said)
 
     async def _record_past(
@@ -194,6 +197,21 @@ def _record_of(what: What, said: Said, now_ns: int) -> ResultRecord:
     cause = said.cause
     who = bytes.fromhex(cause.who)
     return ResultRecord(what, now_ns, who, cause.digest, cause.signature, said.payload, cause.seal)
+
+
+def _won(end: Item | None, trace: Item | None, said: Said) -> bool:
+    """Whether the process, or what is left of it, says that it was this attempt's result.
+
+    Raises `ResultConflictError`. What was removed does not say what the result was.
+    """
+    own = (said.by.number, said.by.nonce)
+    if end is None:
+        return trace is not None and decode_removed(trace.value).winner == own
+    closed = decode_closed(end.value)
+    if winner(closed.live) != own:
+        return False
+    _check_same(closed.payload, said)
+    return True
 
 
 def _repeated(earlier: Item, said: Said) -> Taken:
