@@ -86,30 +86,28 @@ class Rate(msgspec.Struct, frozen=True, gc=False):
         """How long one unit takes to fill up again."""
         return SECOND_NS // self.per_s
 
-    def lacks_ns(self, full_ns: int, now_ns: int, units: int) -> int:
-        """How long until so many units are there; 0: they are.
-
-        More than `burst` units are taken from a full bucket, which then owes the rest: what is
-        large costs its time, but is possible.
-        """
-        room = min(units, self.burst) * self.unit_ns
-        return max(0, max(full_ns, now_ns) + room - now_ns - self.burst * self.unit_ns)
-
-    def after(self, full_ns: int, now_ns: int, units: int) -> int:
-        """When the bucket will be full again, once so many units were taken."""
-        return max(full_ns, now_ns) + units * self.unit_ns
-
 
 class Buckets:
     """One bucket for each key, of at most `capacity` keys; those beyond share one.
 
-    So whoever comes under many names wins nothing by it, and holds no memory.
+    So whoever comes under many names wins nothing by it, and holds no memory. More than a burst is
+    taken from a full bucket, which then owes the rest: what is large costs its time, but it comes.
     """
 
-    __slots__ = ("_capacity", "_full_ns", "_shared_ns", "_swept_ns", "rate")
+    __slots__ = (
+        "_burst",
+        "_capacity",
+        "_full_ns",
+        "_shared_ns",
+        "_span_ns",
+        "_swept_ns",
+        "_unit_ns",
+    )
 
     def __init__(self, rate: Rate, capacity: int) -> None:
-        self.rate = rate
+        self._burst = rate.burst
+        self._unit_ns = rate.unit_ns
+        self._span_ns = rate.burst * rate.unit_ns
         self._capacity = capacity
         self._full_ns: dict[Hashable, int] = {}
         self._shared_ns = 0
@@ -122,24 +120,25 @@ class Buckets:
         """Take from a key's bucket: 0, or how many ns it lacks; then nothing was taken."""
         known = self._full_ns.get(key)
         is_own = known is not None or self._has_room(now_ns)
-        full_ns = (known or 0) if is_own else self._shared_ns
-        lacks_ns = self.rate.lacks_ns(full_ns, now_ns, units)
-        if lacks_ns:
+        full_ns = max(now_ns, (known or 0) if is_own else self._shared_ns)
+        room_ns = min(units, self._burst) * self._unit_ns
+        lacks_ns = full_ns + room_ns - now_ns - self._span_ns
+        if lacks_ns > 0:
             return lacks_ns
-        after_ns = self.rate.after(full_ns, now_ns, units)
+        full_ns += units * self._unit_ns
         if is_own:
-            self._full_ns[key] = after_ns
+            self._full_ns[key] = full_ns
         else:
-            self._shared_ns = after_ns
+            self._shared_ns = full_ns
         return 0
 
     def give_back(self, key: Hashable, units: int = 1) -> None:
         """Undo a `take`."""
         known = self._full_ns.get(key)
         if known is not None:
-            self._full_ns[key] = known - units * self.rate.unit_ns
+            self._full_ns[key] = known - units * self._unit_ns
         else:
-            self._shared_ns -= units * self.rate.unit_ns
+            self._shared_ns -= units * self._unit_ns
 
     def _has_room(self, now_ns: int) -> bool:
         if len(self._full_ns) < self._capacity:

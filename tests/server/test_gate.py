@@ -10,7 +10,7 @@ import pytest
 
 from colonist_core.limits import Limits
 from colonist_protocol import envelope
-from colonist_protocol.colony import GetColonies, GetColony
+from colonist_protocol.colony import ChangeColonyId, GetColonies, GetColony
 from colonist_protocol.envelope import Failure, pack_request, parse_reply
 from colonist_protocol.identity import Identity
 from colonist_protocol.message import Message
@@ -156,6 +156,18 @@ async def test_a_known_caller_is_refused_under_a_seal_which_is_not_the_gates() -
             assert (reply.code, seal.ok) == ("access_denied", False)
         sealed = sealing.of_now(made.dispatch, GetProcess(processid="no id"), STRANGER)
         assert failure(gate.judge(sealed.body, HERE)).code == "access_denied"
+
+
+@virtual
+async def test_who_gave_up_its_access_by_a_request_may_repeat_that() -> None:
+    async with world() as made:
+        await made.populate()
+        gate = stage(made).gate
+        change = ChangeColonyId(colonyname=COLONY, colonyid=key("next owner").id)
+        sealed = sealing.of_now(made.dispatch, change, COLONY_OWNER)
+        for is_member in (True, False):
+            assert gate.judge(sealed.body, HERE) is is_member
+            assert (await sealing.present(made.dispatch, sealed))[1].ok
 
 
 @virtual

@@ -203,7 +203,7 @@ class Dispatch:
         try:
             is_member = self._is_members(request, cause, seal)
         except ColonistError as error:
-            if self._is_final(error, cause, seal):
+            if self._is_final(error, request, cause, seal):
                 raise
             is_member = False
         self._callers.keep(request, cause)
@@ -216,8 +216,13 @@ class Dispatch:
         call = self._admit(_Order(route, cause, payload, message, seal))
         return call.scope is not None or cause.who == self.rooms.owner.id
 
-    def _is_final(self, error: ColonistError, cause: Cause, seal: RequestSeal | None) -> bool:
+    def _is_final(
+        self, error: ColonistError, request: Envelope, cause: Cause, seal: RequestSeal | None
+    ) -> bool:
         """Whether there is nothing to wait for, and nobody to whom a refusal is to be sealed."""
+        route = ROUTES.get(request.payloadtype)
+        if seal is not None and route is not None and route.ends_access:
+            return False  # whoever it took access from may ask again
         if seal is not None and self._is_known(Asker(cause, 0)):
             return False
         if isinstance(error, AccessError):
@@ -535,12 +540,15 @@ class Dispatch:
 
     async def _handle(self, route: Route[Any], call: Call, message: Message) -> Reply:
         """A sealed request that is answered leaves a record, also when nothing was to be done."""
-        with self.limiter.admitted(route.kind, call):
+        self.limiter.enter(route.kind, call)
+        try:
             reply = await route.handler(self.rooms, call, message)
             bound = once.latest()
             if bound is not None:
                 await self.rooms.writes.finish(bound)
             return reply
+        finally:
+            self.limiter.leave(route.kind, call)
 
     async def _carry_through(self, work: Coroutine[Any, Any, Reply]) -> Reply:
         """Run to the end even when the caller leaves; its error is the caller's alone."""

@@ -10,7 +10,6 @@ What may fare better later is refused with `busy` and a time; what never can wit
 from __future__ import annotations
 
 from collections import Counter
-from types import TracebackType
 from typing import Final
 
 from colonist_core.limits import Buckets, Limits, Rate
@@ -108,59 +107,40 @@ class Limiter:
             text = f"{waiting} of at most {limit} processes wait in the colony already"
             raise self._busy("waiting", text, FULL_S)
 
-    def admitted(self, kind: type[Message], call: Call) -> Stay:
-        """What to be in while the request is carried out; entering raises `BusyError`."""
-        return Stay(self, call, is_poll=kind is process.AssignProcess)
-
-    def enter(self, who: str, tag: bytes | None) -> None:
-        """One request more is under way; of an assign, `tag` is the colony's."""
-        limits = self.limits
-        if self.under_way.get(who, 0) >= limits.requests:
+    def enter(self, kind: type[Message], call: Call) -> None:
+        """A request is about to be carried out; `leave` follows. Raises `BusyError`."""
+        who, limits = call.cause.who, self.limits
+        count = self.under_way.get(who, 0)
+        if count >= limits.requests:
             text = f"{limits.requests} requests of one identity are under way already"
             raise self._busy("requests", text, CROWDED_S)
-        if tag is not None:
-            if self.polls.get(who, 0) >= limits.polls:
-                text = f"{limits.polls} assigns of one executor wait already"
-                raise self._busy("polls", text, FULL_S)
-            if self.polls.get(tag, 0) >= limits.colony_polls:
-                text = f"{limits.colony_polls} assigns wait in the colony already"
-                raise self._busy("colony_polls", text, FULL_S)
-            _more(self.polls, who)
-            _more(self.polls, tag)
-        _more(self.under_way, who)
+        if kind is process.AssignProcess and call.scope is not None:
+            self._enter_poll(who, call.scope.tag)
+        self.under_way[who] = count + 1
 
-    def leave(self, who: str, tag: bytes | None) -> None:
+    def _enter_poll(self, who: str, tag: bytes) -> None:
+        limits = self.limits
+        mine, all_polls = self.polls.get(who, 0), self.polls.get(tag, 0)
+        if mine >= limits.polls:
+            text = f"{limits.polls} assigns of one executor wait already"
+            raise self._busy("polls", text, FULL_S)
+        if all_polls >= limits.colony_polls:
+            text = f"{limits.colony_polls} assigns wait in the colony already"
+            raise self._busy("colony_polls", text, FULL_S)
+        self.polls[who] = mine + 1
+        self.polls[tag] = all_polls + 1
+
+    def leave(self, kind: type[Message], call: Call) -> None:
         """It has ended."""
+        who = call.cause.who
         _less(self.under_way, who)
-        if tag is not None:
+        if kind is process.AssignProcess and call.scope is not None:
             _less(self.polls, who)
-            _less(self.polls, tag)
+            _less(self.polls, call.scope.tag)
 
     def _busy(self, name: str, text: str, retry_after_s: float) -> BusyError:
         self.refused[name] += 1
         return BusyError(text, retry_after_s=retry_after_s)
-
-
-class Stay:
-    """One request, as long as it is under way."""
-
-    __slots__ = ("_limiter", "_tag", "_who")
-
-    def __init__(self, limiter: Limiter, call: Call, *, is_poll: bool) -> None:
-        self._limiter = limiter
-        self._who = call.cause.who
-        self._tag = call.scope.tag if is_poll and call.scope is not None else None
-
-    def __enter__(self) -> None:
-        self._limiter.enter(self._who, self._tag)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._limiter.leave(self._who, self._tag)
 
 
 def births_of(message: Message) -> int:
@@ -174,12 +154,9 @@ def births_of(message: Message) -> int:
             return 0
 
 
-def _more(counts: dict[str | bytes, int], key: str | bytes) -> None:
-    counts[key] = counts.get(key, 0) + 1
-
-
 def _less(counts: dict[str | bytes, int], key: str | bytes) -> None:
-    if counts[key] > 1:
-        counts[key] -= 1
+    count = counts[key] - 1
+    if count:
+        counts[key] = count
     else:
         del counts[key]
