@@ -19,6 +19,7 @@ from colonist_server.config import (
     ServerConfig,
     age_seconds,
     limits,
+    refuses_plain,
     retention_age,
     whole_number,
 )
@@ -49,6 +50,7 @@ class Options:
     archive_after_age: str = ""
     archive_after_count: str = ""
     limits: str = ""
+    plain_requests: str = ""
 
 
 def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
@@ -61,6 +63,7 @@ def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
         node=options.node,
         separate_writer=True,
         owner=environment.get(OWNER_ID_VARIABLE, ""),
+        refuses_plain=refuses_plain(options.plain_requests, environment),
         may_reregister=environment.get(REREGISTER_VARIABLE, "").lower() == "true",
         retention_age_s=retention_age(options.retention_age, environment),
         retention_count=options.retention_count,

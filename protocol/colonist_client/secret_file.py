@@ -73,7 +73,7 @@ def write(path: Path, content: bytes) -> None:
         _put(path, content)
     finally:
         draft.unlink()
-    _settle(path.parent)
+    settle(path.parent)
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -84,7 +84,7 @@ def replace(path: Path, content: bytes) -> None:
     except OSError:
         draft.unlink()
         raise
-    _settle(path.parent)
+    settle(path.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -140,7 +140,7 @@ def _put(path: Path, content: bytes) -> None:
         raise
 
 
-def _settle(folder: Path) -> None:
+def settle(folder: Path) -> None:
     """A name is on the disk when its folder is."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -124,13 +124,14 @@ class ServerKeys:
     change one after the other.
     """
 
-    __slots__ = ("_all", "current", "ids", "via")
+    __slots__ = ("_all", "coming", "current", "ids", "via")
 
     def __init__(
         self, current: Identity, former: Sequence[Identity] = (), *, coming: Identity | None = None
     ) -> None:
         self.current = ServerKey(current)
-        later = (ServerKey(coming),) if coming is not None else ()
+        self.coming = ServerKey(coming) if coming is not None else None
+        later = (self.coming,) if self.coming is not None else ()
         self._all = (self.current, *(ServerKey(each) for each in former), *later)
         self.ids: frozenset[str] = frozenset(key.id for key in self._all)
         """What requests may name as their server."""
@@ -139,6 +140,10 @@ class ServerKeys:
             (old.id, sign_successor(old, new.id)) for new, old in pairwise(line)
         )[::-1]
         """Oldest first: each key that was, with its signature of the one that followed."""
+
+    def signing(self, to: str) -> ServerKey:
+        """The key that signs replies to what names `to`: who knows the coming one believes it."""
+        return self.coming if self.coming is not None and self.coming.id == to else self.current
 
     @property
     def id(self) -> str:

@@ -21,6 +21,7 @@ PORTS = range(65_536)
 MAX_NODE_BYTES = 255
 RETENTION_VARIABLE = "COLONIES_RETENTION"
 ARCHIVE_VARIABLE = "COLONIST_ARCHIVE"
+PLAIN_VARIABLE = "COLONIST_PLAIN_REQUESTS"
 ARCHIVE_AGE_VARIABLE = "COLONIST_ARCHIVE_AFTER_AGE"
 ARCHIVE_COUNT_VARIABLE = "COLONIST_ARCHIVE_AFTER_COUNT"
 LIMITS_VARIABLE = "COLONIST_LIMITS"
@@ -56,6 +57,17 @@ def retention_age(flag: str, environment: Mapping[str, str]) -> float:
 def limits(flag: str, environment: Mapping[str, str]) -> Limits:
     """The limits, each by the flag, else by the variable. Raises `InvalidValueError`."""
     return read_limits(flag, read_limits(environment.get(LIMITS_VARIABLE, "")))
+
+
+def refuses_plain(flag: str, environment: Mapping[str, str]) -> bool:
+    """Whether the server owner's requests must be sealed; the flag wins.
+
+    Raises `InvalidValueError`.
+    """
+    text = flag or environment.get(PLAIN_VARIABLE, "allow")
+    if text not in ("allow", "refuse"):
+        raise InvalidValueError(f"plain requests: {text[:32]!r} is neither allow nor refuse")
+    return text == "refuse"
 
 
 def whole_number(text: str, what: str) -> int:

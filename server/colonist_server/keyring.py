@@ -16,6 +16,7 @@ from typing import Final
 
 from colonist_client import keyfile, secret_file
 from colonist_client.custody import Custody
+from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
 from colonist_protocol.tokens import ServerKeys
 
@@ -51,6 +52,44 @@ class Keyring:
             [self._read(each) for each in self._former()],
             coming=self._read(coming) if os.path.lexists(coming) else None,
         )
+
+    def prepare(self) -> str:
+        """Make the key that will follow, unless it is there; its id.
+
+        Raises `InvalidValueError` where there is no key that it could follow.
+        """
+        self._check_there()
+        path = self._folder / NEXT_KEY
+        if not os.path.lexists(path):
+            self._made(path, "server, to follow the one of now")
+        return keyfile.id_of(path, self._custody)
+
+    def change(self) -> str:
+        """Put the key that was made ready in the place of the one of now; its id.
+
+        The one of now is kept first, under the next number. Each step is atomic and may be
+        repeated. Raises `InvalidValueError` where none was made ready.
+        """
+        self._check_there()
+        path, coming = self._folder / SERVER_KEY, self._folder / NEXT_KEY
+        if not os.path.lexists(coming):
+            raise InvalidValueError(f"{coming} is not there: make it ready at all nodes first")
+        id = keyfile.id_of(coming, self._custody)
+        former = self._former()
+        if not former or keyfile.id_of(former[0], self._custody) != self._id(path):
+            last = int(former[0].suffix[1:]) if former else 0
+            kept = self._folder / f"{SERVER_KEY}.{last + 1}"
+            secret_file.write(kept, self._custody.read(path, "key file"))
+        coming.replace(path)
+        secret_file.settle(self._folder)
+        return id
+
+    def _id(self, path: Path) -> str:
+        return keyfile.id_of(path, self._custody)
+
+    def _check_there(self) -> None:
+        if not os.path.lexists(self._folder / SERVER_KEY):
+            raise InvalidValueError(f"{self._folder} holds no {SERVER_KEY}: is this the folder?")
 
     def _former(self) -> list[Path]:
         """Newest first."""

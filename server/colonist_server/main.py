@@ -37,6 +37,7 @@ from colonist_server.config import (
     ServerConfig,
     age_seconds,
     limits,
+    refuses_plain,
     retention_age,
     whole_number,
 )
@@ -211,6 +212,12 @@ def configure(arguments: list[str]) -> ServerConfig:
     parser.add_argument(
         "--limits", default="", help="what callers may do: rate=100,polls=8; see howto/limits.md"
     )
+    parser.add_argument(
+        "--plain-requests",
+        default="",
+        metavar="allow|refuse",
+        help="what becomes of the server owner's requests that are not sealed",
+    )
     flags = parser.parse_args(arguments)
     return ServerConfig(
         host=flags.host,
@@ -220,6 +227,7 @@ def configure(arguments: list[str]) -> ServerConfig:
         node=flags.node,
         separate_writer=True,
         owner=os.environ.get(OWNER_ID_VARIABLE, ""),
+        refuses_plain=refuses_plain(flags.plain_requests, os.environ),
         may_reregister=os.environ.get(REREGISTER_VARIABLE, "").lower() == "true",
         retention_age_s=retention_age(flags.retention_age, os.environ),
         retention_count=flags.retention_count,

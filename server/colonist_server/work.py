@@ -31,7 +31,7 @@ from colonist_server.loops.leadership import Leadership
 from colonist_server.loops.presence import Presence
 from colonist_server.loops.retention import Retention
 from colonist_server.loops.watcher import Watcher
-from colonist_server.repo import keys
+from colonist_server.repo import agreement, keys
 from colonist_server.repo.archive_claim import claim as claim_archive
 from colonist_server.repo.archiving import Archiving
 from colonist_server.repo.attempts import Attempts
@@ -123,6 +123,7 @@ async def at_work(
             fault=lambda: (
                 beat.fault
                 or rooms.owner.disagreement(nodes.others())
+                or agreement.disagreement(rooms.server_keys, nodes.others())
                 or (claimed.fault if claimed is not None else "")
             ),
             note=lambda: claimed.note if claimed is not None else "",
@@ -185,8 +186,12 @@ async def at_work(
 async def _join(writes: Writes, rooms: Rooms) -> None:
     """Take up work beside the other nodes, and look after what those that crashed have left."""
     nodes = rooms.nodes
-    if told := rooms.owner.disagreement(nodes.others()):
-        raise StoreError(told)
+    for told in (
+        rooms.owner.disagreement(nodes.others()),
+        agreement.disagreement(rooms.server_keys, nodes.others()),
+    ):
+        if told:
+            raise StoreError(told)
     await doubt_lost_replies(writes, rooms.hand_over, nodes)
     nodes.listen_to_crashes(partial(doubt_replies_of, writes.view, rooms.hand_over))
     await _mark_running(writes, nodes.name)
@@ -214,7 +219,11 @@ def _heartbeat(
         writes,
         rooms.nodes,
         rooms.clock,
-        about=heartbeat.About(f"http://{config.host}:{config.port}", rooms.owner.configured),
+        about=heartbeat.About(
+            f"http://{config.host}:{config.port}",
+            rooms.owner.configured,
+            agreement.names(rooms.server_keys),
+        ),
         classes=rooms.hand_over.classes,
         leads=lambda: leadership.is_leader,
     )

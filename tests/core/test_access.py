@@ -18,6 +18,7 @@ ALLOWED = {
     Access.ANYONE: EVERYBODY,
     Access.OBJECT: EVERYBODY,
     Access.SERVER_OWNER: [],
+    Access.CLAIM: [],
     Access.COLONY_OWNER: [OWNER, OWNER_AND_USER],
     Access.MEMBER: [USER, OWNER_AND_USER, EXECUTOR[ExecutorState.APPROVED]],
     Access.NEWCOMER: [

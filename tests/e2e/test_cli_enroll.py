@@ -83,3 +83,18 @@ def test_the_policy_is_settled_and_shown(home: Path) -> None:
     assert run("call", "echo", "1", home=home).stdout == "1\n"
     assert run("colony", "policy", "--plain-requests", "allow", home=home).returncode == 0
     assert run("colony", "policy", "--plain-requests", "x", home=home).returncode == 2
+
+
+def test_the_servers_key_is_changed_in_two_steps(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    made = run("key", "new", str(folder / "server.key"), home=tmp_path)
+    first = run("key", "show", str(folder / "server.key"), home=tmp_path).stdout.strip()
+    assert made.returncode == 0, made.stderr
+    options = ("server", "change-key", "--keys", str(folder))
+    ready = run(*options, home=tmp_path)
+    taken = run(*options, "--take", home=tmp_path)
+    assert ready.stdout == taken.stdout != first
+    assert "start the server again" in taken.stderr
+    kept = run("key", "show", str(folder / "server.key.1"), home=tmp_path).stdout.strip()
+    assert kept == first
+    assert run(*options, "--take", home=tmp_path).returncode == 2

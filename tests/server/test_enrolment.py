@@ -12,6 +12,7 @@ from colonist_protocol import claims, envelope
 from colonist_protocol.claims import GetClaims, GetEnrolled, RemoveClaim
 from colonist_protocol.colony import GetMemberHistory, GetPolicy, SetPolicy
 from colonist_protocol.envelope import Failure
+from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.executor import (
     AddExecutor,
     ApproveExecutor,
@@ -24,13 +25,15 @@ from colonist_protocol.executor import (
 )
 from colonist_protocol.process import AssignProcess, GetProcesses
 from colonist_protocol.seal import VERSION, EpochSeal
+from colonist_protocol.server import GetCluster
 from colonist_protocol.user import AddUser, RemoveUser, User
+from colonist_server.main import configure
 from tests.support import enrolling, sealing
 from tests.support.clock import virtual
 from tests.support.cluster import cluster
 from tests.support.enrolling import claim_of, code_of, enrol, enrol_of, failed, open_claim, say
 from tests.support.memory_store import MemoryStore
-from tests.support.rooms import COLONY, COLONY_OWNER, Bench, bench, key
+from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, Bench, bench, key
 
 DEVICE, OTHER = key("device"), key("other device")
 
@@ -418,3 +421,20 @@ async def test_the_owner_may_add_an_executor_that_must_seal() -> None:
         read = GetExecutors(colonyname=COLONY)
         assert (await made.refuse(read, DEVICE)).failure.code == "plain_refused"
         assert len(await say(made.dispatch, read, DEVICE)) == 2
+
+
+@virtual
+async def test_the_server_owners_requests_may_have_to_be_sealed() -> None:
+    async with colony() as made:
+        assert await made.call(GetCluster(), OWNER)
+    async with bench(MemoryStore(), refuses_plain=True) as made:
+        assert (await made.refuse(GetCluster(), OWNER)).failure.code == "plain_refused"
+        assert not isinstance(await say(made.dispatch, GetCluster(), OWNER), Failure)
+
+
+def test_the_flag_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLONIST_PLAIN_REQUESTS", "refuse")
+    assert configure([]).refuses_plain
+    assert not configure(["--plain-requests", "allow"]).refuses_plain
+    with pytest.raises(InvalidValueError, match="neither allow nor refuse"):
+        configure(["--plain-requests", "no"])

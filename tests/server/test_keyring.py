@@ -135,3 +135,59 @@ def test_a_password_in_a_flag_is_refused(address: str) -> None:
     with pytest.raises(InvalidValueError, match="COLONIST_ARCHIVE_FILE") as raised:
         configure([f"--archive={address}"])
     assert "sesame" not in str(raised.value)
+
+
+def test_a_key_is_changed_in_two_steps_that_may_be_repeated(tmp_path: Path) -> None:
+    found = ring(tmp_path)
+    first = found.server_keys().id
+    for number in (1, 2):
+        coming = found.prepare()
+        assert found.prepare() == coming
+        ready = found.server_keys()
+        assert (ready.id, coming in ready.ids) == (first, True)
+        assert found.change() == coming
+        assert keyfile.id_of(tmp_path / f"server.key.{number}") == first
+        keys = found.server_keys()
+        assert (keys.id, keys.coming, keys.via[-1][0]) == (coming, None, first)
+        with pytest.raises(InvalidValueError, match="make it ready"):
+            found.change()
+        first = coming
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_a_change_that_was_cut_short_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ring(tmp_path)
+    first, coming = found.server_keys().id, found.prepare()
+
+    def crash(*_: object) -> None:
+        raise OSError("the power is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", crash)
+        with pytest.raises(OSError, match="power"):
+            found.change()
+    assert found.server_keys().id == first  # a start in between
+    assert found.change() == coming
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["server.key", "server.key.1"]
+
+
+def test_a_folder_without_a_key_is_told(tmp_path: Path) -> None:
+    for step in (ring(tmp_path).prepare, ring(tmp_path).change):
+        with pytest.raises(InvalidValueError, match="is this the folder"):
+            step()
+
+
+def test_a_passphrase_goes_on_over_a_change(tmp_path: Path) -> None:
+    secret = tmp_path / "passphrase"
+    secret.write_text("correct horse battery staple\n")
+    secret.chmod(0o600)
+    folder = tmp_path / "keys"
+    found = ring(folder, COLONIST_PASSPHRASE_FILE=str(secret))
+    first = found.server_keys().id
+    coming = found.prepare()
+    found.change()
+    assert found.server_keys().id == coming
+    assert keyfile.id_of(folder / "server.key.1") == first
+    assert all(b"scrypt" in path.read_bytes() for path in folder.iterdir())

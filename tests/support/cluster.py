@@ -18,7 +18,7 @@ from colonist_server.config import ServerConfig
 from colonist_server.repo import keys
 from colonist_server.store.interface import Guard, Op, Revision, UnavailableError
 from colonist_server.work import at_work
-from tests.support.rooms import OWNER, Bench, LoopClock, key
+from tests.support.rooms import OWNER, SERVER_KEYS, Bench, LoopClock
 from tests.support.shared_store import Connection, SharedStore
 
 LAG_S = 0.002
@@ -108,7 +108,7 @@ class Member:
         **settings: Any,
     ) -> None:
         self.name = name
-        self.server_keys = server_keys or ServerKeys(key("server"))
+        self.server_keys = server_keys or SERVER_KEYS
         self.archive = archive
         self.line = Line(shared)
         self.clock = WrongClock(ahead_s)

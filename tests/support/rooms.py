@@ -24,6 +24,7 @@ from colonist_protocol.process import (
     Process,
     SubmitFunctionSpec,
 )
+from colonist_protocol.tokens import ServerKeys
 from colonist_protocol.workflow import (
     GetProcessGraph,
     ProcessGraph,
@@ -51,6 +52,8 @@ def key(name: str) -> Identity:
 
 OWNER = key("server owner")
 COLONY_OWNER = key("colony owner")
+SERVER_KEYS = ServerKeys(key("server"))
+"""The same at all nodes of a store."""
 
 
 class LoopClock:
@@ -172,11 +175,17 @@ def spec(**changes: Any) -> FunctionSpec:
 
 @asynccontextmanager
 async def bench(
-    store: Store, *, archive: Archive | None = None, **settings: Any
+    store: Store,
+    *,
+    archive: Archive | None = None,
+    server_keys: ServerKeys = SERVER_KEYS,
+    **settings: Any,
 ) -> AsyncGenerator[Bench]:
     """A server's rooms at work on a store, on the loop's clock."""
     config = ServerConfig(owner=OWNER.id, **settings)
-    async with at_work(config, store, LoopClock(), OWNER.id, archive=archive) as dispatch:
+    async with at_work(
+        config, store, LoopClock(), OWNER.id, server_keys=server_keys, archive=archive
+    ) as dispatch:
         yield Bench(dispatch)
 
 

@@ -99,6 +99,33 @@ async def rotate_server(shell: Shell) -> None:
     )
 
 
+@command(servers, "change-key", kind=Kind.LOCAL)
+def change_server_key(
+    shell: Shell,
+    keys: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The server's key files; default: `up`'s."),
+    ] = None,
+    take: Annotated[
+        bool, typer.Option("--take", help="Put the key that was made ready in its place.")
+    ] = False,
+) -> None:
+    """Change the key that the server signs its replies with, in two steps; prints its new id.
+
+    Without --take the new key is made ready: copy it to all nodes, and start each of them again.
+    Then the same with --take at every node. Clients that have pinned the server follow by
+    themselves, and nothing that was sealed for the old key is lost.
+    """
+    from colonist_server.keyring import NEXT_KEY, SERVER_KEY, Keyring
+
+    folder = keys or shell.place.keys
+    ring = Keyring(folder, shell.place.custody)
+    id = ring.change() if take else ring.prepare()
+    shell.screen.line(id)
+    done = f"{SERVER_KEY} is the new one" if take else f"{NEXT_KEY} is ready: copy it to all nodes"
+    note(f"{folder}: {done}; start the server again")
+
+
 async def _rotate(shell: Shell, path: Path, change: Call, probe: Call) -> None:
     from colonist_cli.rotation import Rotation, rotate
 

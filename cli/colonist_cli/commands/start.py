@@ -100,6 +100,13 @@ def server(
         str,
         typer.Option(metavar="NAME=N,..", help="What callers may do: rate=100,polls=8; else much."),
     ] = "",
+    plain_requests: Annotated[
+        str,
+        typer.Option(
+            metavar="allow|refuse",
+            help="What becomes of the server owner's requests that are not sealed.",
+        ),
+    ] = "",
 ) -> None:
     """Run the central server.
 
@@ -123,6 +130,7 @@ def server(
         archive=archive,
         archive_after_age=archive_after_age,
         archive_after_count=archive_after_count,
+        plain_requests=plain_requests,
         limits=limits,
     )
     program.run_blocking(options, shell.environment)

@@ -42,6 +42,7 @@ class About(NamedTuple):
 
     url: str
     owner: str = ""
+    servers: tuple[str, ...] = ()
 
 
 class _Echo(NamedTuple):
@@ -226,6 +227,7 @@ class Heartbeat:
             clock_ns=self._clock.now_ns(),
             classes=_bounded(self._classes()),
             owner=self._about.owner,
+            servers=self._about.servers,
             is_leaving=self._is_leaving,
         )
         put = Put(key, encode(record), self._lease)

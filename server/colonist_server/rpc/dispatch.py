@@ -223,7 +223,7 @@ class Dispatch:
         route = ROUTES.get(request.payloadtype)
         if seal is not None and route is not None and route.ends_access:
             return False  # whoever it took access from may ask again
-        if seal is not None and self._is_known(Asker(cause, 0)):
+        if seal is not None and self._is_known(Asker(cause, 0, seal.to)):
             return False
         if isinstance(error, AccessError):
             return not (self.rooms.freshness.is_needed or self.rooms.view.corrupt)
@@ -236,7 +236,7 @@ class Dispatch:
             cause, seal = (order.cause, order.seal) if order else self._open_seal(request)
         except ColonistError as error:
             return Answer(error.status, envelope.pack_failure(error))
-        asker = Asker(cause, request.index)
+        asker = Asker(cause, request.index, seal.to if seal is not None else "")
         seal_reply = self._sealing.reply
         try:
             order = order or await self._open_sealed(request, cause, seal)
@@ -316,7 +316,7 @@ class Dispatch:
         self, request: Envelope, sink: Sink, admit: Callable[[str], None]
     ) -> Subscription | Refusal:
         cause, seal = self._open_seal(request)
-        asker = Asker(cause, 0)
+        asker = Asker(cause, 0, seal.to)
         sealed = SealedSink(sink, self._sealing, asker)
         try:
             order = await self._open_sealed(request, cause, seal, door=PUBSUB)

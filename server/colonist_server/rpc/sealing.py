@@ -26,16 +26,17 @@ from colonist_server.rpc.signing import Here, Signer
 class Asker:
     """Who is to be answered: the caller of a sealed request, and which of its grants.
 
-    `colony` is the one that the message is about, as soon as that is known; `has_claim`: it has
-    proved a claim to it.
+    `to` is the server id that the request names, `colony` the one that the message is about, as
+    soon as that is known; `has_claim`: it has proved a claim to it.
     """
 
-    __slots__ = ("colony", "has_claim", "index", "re", "who")
+    __slots__ = ("colony", "has_claim", "index", "re", "to", "who")
 
-    def __init__(self, cause: Cause, index: int) -> None:
+    def __init__(self, cause: Cause, index: int, to: str) -> None:
         self.who = cause.who
         self.re = cause.digest.hex()
         self.index = index
+        self.to = to
         self.colony: Colony | None = None
         self.has_claim = False
 
@@ -76,6 +77,9 @@ class Sealing:
     ) -> bytes:
         """The body of a sealed reply."""
         unsigned = self._sealed(asker, payloadtype, payload, ok=ok, event=event)
+        key = self._server_keys.signing(asker.to)
+        if key is not self._server_keys.current:
+            return unsigned.signed(key.identity.sign(unsigned.text))
         signature = await self._signer.sign(digest(unsigned.text))
         return unsigned.signed(signature, self._server_keys.via)
 
@@ -84,8 +88,9 @@ class Sealing:
     ) -> bytes:
         """The body of a sealed reply, where nothing may come between."""
         unsigned = self._sealed(asker, payloadtype, payload, ok=ok, event=event)
-        signature = self._server_keys.current.identity.sign(unsigned.text)
-        return unsigned.signed(signature, self._server_keys.via)
+        key = self._server_keys.signing(asker.to)
+        via = self._server_keys.via if key is self._server_keys.current else ()
+        return unsigned.signed(key.identity.sign(unsigned.text), via)
 
     def _sealed(
         self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes
