@@ -250,17 +250,21 @@ class Processes:
         if row.workflow is not None:
             self._member_ended(row.workflow.wid)
 
-    async def cancel(self, row: Row, cause: Cause) -> None:
-        """End a process by a member's word. Raises `ConflictError`."""
+    async def cancel(self, row: Row, cause: Cause) -> bytes:
+        """End a process by a member's word; the head after it. Raises `ConflictError`."""
+        head = b""
 
         def decide() -> Plan:
+            nonlocal head
             self.check_current(row)
             closed = ended(
                 row.live(), row.id, What.CANCELLED, now_ns=self._clock.now_ns(), cause=cause
             )
+            head = closed.live.head
             return self._end(row, closed)
 
         await self._apply(row, decide)
+        return head
 
     async def expire(self, row: Row, deadline_ns: int) -> None:
         """Do what the end of this deadline asks for. Raises `ConflictError` when it was moved."""
@@ -289,20 +293,25 @@ class Processes:
 
         await self._writes.apply(decide)
 
-    async def release(self, row: Row, cause: Cause) -> None:
+    async def release(self, row: Row, cause: Cause) -> bytes:
         """Put a process back into the queue by its assignee's word: no retry, no failure.
 
-        Raises `ConflictError`, `AccessError`.
+        The head after it. Raises `ConflictError`, `AccessError`.
         """
+        head = b""
 
         def decide() -> Plan:
+            nonlocal head
             self.check_current(row)
             live = row.live()
             check_assignee(live, cause, "Failed to release process", row.colony)
             now_ns = self._clock.now_ns()
-            return _rewrite(row, returned(live, row.id, What.RELEASED, now_ns=now_ns, cause=cause))
+            after = returned(live, row.id, What.RELEASED, now_ns=now_ns, cause=cause)
+            head = after.head
+            return _rewrite(row, after)
 
         await self._writes.apply(decide)
+        return head
 
     def check_current(self, row: Row) -> None:
         """Raise `ConflictError` when the process has ended since the row was looked up."""

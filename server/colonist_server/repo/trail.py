@@ -63,11 +63,29 @@ class Changed(StrEnum):
     RESULT_RECORDED = "result_recorded"
 
 
+class Receipt:
+    """The hash of the event that a request caused, as soon as there is one."""
+
+    __slots__ = ("event",)
+
+    def __init__(self) -> None:
+        self.event = b""
+
+
 class Warrant(NamedTuple):
-    """The request behind a change: who signed it and its JSON; empty: the server's own doing."""
+    """The request behind a change: who signed it and its JSON; empty: the server's own doing.
+
+    `receipt` is told of the event.
+    """
 
     cause: Cause = SERVER
     payload: bytes = b""
+    receipt: Receipt | None = None
+
+    @property
+    def event(self) -> bytes:
+        """The hash of the event that it caused; empty: of none."""
+        return self.receipt.event if self.receipt is not None else b""
 
 
 class Trail:
@@ -97,7 +115,7 @@ class Trail:
     ) -> Plan:
         """The plan of a change, with what is to be written beside its effect."""
         before, revision = self._heads.get(tag, (TrailRecord(), 0))
-        cause, payload = warrant
+        cause, payload, receipt = warrant
         now_ns = max(self._clock.now_ns(), before.time_ns + 1)
         record = ChangeRecord(
             what=what,
@@ -113,6 +131,8 @@ class Trail:
             about=about,
         )
         head = event_hash(line_of(tag, record))
+        if receipt is not None:
+            receipt.event = head
         mark = cause.digest or digest(f"{what} {name}".encode())
         return Plan(
             [*plan.guards, Guard(keys.trail(tag), revision)],

@@ -20,6 +20,7 @@ _ANY_STATE: Final = -1
 
 async def add(rooms: Rooms, call: Call, message: wire.AddClaim) -> Reply:
     """Let executors enrol by a claim."""
+    warrant = call.warrant
     now_ms = rooms.clock.now_ns() // MILLISECOND_NS
     check_id(message.claim, "claim")
     wire.check_type(message.executortype)
@@ -35,8 +36,8 @@ async def add(rooms: Rooms, call: Call, message: wire.AddClaim) -> Reply:
         ends_ns=message.expires * MILLISECOND_NS,
         approval=message.approval,
     )
-    await rooms.claims.add(call.colony, message.claim, record, call.warrant)
-    return Reply(_shown(message.claim, record))
+    await rooms.claims.add(call.colony, message.claim, record, warrant)
+    return Reply(_shown(message.claim, record), event=warrant.event)
 
 
 async def added_again(rooms: Rooms, call: Call, message: wire.AddClaim, value: bytes) -> Reply:
@@ -85,11 +86,12 @@ async def list_enrolled(rooms: Rooms, call: Call, message: wire.GetEnrolled) -> 
 
 async def enrol(rooms: Rooms, call: Call, message: wire.Enrol) -> Reply:
     """Make the caller an executor. That its proof is good was checked before."""
+    warrant = call.warrant
     wire.check_hardware(message.hw)
     executor = await rooms.claims.enrol(
-        call.colony, message.claim, message.executorid, message.hw, call.warrant
+        call.colony, message.claim, message.executorid, message.hw, warrant
     )
-    return Reply(executors.shown(call.colony, executor))
+    return Reply(executors.shown(call.colony, executor), event=warrant.event)
 
 
 async def enrolled_again(rooms: Rooms, call: Call, message: wire.Enrol, value: bytes) -> Reply:

@@ -13,10 +13,11 @@ from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 async def add(rooms: Rooms, call: Call, message: wire.AddColony) -> Reply:
     """Found a colony."""
+    warrant = call.warrant
     check_id(message.colony.colonyid, "colony Id")
     keys.check_part(message.colony.name, "colony name")
-    await rooms.colonies.add(message.colony.name, message.colony.colonyid, call.warrant)
-    return Reply(message.colony)
+    await rooms.colonies.add(message.colony.name, message.colony.colonyid, warrant)
+    return Reply(message.colony, event=warrant.event)
 
 
 async def added_again(rooms: Rooms, call: Call, message: wire.AddColony, value: bytes) -> Reply:
@@ -51,15 +52,17 @@ async def get(rooms: Rooms, call: Call, message: wire.GetColony) -> Reply:
 async def pause(rooms: Rooms, call: Call, message: wire.PauseAssignments) -> Reply:
     """Stop handing out work."""
     del message
-    await rooms.colonies.pause(call.colony, call.warrant, is_paused=True)
-    return NOTHING
+    warrant = call.warrant
+    await rooms.colonies.pause(call.colony, warrant, is_paused=True)
+    return Reply({}, event=warrant.event)
 
 
 async def resume(rooms: Rooms, call: Call, message: wire.ResumeAssignments) -> Reply:
     """Hand out work again."""
     del message
-    await rooms.colonies.pause(call.colony, call.warrant, is_paused=False)
-    return NOTHING
+    warrant = call.warrant
+    await rooms.colonies.pause(call.colony, warrant, is_paused=False)
+    return Reply({}, event=warrant.event)
 
 
 async def pause_status(rooms: Rooms, call: Call, message: wire.GetPauseStatus) -> Reply:
@@ -72,9 +75,10 @@ async def pause_status(rooms: Rooms, call: Call, message: wire.GetPauseStatus) -
 
 async def change_id(rooms: Rooms, call: Call, message: wire.ChangeColonyId) -> Reply:
     """Give the colony's owner another id."""
+    warrant = call.warrant
     check_id(message.colonyid, "new colony Id")
-    await rooms.identities.change_colony(call.colony, message.colonyid, call.warrant)
-    return Reply(message)
+    await rooms.identities.change_colony(call.colony, message.colonyid, warrant)
+    return Reply(message, event=warrant.event)
 
 
 async def member_history(rooms: Rooms, call: Call, message: wire.GetMemberHistory) -> Reply:
@@ -91,11 +95,12 @@ async def member_history(rooms: Rooms, call: Call, message: wire.GetMemberHistor
 
 async def set_policy(rooms: Rooms, call: Call, message: wire.SetPolicy) -> Reply:
     """Settle what a colony takes."""
+    warrant = call.warrant
     if message.plainrequests not in set(PlainRequests):
         raise InvalidValueError(f"plainrequests is not one of {', '.join(PlainRequests)}")
     refuses = message.plainrequests == PlainRequests.REFUSE
-    await rooms.colonies.refuse_plain(call.colony, call.warrant, refuses=refuses)
-    return Reply(_policy(call.colony))
+    await rooms.colonies.refuse_plain(call.colony, warrant, refuses=refuses)
+    return Reply(_policy(call.colony), event=warrant.event)
 
 
 async def settled_again(rooms: Rooms, call: Call, message: wire.SetPolicy, value: bytes) -> Reply:

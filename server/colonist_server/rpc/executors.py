@@ -17,13 +17,14 @@ from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 
 async def add(rooms: Rooms, call: Call, message: wire.AddExecutor) -> Reply:
     """Register an executor; it waits for approval."""
+    warrant = call.warrant
     executor = message.executor
     check_id(executor.executorid, "executor Id")
     keys.check_part(executor.executorname, "executor name")
     check_text(executor.executortype, "executor type")
     check_text(executor.locationname or "", "location name")
-    added = await rooms.members.add_executor(call.colony, executor, call.warrant)
-    return Reply(shown(call.colony, added))
+    added = await rooms.members.add_executor(call.colony, executor, warrant)
+    return Reply(shown(call.colony, added), event=warrant.event)
 
 
 async def added_again(rooms: Rooms, call: Call, message: wire.AddExecutor, value: bytes) -> Reply:
@@ -66,33 +67,35 @@ async def get_by_id(rooms: Rooms, call: Call, message: wire.GetExecutorById) -> 
 
 async def approve(rooms: Rooms, call: Call, message: wire.ApproveExecutor) -> Reply:
     """Let an executor work."""
+    warrant = call.warrant
     await rooms.members.set_state(
-        call.colony, message.executorname, ExecutorState.APPROVED, call.warrant
+        call.colony, message.executorname, ExecutorState.APPROVED, warrant
     )
-    return NOTHING
+    return Reply({}, event=warrant.event)
 
 
 async def reject(rooms: Rooms, call: Call, message: wire.RejectExecutor) -> Reply:
     """Keep an executor from work."""
+    warrant = call.warrant
     await rooms.members.set_state(
-        call.colony, message.executorname, ExecutorState.REJECTED, call.warrant
+        call.colony, message.executorname, ExecutorState.REJECTED, warrant
     )
-    return NOTHING
+    return Reply({}, event=warrant.event)
 
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveExecutor) -> Reply:
     """Unregister an executor."""
-    await rooms.members.remove_executor(call.colony, message.executorname, call.warrant)
-    return NOTHING
+    warrant = call.warrant
+    await rooms.members.remove_executor(call.colony, message.executorname, warrant)
+    return Reply({}, event=warrant.event)
 
 
 async def change_id(rooms: Rooms, call: Call, message: wire.ChangeExecutorId) -> Reply:
     """Know the calling executor by another id; what it runs stays its own."""
+    warrant = call.warrant
     check_id(message.executorid, "new executor Id")
-    await rooms.identities.change_executor(
-        call.colony, call.executor, message.executorid, call.warrant
-    )
-    return Reply(message)
+    await rooms.identities.change_executor(call.colony, call.executor, message.executorid, warrant)
+    return Reply(message, event=warrant.event)
 
 
 def shown(colony: Colony, executor: Executor) -> wire.Executor:

@@ -132,7 +132,7 @@ async def _granted(rooms: Rooms, colony: Colony, grant: Grant) -> Reply:
         birth = await rooms.listing.birth(grant.pid)
         shown = render.process(grant.pid.hex(), colony.record.name, birth, grant.live)
     shown = rooms.attempts.granted(shown, grant.live)
-    return Reply(shown, lost=lambda: rooms.hand_over.hand_back(grant))
+    return Reply(shown, lost=lambda: rooms.hand_over.hand_back(grant), event=grant.live.head)
 
 
 async def get(rooms: Rooms, call: Call, message: wire.GetProcess) -> Reply:
@@ -265,8 +265,7 @@ async def cancel(rooms: Rooms, call: Call, message: wire.CancelProcess) -> Reply
     if keys.number_of(bytes.fromhex(message.processid)):
         raise ConflictError(PART_OF_WORKFLOW)
     row = await find_row(rooms, message.processid, "", What.CANCELLED)
-    await rooms.processes.cancel(row, call.cause)
-    return NOTHING
+    return Reply({}, event=await rooms.processes.cancel(row, call.cause))
 
 
 async def release(rooms: Rooms, call: Call, message: wire.ReleaseProcess) -> Reply:
@@ -277,8 +276,7 @@ async def release(rooms: Rooms, call: Call, message: wire.ReleaseProcess) -> Rep
         await rooms.reports.release(pid, said)
         return NOTHING
     row = await find_row(rooms, message.processid, "Failed to release process")
-    await rooms.processes.release(row, call.cause)
-    return NOTHING
+    return Reply({}, event=await rooms.processes.release(row, call.cause))
 
 
 def said_of(rooms: Rooms, call: Call, pid: bytes) -> Said | None:

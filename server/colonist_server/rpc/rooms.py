@@ -39,7 +39,7 @@ from colonist_server.repo.results import Results
 from colonist_server.repo.settling import Settling
 from colonist_server.repo.standing import Standing
 from colonist_server.repo.subscriptions import Subscriptions
-from colonist_server.repo.trail import Trail, Warrant
+from colonist_server.repo.trail import Receipt, Trail, Warrant
 from colonist_server.repo.view import View
 from colonist_server.repo.workflow_listing import WorkflowListing
 from colonist_server.repo.workflow_removal import WorkflowRemoval
@@ -127,7 +127,7 @@ class Call(NamedTuple):
     @property
     def warrant(self) -> Warrant:
         """The request as it is kept with what it changes."""
-        return Warrant(self.cause, self.payload)
+        return Warrant(self.cause, self.payload, Receipt())
 
     @property
     def colony(self) -> Colony:

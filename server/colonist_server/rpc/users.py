@@ -7,18 +7,19 @@ from colonist_protocol.errors import NotFoundError
 from colonist_protocol.names import check_id, check_text
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony, User
-from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
+from colonist_server.rpc.rooms import Call, Reply, Rooms
 
 
 async def add(rooms: Rooms, call: Call, message: wire.AddUser) -> Reply:
     """Add a user."""
+    warrant = call.warrant
     user = message.user
     keys.check_part(user.name, "user name")
     check_id(user.userid, "user Id")
     check_text(user.email, "email")
     check_text(user.phone, "phone")
-    await rooms.members.add_user(user, call.colony, call.warrant)
-    return Reply(user)
+    await rooms.members.add_user(user, call.colony, warrant)
+    return Reply(user, event=warrant.event)
 
 
 async def added_again(rooms: Rooms, call: Call, message: wire.AddUser, value: bytes) -> Reply:
@@ -54,15 +55,17 @@ async def get_by_id(rooms: Rooms, call: Call, message: wire.GetUserById) -> Repl
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveUser) -> Reply:
     """Remove a user."""
-    await rooms.members.remove_user(call.colony, message.name, call.warrant)
-    return NOTHING
+    warrant = call.warrant
+    await rooms.members.remove_user(call.colony, message.name, warrant)
+    return Reply({}, event=warrant.event)
 
 
 async def change_id(rooms: Rooms, call: Call, message: wire.ChangeUserId) -> Reply:
     """Know the calling user by another id."""
+    warrant = call.warrant
     check_id(message.userid, "new user Id")
-    await rooms.identities.change_user(call.colony, call.user, message.userid, call.warrant)
-    return Reply(message)
+    await rooms.identities.change_user(call.colony, call.user, message.userid, warrant)
+    return Reply(message, event=warrant.event)
 
 
 def _shown(colony: Colony, user: User) -> wire.User:
