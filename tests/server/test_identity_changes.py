@@ -251,5 +251,7 @@ async def test_all_changes_stand_in_sqlite_and_go_over_http(tmp_path: Path) -> N
             assert (await made.refuse(GetColonies(), old)).failure.status == 403
         await made.call(RemoveColony(colonyname=COLONY), NEW)
         await made.call(RemoveColony(colonyname=OTHER), NEW)
-        left = {key for key in await made.dump() if not key.startswith((b"m/", b"me", b"n/", b"nh/"))}
+        left = {
+            key for key in await made.dump() if not key.startswith((b"m/", b"me", b"n/", b"nh/"))
+        }
         assert left == set()

@@ -57,6 +57,19 @@ class Freshness:
         if not self._asking:
             self._asking = True
             self._spawn(self._ask)
+        await self._answered(mine)
+
+    async def reach(self, revision: Revision) -> None:
+        """Return when the view shows what was written at a revision; raises as `fresh` does.
+
+        Also at the only node: what one of its requests has written another may read in the store
+        before it is in the view.
+        """
+        shown: _Round = asyncio.get_running_loop().create_future()
+        self._wait_for(revision, shown)
+        await self._answered(shown)
+
+    async def _answered(self, mine: _Round) -> None:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 fault = await asyncio.shield(mine)

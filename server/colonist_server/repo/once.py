@@ -25,7 +25,7 @@ from colonist_core.process import Cause
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.tokens import EpochToken, last_minute
 from colonist_server.repo import keys
-from colonist_server.store.interface import Guard, Item, Op, Put
+from colonist_server.store.interface import Guard, Item, Op, Put, Revision
 
 TURN_BYTES: Final = 4
 LIFE_MINUTES: Final = 7 * 24 * 60
@@ -35,11 +35,12 @@ STORED_MINUTES: Final = 3
 
 
 class AlreadyDone(ColonistError):  # noqa: N818 - no error: the way out of a handler
-    """The request took effect before. `value` is what its record says of that."""
+    """The request took effect before. `value` is what its record says of that, since `revision`."""
 
-    def __init__(self, value: bytes) -> None:
+    def __init__(self, value: bytes, revision: Revision) -> None:
         super().__init__("this request has taken effect already")
         self.value = value
+        self.revision = revision
 
 
 def key_of(cause: Cause) -> bytes:
@@ -224,11 +225,11 @@ class Once:
         """Raise `AlreadyDone` for a record, or an object, that is there."""
         record = found.get(self._key)
         if record is not None:
-            raise AlreadyDone(record.value)
+            raise AlreadyDone(record.value, record.modified)
         if self.derived is not None:
             item = found.get(self.derived.key)
             if item is not None and self.derived.is_made(item.value):
-                raise AlreadyDone(self.derived.id)
+                raise AlreadyDone(self.derived.id, item.modified)
 
     def check_on(self) -> None:
         """Raise what forbids another try: `EpochStaleError`, `AccessError`."""

@@ -171,23 +171,32 @@ class WorkflowRemoval:
         """Delete the members of a workflow that is being removed, then all else of it.
 
         Raises `ConflictError` when one of them was assigned just before.
+
+        Once the head is gone the same workflow may be made anew, by a repeated request: so nothing
+        is deleted but while the head says that it is being removed.
         """
         await self._check_still(wid)
-        removing = await self._writes.read(keys.workflow(wid))
-        cause = _remover(decode_workflow(removing.value)) if removing is not None else None
-        while True:
+        head = await self._removing(wid)
+        while head is not None:
             page = await self._writes.range(keys.BIRTH + wid, limit=_PAGE)
             if not page.items:
                 break
-            await self._sweep_members(page.items, cause)
-        head = await self._writes.read(keys.workflow(wid))
-        if head is None or decode_workflow(head.value).state != WorkflowState.REMOVING:
+            await self._sweep_members(page.items, head)
+            head = await self._removing(wid)
+        if head is None:
             return
         ranges = (keys.shape_of(wid), keys.edits_of(wid), keys.request_of(wid))
         await self._writes.commit(
             [Guard(head.key, head.modified)],
             [Delete(head.key), *(DeleteRange(prefix) for prefix in ranges)],
         )
+
+    async def _removing(self, wid: bytes) -> Item | None:
+        """The head of a workflow that is being removed."""
+        head = await self._writes.read(keys.workflow(wid))
+        if head is None or decode_workflow(head.value).state != WorkflowState.REMOVING:
+            return None
+        return head
 
     async def _check_still(self, wid: bytes) -> None:
         lives = (await self._writes.range(keys.LIVE + wid)).items
@@ -199,11 +208,14 @@ class WorkflowRemoval:
             await self._writes.commit([Guard(head.key, head.modified)], [Put(head.key, record)])
         raise ConflictError(RUNS)
 
-    async def _sweep_members(self, births: Sequence[Item], cause: Cause | None) -> None:
+    async def _sweep_members(self, births: Sequence[Item], head: Item) -> None:
+        """Delete some members while the head is as it is; of what nobody saw no trace is left."""
+        record = decode_workflow(head.value)
+        cause = _remover(record) if not record.stager else None
         pids = [item.key[len(keys.BIRTH) :] for item in births]
         lives = await self._writes.read_many([keys.live(pid) for pid in pids])
         closed = await self._writes.read_many([keys.closed(pid) for pid in pids])
-        guards: list[Guard] = []
+        guards = [Guard(head.key, head.modified)]
         ops: list[Op] = []
         for pid, birth, live, end in zip(pids, births, lives, closed, strict=True):
             more = self._member_ops(pid, birth, live, end)
@@ -211,7 +223,7 @@ class WorkflowRemoval:
                 more += self._trace(pid, live, end, cause)
             if ops and len(ops) + len(more) > MAX_OPS:
                 await self._writes.commit(guards, ops)
-                guards, ops = [], []
+                guards, ops = guards[:1], []
             guards.append(Guard(birth.key, birth.modified))
             ops += more
             if _may_have_attributes(live, end):

@@ -175,6 +175,8 @@ class Workflows:
         that opens it does besides, so that whoever might repeat it knows. Raises `ConflictError`
         when it is swept away meanwhile, `UnavailableError`, and what `also` raises.
         """
+        if once.current() is not None:
+            await self._writes.refresh([])  # made before and removed, it is not staged again
         self._settling.staging.add(new.wid)
         try:
             with once.aside():  # nobody sees that: the effect is the commit that opens it

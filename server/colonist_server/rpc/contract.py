@@ -199,20 +199,20 @@ _writes(function.AddFunction, function.Function, NotFoundError, NameFormError)
 _reads(function.GetFunctions, list[function.Function])
 _writes(function.RemoveFunction, None, NotFoundError, AccessError)
 
-_writes(generator.AddGenerator, generator.Generator, *_SPEC, ExistsError)
+_writes(generator.AddGenerator, generator.Generator, *_SPEC, ExistsError, NotFoundError)
 _reads(generator.GetGenerator, generator.Generator, NotFoundError)
 _reads(generator.ResolveGenerator, generator.Generator, NotFoundError)
 _reads(generator.GetGenerators, list[generator.Generator], InvalidValueError)
 _writes(generator.PackGenerator, None, NotFoundError, ConflictError)
 _writes(generator.RemoveGenerator, None, NotFoundError)
 
-_writes(cron.AddCron, cron.Cron, *_SPEC, ExistsError)
+_writes(cron.AddCron, cron.Cron, *_SPEC, ExistsError, NotFoundError)
 _reads(cron.GetCron, cron.Cron, NotFoundError)
 _reads(cron.GetCrons, list[cron.Cron], InvalidValueError)
 _writes(cron.RunCron, cron.Cron, NotFoundError, ConflictError, InvalidValueError)
 _writes(cron.RemoveCron, None, NotFoundError)
 
-_writes(process.SubmitFunctionSpec, process.Process, *_SPEC)
+_writes(process.SubmitFunctionSpec, process.Process, *_SPEC, NotFoundError)
 _writes(
     process.AssignProcess,
     process.Process,
@@ -236,7 +236,7 @@ _writes(process.Renew, process.Attempt, InvalidValueError, *_ATTEMPT)
 _writes(process.CancelProcess, None, *_PROCESS)
 _writes(process.ReleaseProcess, None, *_PROCESS, AttemptInvalidError)
 
-_writes(workflow.SubmitWorkflowSpec, workflow.ProcessGraph, *_SPEC, ConflictError)
+_writes(workflow.SubmitWorkflowSpec, workflow.ProcessGraph, *_SPEC, ConflictError, NotFoundError)
 _reads(workflow.GetProcessGraph, workflow.ProcessGraph, NotFoundError)
 _reads(workflow.GetProcessGraphs, list[workflow.ProcessGraph], InvalidValueError)
 _writes(workflow.RemoveProcessGraph, None, *_PROCESS)

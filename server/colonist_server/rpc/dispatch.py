@@ -445,6 +445,7 @@ class Dispatch:
                 raise too_old()  # there was a colony before it, perhaps of that name
             return await self._take_effect(order, call, bound)
         except AlreadyDone as done:
+            await self.rooms.freshness.reach(done.revision)
             await self.rooms.freshness.fresh()
             return await order.route.again(self.rooms, call, order.message, done.value)
 

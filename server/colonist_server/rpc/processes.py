@@ -52,7 +52,7 @@ async def submit(rooms: Rooms, call: Call, message: wire.SubmitFunctionSpec) -> 
 def derived(tag: bytes, mark: Mark) -> Derived:
     """The process that a sealed submit makes: its birth is the record of that."""
     pid = keys.process_id(tag, mark.token.n * keys.MINUTE_NS, mark.digest[: keys.RANDOM_BYTES])
-    return Derived(pid, keys.birth(pid), lambda birth: True)
+    return Derived(pid, keys.birth(pid), bool)
 
 
 async def submitted_again(
