@@ -155,6 +155,21 @@ async def test_strangers_have_a_budget_of_their_address(tmp_path: Path) -> None:
             assert (await known.answer())[0] == 200  # beside it, from the same address
 
 
+async def test_who_shares_a_connection_with_others_has_a_rate_alone(tmp_path: Path) -> None:
+    """As the devices behind one bridge do."""
+    async with house(tmp_path, limits=Limits(rate=1, burst=30)) as made:
+        await made.found("ada")
+        await made.enrol("uma")
+        async with line(made) as bridge:
+            status = 200
+            while status == 200:
+                bridge.send(request(GOOD))
+                status, _ = await bridge.answer()
+            assert status == 429
+            bridge.send(request(pack_request(ASK, key("ada"))))
+            assert (await bridge.answer())[0] == 200
+
+
 # -- frames
 
 
