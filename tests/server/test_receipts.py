@@ -1,4 +1,4 @@
-"""A sealed reply names the event that its request caused: who keeps it can find that in an export."""
+"""A sealed reply names the event that its request caused: an export has that event."""
 
 from __future__ import annotations
 

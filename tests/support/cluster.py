@@ -50,6 +50,7 @@ class Line(Connection):
         self.was_met = False
         self._left = -1
         self._way = ""
+        self._only = b""
         self._stopped = False
 
     def die(self) -> None:
@@ -62,21 +63,26 @@ class Line(Connection):
         async with asyncio.timeout(300):
             await self.died.wait()
 
-    def arm(self, at: int, way: str) -> None:
+    def arm(self, at: int, way: str, only: bytes = b"") -> None:
         """Die before or after the commit number `at` from now, from 0 on, or while it is on its way
         and comes `late`; or live on and hear nothing of its answer, which was `lost`.
+
+        `only` those count that begin with such a key.
         """
-        self._left, self._way = at, way
+        self._left, self._way, self._only = at, way, only
         self.was_met = False
 
     async def _commit(self, guards: Sequence[Guard], ops: Sequence[Op]) -> Revision | None:
-        if not ops[0][0].startswith(_HOUSE):
+        if self._counts(ops[0][0]):
             self._left -= 1
             if self._left == -1:
                 await self._meet(guards, ops)
             if self.slow_s:
                 await asyncio.sleep(self.slow_s)
         return await super()._commit(guards, ops)
+
+    def _counts(self, key: bytes) -> bool:
+        return key.startswith(self._only) if self._only else not key.startswith(_HOUSE)
 
     async def _meet(self, guards: Sequence[Guard], ops: Sequence[Op]) -> None:
         self.was_met = True
