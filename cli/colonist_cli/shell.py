@@ -46,6 +46,7 @@ class Shell:
         from colonist_client.failure import ServerError
         from colonist_client.http import HttpTransport
         from colonist_client.receipts import ReceiptKeeper
+        from colonist_client.sealer import NotGenuineError
 
         signer = self.settings.signer(role)
         transport: Transport = HttpTransport(self.settings.server)
@@ -58,6 +59,9 @@ class Shell:
                 yield client
             except ServerError as error:
                 raise _told(error.status, str(error), signer) from error
+            except NotGenuineError as error:
+                whose = f"signed with the key {_named(signer)}"
+                raise CliError(Exit.UNREACHABLE, f"{error} ({whose})") from error
 
     def subscriber(self) -> Subscriber:
         """Follows processes with a member's key."""
@@ -79,12 +83,15 @@ def patience() -> Retry:
     )
 
 
+def _named(signer: Signer) -> str:
+    return f"{signer.identity.id[:12]}... from {signer.origin}"
+
+
 def _told(status: int, message: str, signer: Signer) -> CliError:
     from http import HTTPStatus
 
     from colonist_cli.exits import of_status
 
     if status == HTTPStatus.FORBIDDEN:
-        whose = f"{signer.identity.id[:12]}... from {signer.origin}"
-        return CliError(Exit.REFUSED, f"refused: {message} (signed with the key {whose})")
+        return CliError(Exit.REFUSED, f"refused: {message} (signed with the key {_named(signer)})")
     return CliError(of_status(status), message)

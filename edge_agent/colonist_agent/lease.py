@@ -2,10 +2,13 @@
 
 A plain attempt ends `maxexectime` after it arrived. A sealed one is told how much is left of its
 lease, and counts that from when the request was *first sent* whose reply said so: whatever held the
-reply up can only make it stop earlier. It renews in the middle of each period. Where no two may run
-at once (`overlap: never`) it stops at nine tenths; a function that has not begun by the middle of
-its time waits for the reply to a renewal first. Else, while renewals find no way, it goes on: the
-first success of any attempt counts, unless the spec says `lateresult: reject`.
+reply up can only make it stop earlier. It renews in the middle of each period. Before, it lets the
+server know that the work has begun, if nothing else was said: an attempt that ends without a word
+counts as one that never started.
+
+Where no two may run at once (`overlap: never`) it stops at nine tenths; a function that has not
+begun by the middle of its time waits for the reply to a renewal first. Else, while renewals find no
+way, it goes on: the first success of any attempt counts, unless the spec says `lateresult: reject`.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ from colonist_protocol.process import Attempt, Process, Renew
 STALE: Final = 0.1
 """A lease that is older than this part of it on arrival is asked for at once."""
 HALF: Final = 0.5
+FIRST_WORD_S: Final = 1.0
+FIRST_WORD: Final = 0.25
+"""When the server is told that work has begun: after a second, or a quarter of a shorter lease."""
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +104,7 @@ class Lease:
 
     async def run(self) -> None:
         """Renew in time, for as long as the server lets."""
-        if self._is_late:
-            await self._say(0)
+        await self._say_first()
         while self._is_renewed and self._left_s is not None:
             left_s = self._since_s + self._left_s - self._loop.time()
             if left_s > self._period_s * HALF:
@@ -111,11 +116,15 @@ class Lease:
             if self._is_renewed and self._since_s == before:
                 await asyncio.sleep(self._backoff.delay_s(1))
 
-    @property
-    def _is_late(self) -> bool:
-        if not self._is_renewed or self._left_s is None:
-            return False
-        return self._loop.time() - self._since_s > self._left_s * STALE
+    async def _say_first(self) -> None:
+        if self._seqs is None or self._left_s is None:
+            return
+        is_stale = self._loop.time() - self._since_s > self._left_s * STALE
+        if not (is_stale and self._is_renewed):
+            await asyncio.sleep(min(FIRST_WORD_S, self._left_s * FIRST_WORD))
+            if self._seqs.is_used:
+                return
+        await self._say(0)
 
     async def _say(self, count: int) -> None:
         request = self._client.pack(Renew(processid=self._process_id, count=count), self._seqs)

@@ -114,18 +114,21 @@ class Tokens:
 class Seqs:
     """The token of one attempt, and the numbers of what is said in it."""
 
-    __slots__ = ("_next", "token")
+    __slots__ = ("_next", "is_used", "token")
 
     def __init__(self, token: str, first: int = 0) -> None:
         """`first` is to be above all that were used before: after a restart, high and random."""
         self.token = token
         self._next = first
+        self.is_used = False
+        """Whether anything was sealed with it."""
 
     def take(self) -> int:
         """The next number. Raises `OverflowError` after 4 294 967 295."""
         if self._next > MAX_SEQ:
             raise OverflowError("an attempt has no more than 2^32 sealed requests")
         self._next += 1
+        self.is_used = True
         return self._next - 1
 
 

@@ -158,7 +158,7 @@ async def test_a_grant_after_a_long_wait_has_its_whole_lease() -> None:
             await asyncio.sleep(600)  # the same question was open all the time
             done = await shop.ended(await hand.submit("nap", maxexectime=1_000))
         assert done.state == State.SUCCESS
-        assert hand.transport.count("renewmsg") == 0
+        assert hand.transport.count("renewmsg") == 1  # which says that it has begun
 
 
 @pytest.mark.parametrize("kind", ["assignprocessmsg", "closesuccessfulmsg", "addlogmsg"])
@@ -217,7 +217,21 @@ async def test_a_function_that_opts_out_ends_with_its_lease() -> None:
             done = await shop.ended(await hand.submit("short", maxexectime=10, maxretries=0))
         assert done.state == State.FAILED
         assert ends[0] - began <= 10.5
-        assert hand.transport.count("renewmsg") == 0
+        assert hand.transport.count("renewmsg") == 1  # which says that it has begun
+
+
+@virtual
+async def test_work_that_says_nothing_has_begun_all_the_same() -> None:
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("silent", is_renewed=False)
+        async def silent() -> None:
+            await asyncio.sleep(1000)
+
+        async with hand.running():
+            done = await shop.ended(await hand.submit("silent", maxexectime=2, maxretries=2))
+        assert (done.state, done.retries) == (State.FAILED, 2)
+        assert "never started" not in str(done.errors)
 
 
 @virtual
