@@ -6,6 +6,7 @@ Only what is missing is made: nothing that is there is written over.
     .venv/bin/python deploy/prepare.py kubernetes
 
 `secrets/owner.key` may do anything: take it off the machine, to where the CLI is used.
+`secrets/clients.env` is no secret: by the id in it clients know that it is this server that answers.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ def prepare(kind: str, folder: Path) -> None:
     made = folder / "secrets"
     (made / "keys").mkdir(parents=True, exist_ok=True)
     owner = key(made / "owner.key")
-    key(made / "keys" / "server.key")
+    server = key(made / "keys" / "server.key")
     keep(made / "server.env", f"COLONIES_SERVER_ID={owner.id}\n")
+    pins = ("COLONIST_SERVER_ID", "COLONIST_BRIDGE_SERVER_ID")
+    keep(made / "clients.env", "".join(f"{name}={server.id}\n" for name in pins))
     archive = password(made / "archive.password")
     keep(made / "pgpass", f"*:*:colonist:colonist:{archive}\n")
     if kind == "compose":
