@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from colonist_client.custody import Custody
 from colonist_protocol.errors import InvalidValueError
 
 KEY = Path("some.key")
+ANSWER_S = 10.0
+"""Longer than a program takes to say something at a terminal."""
 
 
 def nobody(prompt: str) -> str:
@@ -156,13 +159,22 @@ def test_a_custody_shows_no_secret() -> None:
 # -- the terminal
 
 ASK = """
-import fcntl, termios
+import asyncio, fcntl, signal, sys, termios
 from pathlib import Path
 from colonist_client.custody import Custody
 from colonist_protocol.errors import InvalidValueError
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-try:
+
+async def ask():
+    # As a server does, which must still be stopped while it asks.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, "heard later")
     print("got", Custody({}).passphrase(Path("a.key")).hex())
+
+try:
+    if sys.argv[1:]:
+        import uvloop
+        uvloop.run(ask())
+    asyncio.run(ask())
 except InvalidValueError as error:
     print(error)
 except KeyboardInterrupt:
@@ -170,11 +182,11 @@ except KeyboardInterrupt:
 """
 
 
-def at_a_terminal(typed: bytes) -> str:
+def at_a_terminal(typed: bytes, *loop: str) -> str:
     """What a program shows on a terminal where this is typed once it has asked."""
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-c", ASK],
+        [sys.executable, "-c", ASK, *loop],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -182,12 +194,14 @@ def at_a_terminal(typed: bytes) -> str:
     )
     os.close(theirs)
     shown, left = b"", typed
-    with contextlib.suppress(OSError), child:  # the terminal's end is an error, on Linux
-        while chunk := os.read(ours, 1024):
+    with contextlib.suppress(OSError):  # the terminal's end is an error, on Linux
+        while select.select([ours], [], [], ANSWER_S)[0] and (chunk := os.read(ours, 1024)):
             shown += chunk
             if b"a.key: " in shown:
                 os.write(ours, left)
                 left = b""
+    child.kill()
+    child.wait()
     os.close(ours)
     return shown.decode()
 
@@ -201,6 +215,7 @@ def test_what_is_typed_at_a_terminal_is_not_shown() -> None:
 
 def test_ctrl_c_ends_the_question_and_ctrl_d_is_no_answer() -> None:
     assert "interrupted" in at_a_terminal(b"\x03")
+    assert "interrupted" in at_a_terminal(b"\x03", "uvloop")
     assert "nothing was typed" in at_a_terminal(b"\x04")
 
 
