@@ -23,6 +23,7 @@ from colonist_protocol.function import GetFunctions
 from colonist_protocol.function_spec import Gpu
 from colonist_protocol.process import (
     AssignProcess,
+    CancelProcess,
     CloseFailed,
     CloseSuccessful,
     GetProcess,
@@ -42,6 +43,7 @@ from tests.server.people import (
     parked,
     world,
 )
+from tests.support.attempts import take
 from tests.support.clock import virtual
 from tests.support.rooms import COLONY, COLONY_OWNER, OWNER, TYPE, key, settle
 
@@ -176,6 +178,46 @@ async def test_W17_a_late_close_of_somebody_else_is_refused() -> None:
         assert refused.failure.status == 403
         await made.close("ben", id)
         assert out_of(await made.read(id)) == ["done"]
+
+
+@virtual
+async def test_W17_a_late_close_of_the_same_executor_is_told_from_its_newer_one() -> None:
+    async with world() as made:
+        await made.populate()
+        await made.submit("uma", maxexectime=5, maxretries=5, lateresult="reject")
+        late = await take(made, "ada")
+        await asyncio.sleep(6)
+        newer = await take(made, "ada")
+        assert (late.number, newer.number) == (1, 2)
+        assert await late.succeed("late") == "recorded"
+        assert (await made.read(newer.process)).state == State.RUNNING
+        assert await newer.succeed("newer") == "counted"
+        assert out_of(await made.read(newer.process)) == ["newer"]
+
+
+@virtual
+async def test_W5_a_sealed_close_of_what_has_ended_changes_nothing() -> None:
+    async with world() as made:
+        await made.populate()
+        await made.submit("uma")
+        mine = await take(made, "ada")
+        await made.call(CancelProcess(processid=mine.process), UMA)
+        before = await made.read(mine.process)
+        assert await mine.succeed() == "recorded"
+        assert await made.read(mine.process) == before
+
+
+@virtual
+async def test_W4_where_no_two_may_run_work_of_a_removed_executor_has_its_time() -> None:
+    async with world() as made:
+        await made.populate()
+        await made.submit("uma", maxexectime=10, maxretries=5, overlap="never")
+        mine = await take(made, "ben")
+        remove = RemoveExecutor(colonyname=COLONY, executorname="ben")
+        await made.call(remove, COLONY_OWNER)
+        assert (await made.read(mine.process)).state == State.RUNNING
+        await asyncio.sleep(11.1)
+        assert (await take(made, "ada")).number == 2
 
 
 @pytest.mark.parametrize("errors", ["", ', "errors": null', ', "errors": []'])
