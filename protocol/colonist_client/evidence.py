@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Final
 
 from colonist_client.caller import Caller
 from colonist_protocol import audit
 from colonist_protocol.audit import AuditPage, ProcessEvidence
 
-PAGE_BYTES = 1_000_000
+PAGE_BYTES: Final = 1_000_000
 
 
 class EvidenceCalls(Caller):

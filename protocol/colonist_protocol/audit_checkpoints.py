@@ -22,6 +22,7 @@ from colonist_protocol.audit import (
     checkpoint_digest,
 )
 from colonist_protocol.audit_reading import (
+    MAX_N,
     AuditError,
     Servers,
     check_chain_id,
@@ -32,7 +33,6 @@ from colonist_protocol.identity import is_id
 
 HEAD_BYTES: Final = 80
 KEY_BYTES: Final = 40
-MAX_N: Final = 2**63 - 1
 
 
 class HeadRecord(NamedTuple):

@@ -19,6 +19,7 @@ from colonist_protocol.audit_reading import (
     Servers,
     check_chain_id,
     read,
+    read_event,
     signer,
 )
 from colonist_protocol.audit_requests import NOTHING, REDELIVERED, UNREAD, Use, pack_use, use
@@ -92,7 +93,7 @@ class EventWalk:
         self.found: set[str] = set()
         """Which of the wanted are there."""
         if before is not None:
-            event = read(before, EventLine, "event")
+            event = read_event(before)
             self._last = _Place(event.chain, event.n, event.what, _hash(before))
             check_chain_id(event.chain, frame.tag)
             key = head_key(event.chain, event.n)
@@ -127,7 +128,7 @@ class EventWalk:
             raise missing(self._heads.next)
 
     def _event(self, line: bytes, offset: int) -> None:
-        event = read(line, EventLine, "event")
+        event = read_event(line)
         self._now = event.chain, event.n
         place = _Place(event.chain, event.n, event.what, _hash(line))
         self._check_form(event)
@@ -145,8 +146,6 @@ class EventWalk:
         self._note(place)
 
     def _check_form(self, event: EventLine) -> None:
-        if event.v != 1 or event.n < 0 or event.attempt < 0 or event.time < 0 or not event.what:
-            raise AuditError("this is no event of version 1")
         check_chain_id(event.chain, self._frame.tag)
         if bool(event.who) != bool(event.req) or bool(event.who) != bool(event.sig):
             raise AuditError("who, req and sig go together")
@@ -229,10 +228,7 @@ def first_key(before: bytes | None) -> bytes:
     """Where the heads begin that a stretch after this line needs. Raises `AuditError`."""
     if before is None:
         return b""
-    chain = read(before, EventLine, "event").chain
-    if not is_id(chain):
-        raise AuditError("this is no event")
-    return head_key(chain, 0)
+    return head_key(read_event(before).chain, 0)
 
 
 def _hash(line: bytes) -> str:

@@ -23,10 +23,10 @@ from colonist_protocol.audit_reading import (
     Fault,
     Servers,
     read,
+    read_event,
     read_header,
 )
 from colonist_protocol.audit_requests import read_content
-from colonist_protocol.evidence import EventLine
 
 _END_BYTES: Final = 4096
 _COUNTED_BYTES: Final = 1 << 20
@@ -255,7 +255,7 @@ def read_members(
             line = source.line(at)
             if not line.startswith(EVENT_START):
                 break
-            event = read(_whole(line), EventLine, "event")
+            event = read_event(_whole(line))
             if event.chain != chain:
                 break
             offset += len(line)

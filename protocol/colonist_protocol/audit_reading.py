@@ -16,10 +16,12 @@ import msgspec
 from colonist_protocol import codec, digests
 from colonist_protocol.audit import Header
 from colonist_protocol.errors import SignatureError
+from colonist_protocol.evidence import EventLine
 from colonist_protocol.identity import ID_CHARS, is_id, parse_signature, recover_digest
 
 MAX_LINE_BYTES: Final = 33_554_432
 TAG_CHARS: Final = 8
+MAX_N: Final = 2**63 - 1
 
 EVENT_START: Final = b'{"v":1,"chain":"'
 CHECKPOINT_START: Final = b'{"v":1,"colony":'
@@ -100,6 +102,16 @@ def read_header(line: bytes) -> Header:
     if header.made < 0:
         raise AuditError("the file was made before 1970")
     return header
+
+
+def read_event(line: bytes) -> EventLine:
+    """An event of a chain, all of whose numbers are in bounds. Raises `AuditError`."""
+    event = read(line, EventLine, "event")
+    if event.v != 1 or not 0 <= event.n <= MAX_N or event.attempt < 0 or event.time < 0:
+        raise AuditError("this is no event of version 1")
+    if not event.what or not is_id(event.chain):
+        raise AuditError("this is no event of version 1")
+    return event
 
 
 def signer(digest32: bytes, signature: str) -> str:

@@ -23,7 +23,7 @@ from colonist_protocol.audit_reading import (
     TAG_CHARS,
     AuditError,
     Servers,
-    read,
+    read_event,
     read_header,
 )
 from colonist_protocol.evidence import EventLine
@@ -74,7 +74,7 @@ def shown(evidence: ProcessEvidence, pin: str, names: Mapping[str, str]) -> list
 def _chain_of(lines: Sequence[bytes]) -> str:
     if not lines:
         return ""
-    return read(lines[0], EventLine, "event").chain
+    return read_event(lines[0]).chain
 
 
 def _heads(lines: Sequence[str], frame: Frame, chain: str) -> list[bytes]:
@@ -94,7 +94,7 @@ def _rows(walk: EventWalk, lines: Sequence[bytes], names: Mapping[str, str]) -> 
     for number, line in enumerate(lines):
         if not line.startswith(EVENT_START):
             continue
-        event = read(line, EventLine, "event")
+        event = read_event(line)
         unproven = walk.tally.unproven
         try:
             walk.take(line, number)

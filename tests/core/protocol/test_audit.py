@@ -520,6 +520,20 @@ def test_what_may_happen_is_sound(do: Callable[[Colony], object]) -> None:
     assert verdict(made) == ""
 
 
+def test_the_parts_of_one_checkpoint_are_one_moment() -> None:
+    """Removed in its first part, at work in its last."""
+    made = small()
+    member = made.members[1]
+    processes = [made.submit() for _ in range(5)]
+    for process in processes:
+        message: dict[str, object] = {"msgtype": "assignprocessmsg", "colonyname": made.name}
+        made.event(process.chain, "assigned", made.request(member.key, message), 1)
+    made.remove(member)
+    made.checkpoint(size=1)
+    assert len(made.checkpoints) == 7
+    assert verdict(made) == ""
+
+
 def test_who_replaced_an_executor_ended_its_membership() -> None:
     made = small()
     first = same_name_again(made)
@@ -780,8 +794,28 @@ EVENTS: list[tuple[dict[str, object], str]] = [
     ({"sig": "A" * 130}, "not 130 lower-case hex"),
     ({"sig": "0" * 129}, "not 130 lower-case hex"),
     ({"chain": "f" * 64}, "is none of the colony"),
+    ({"chain": "F" * 64}, "no event of version 1"),
     ({"who": "0" * 64}, "signed by"),
 ]
+
+
+@pytest.mark.parametrize("name", ["n", "attempt", "time", "v"])
+@pytest.mark.parametrize("value", [-1, 2**63, 2**64, 2**80])
+def test_a_number_out_of_bounds_is_no_fault_of_ours(name: str, value: int) -> None:
+    """In the chain of the colony, which is read before all others."""
+    made = small()
+    for place in (0, -1):
+        line, request = made.chains[made.own][place]
+        made.chains[made.own][place] = compact(json.loads(line) | {name: value}), request
+        assert problem(made.export(), made.server_id)
+
+
+def test_a_tag_that_is_none_is_no_fault_of_ours() -> None:
+    made = small()
+    data = made.export().replace(made.tag.encode(), b"zzzzzzzz")
+    assert "is none of the colony" in problem(data, made.server_id)
+    lines = [line for line in data.splitlines()[:-1] if b'"k":1' not in line]
+    assert "no event" in problem(finished(lines), made.server_id)
 
 
 @pytest.mark.parametrize(("changes", "text"), EVENTS)
