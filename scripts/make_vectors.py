@@ -24,6 +24,7 @@ from scripts.vectors import (  # noqa: E402 - found by the line above
     evidence,
     identity,
     messages,
+    sealing,
     words,
 )
 
@@ -40,6 +41,7 @@ def files() -> dict[str, str]:
         "identity.json": identity.vectors(),
         "messages.json": messages.vectors(),
         "names.json": words.name_vectors(),
+        "sealing.json": sealing.vectors(),
         "times.json": words.time_vectors(),
         "topics.json": words.topic_vectors(),
         "units.json": words.unit_vectors(),

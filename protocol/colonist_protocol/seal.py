@@ -7,7 +7,7 @@ shown here and no others. Every reader (server, bridge, client, verifier) reads 
 from __future__ import annotations
 
 import re
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -25,6 +25,7 @@ MAX_SHORT_TTL_S: Final = 600
 MAX_SEQ: Final = 2**32 - 1
 MAX_INDEX: Final = 2**32 - 1
 NONCE_CHARS: Final = 32
+MAX_NAME_CHARS: Final = 32
 
 OF_ATTEMPT: Final = frozenset(
     {
@@ -116,6 +117,8 @@ def read_reply_seal(text: str) -> ReplySeal:
         raise SealError("the seal's to or re is no id")
     if seal.event and not is_id(seal.event):
         raise SealError("the seal's event is no hash")
+    if seal.epoch and not is_epoch_token(seal.epoch):
+        raise SealError("the seal's epoch has not the form of a token")
     if not 0 <= seal.index <= MAX_INDEX or seal.members < 0 or seal.time < 0:
         raise SealError("the seal's index, members or time is out of bounds")
     return seal
@@ -166,9 +169,19 @@ def _attempt_seal(data: bytes) -> AttemptSeal:
 
 def _decoded(data: bytes, kind: type[S]) -> S:
     try:
-        seal = codec.decode(data, kind, "seal")
+        tree = codec.scan(data)
+        if isinstance(tree, dict):
+            _check_values(cast("dict[str, object]", tree))
+        seal = codec.convert(data, tree, kind, "seal")
     except MalformedError as error:
         raise SealError(f"the seal is not as designed: {error}") from None
     if seal.v != VERSION:
         raise SealError(f"the seal's version is not {VERSION}")
     return seal
+
+
+def _check_values(members: dict[str, object]) -> None:
+    """A seal has one spelling of each value: where messages let null and 1.0 pass, it does not."""
+    for name, value in members.items():
+        if value is None or isinstance(value, float):
+            raise SealError(f"the seal's {name[:MAX_NAME_CHARS]} is null, or no whole number")
