@@ -41,7 +41,7 @@ async def measure(place: Place) -> list[Row]:
 async def _run(place: Place, face: str) -> Row:
     async with place.server() as server, _flood(server, face) as flood:
         workers = await stage(server, WORKERS)
-        tally, meter = Tally(), Meter(server, f"flood-{face}")
+        tally, meter = Tally(), Meter(server, f"flood-{face}", beside={"flood": flood.pid})
         pools = [worker.submits(SUBMITS // WORKERS) for worker in workers]
         connections = await connect(server.port, WORKERS)
         for worker, connection, pool in zip(workers, connections, pools, strict=True):
@@ -92,7 +92,6 @@ async def _window(place: Place, tally: Tally, meter: Meter, into: _Windows) -> N
 def _row(face: str, alone: _Windows, flooded: _Windows, tally: Tally) -> Row:
     span_s = sum(used.wall_s + SETTLE_S for used in flooded.used)
     sent = flooded.answers.pop("sent")
-    lost_loop_s = flooded.cores("loop_cores") / max(flooded.rate_s, 1)
     metrics = {
         "ratio": flooded.rate_s / alone.rate_s,
         "bad_s": sent / span_s,
@@ -102,8 +101,10 @@ def _row(face: str, alone: _Windows, flooded: _Windows, tally: Tally) -> Row:
         "flooded_p99_ms": percentile(flooded.taken, 99) * 1000,
         "failures": float(tally.failures.total()),
         "alone_loop_us_each": alone.cores("loop_cores") / alone.rate_s * 1e6,
-        "flooded_loop_us_each": lost_loop_s * 1e6,
+        "flooded_loop_us_each": flooded.cores("loop_cores") / flooded.rate_s * 1e6,
         "wall_s": sum(used.wall_s for used in flooded.used),
+        "flood_cores": sum(used.beside["flood"] / used.wall_s for used in flooded.used) / TURNS,
+        "others_cores": max(alone.cores("others_cores"), flooded.cores("others_cores")),
         **{name: flooded.cores(name) for name in _CORES},
     }
     notes = [f"{count} x {status}" for status, count in flooded.answers.most_common()]
@@ -118,6 +119,7 @@ class _Flood:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.pid = process.pid
 
     async def go(self, rate_s: float) -> None:
         """Begin."""
