@@ -13,7 +13,7 @@ from colonist_protocol.audit import REMOVED
 from colonist_protocol.message import Message
 from colonist_protocol.process import RemoveAllProcesses, RemoveProcess
 from colonist_protocol.workflow import RemoveAllProcessGraphs, RemoveProcessGraph
-from colonist_server.repo import keys
+from colonist_server.repo import audit, keys, removed
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.records import WorkflowState, decode_workflow
 from colonist_server.store.interface import Delete, Guard, Op, Put, Revision, UnavailableError
@@ -26,6 +26,11 @@ from tests.support.rooms import COLONY, COLONY_OWNER, Refused, key, settle
 
 UMA = key("uma")
 SOON_S = 11.0
+
+
+@pytest.fixture(autouse=True)
+def _short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_LISTED", 3)
 
 
 async def made_history(made: World, *, is_archived: bool) -> tuple[History, Export]:
@@ -138,6 +143,28 @@ async def test_what_was_never_opened_leaves_nothing(monkeypatch: pytest.MonkeyPa
         export = await exported(made)
         export.check()
         assert len(export.chains) == 1
+
+
+@virtual
+async def test_what_is_out_of_sight_and_not_yet_deleted_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leave = removed.leave
+    looked = 0
+
+    async with historic(MemoryArchive()) as made:
+        history, before = await made_history(made, is_archived=True)
+
+        async def look(*given: Any) -> None:
+            nonlocal looked
+            looked += 1
+            assert (await exported(made)).chains == before.chains
+            await leave(*given)
+            (await exported(made)).check(is_covered=False)
+
+        monkeypatch.setattr(removed, "leave", look)
+        await made.call(RemoveProcessGraph(processgraphid=history.graphs[0]), UMA)
+        assert looked == 1
 
 
 @pytest.mark.parametrize("start", range(3))

@@ -211,7 +211,7 @@ class WorkflowRemoval:
     async def _sweep_members(self, births: Sequence[Item], head: Item) -> None:
         """Delete some members while the head is as it is; of what nobody saw no trace is left."""
         record = decode_workflow(head.value)
-        cause = _remover(record) if not record.stager else None
+        cause = _remover(record)
         pids = [item.key[len(keys.BIRTH) :] for item in births]
         lives = await self._writes.read_many([keys.live(pid) for pid in pids])
         closed = await self._writes.read_many([keys.closed(pid) for pid in pids])
