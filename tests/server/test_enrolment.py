@@ -192,7 +192,7 @@ async def test_plain_it_is_refused() -> None:
 
 
 @virtual
-async def test_one_key_on_two_boards_is_refused() -> None:
+async def test_s12_one_key_on_two_boards_is_refused() -> None:
     async with colony() as made:
         code = await open_claim(made, count=9)
         assert (await enrol(made.dispatch, code, DEVICE, "board 1"))["executorid"] == DEVICE.id
@@ -201,7 +201,7 @@ async def test_one_key_on_two_boards_is_refused() -> None:
 
 
 @virtual
-async def test_a_key_that_was_removed_never_comes_back() -> None:
+async def test_s10_a_key_that_was_removed_never_comes_back() -> None:
     async with colony() as made:
         code = await open_claim(made, count=9)
         await enrol(made.dispatch, code, DEVICE)
@@ -313,7 +313,7 @@ async def test_a_removal_that_a_stop_cut_short_goes_on_when_it_is_repeated() -> 
     ],
 )
 @virtual
-async def test_a_claim_that_makes_no_sense_is_refused(change: dict[str, object], code: str) -> None:
+async def test_s13_a_claim_that_makes_no_sense_is_refused(change: dict[str, object], code: str) -> None:
     async with colony() as made:
         message = claim_of(code_of("card"))
         for name, value in change.items():
