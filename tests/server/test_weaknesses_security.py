@@ -286,7 +286,7 @@ async def test_S14_strangers_cannot_fill_the_memory_with_polls() -> None:
                 "signature": STRANGER.sign(payload.encode()),
             }
             assert (await made.dispatch.answer(json.dumps(body).encode())).status == 403
-        held = sum(len(payload) for payload, _ in made.dispatch._polls)
+        held = sum(len(payload) for payload, _ in made.dispatch._opener.polls)
         assert held < 100_000
 
 

@@ -1,0 +1,124 @@
+"""Who may: a caller is let in once for a request, by the access rule of its message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from colonist_core.access import Access, Standing, check_server_owner, check_standing, stranger
+from colonist_protocol import claims
+from colonist_protocol.errors import AccessError, PlainRefusedError
+from colonist_protocol.identity import is_id
+from colonist_server.repo.nouns import Colony, Executor, User
+from colonist_server.rpc.asked import Asked
+from colonist_server.rpc.rooms import Call, Rooms
+from colonist_server.rpc.sealing import Asker
+from colonist_server.rpc.table import Route
+from colonist_server.store.interface import Guard
+
+
+class Admission:
+    """Lets callers in."""
+
+    __slots__ = ("_rooms",)
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    async def let_in(self, asked: Asked) -> Call:
+        """`admit`, and once more on a fresh view before anybody is refused."""
+        try:
+            return self.admit(asked)
+        except AccessError:
+            await self._rooms.freshness.fresh()
+            return self.admit(asked)
+
+    def admit(self, asked: Asked) -> Call:
+        """Check the caller's access, once."""
+        route, cause, payload, message, seal = asked
+        access = route.access
+        if access is Access.SERVER_OWNER:
+            check_server_owner(cause.who, self._rooms.owner.id)
+            return Call(cause, payload, seal=seal)
+        if route.scope is None:
+            return Call(cause, payload, seal=seal)
+        colony = route.scope.find(self._rooms.view, message)
+        if colony is None:
+            name = "" if route.scope.by_process else route.scope.of(message)
+            raise stranger(access, name[:64])
+        member = colony.members.get(cause.who)
+        if access is Access.CLAIM:
+            self._check_claim(colony, asked)
+            return Call(cause, payload, colony, seal=seal)
+        check_standing(access, _standing(colony, member, cause.who, route.scope.by_process))
+        if isinstance(member, Executor):
+            member.heard_ns = self._rooms.clock.now_ns()
+        return Call(cause, payload, colony, member, seal)
+
+    def check_plain(self, route: Route[Any], call: Call) -> None:
+        """Raise `PlainRefusedError` where only sealed requests are taken."""
+        colony, member = call.scope, call.caller
+        is_refused = (
+            (colony is not None and colony.record.refuses_plain)
+            or (isinstance(member, Executor) and member.record.is_sealed)
+            or (route.access is Access.SERVER_OWNER and self._rooms.about.refuses_plain)
+        )
+        if is_refused:
+            raise PlainRefusedError("this request must be sealed")
+
+    def member_guard(self, asked: Asked, call: Call) -> Guard | None:
+        """Holds as long as the caller is what it is."""
+        if call.caller is not None:
+            return Guard(call.caller.key, call.caller.revision)
+        if call.scope is not None:
+            return Guard(call.scope.key, call.scope.revision)
+        return self._rooms.owner.guard if asked.route.access is Access.SERVER_OWNER else None
+
+    def is_known(self, asker: Asker) -> bool:
+        """Whether refusals are sealed for the caller: strangers get plain ones."""
+        who = asker.who
+        colonies = self._rooms.view.tags.values() if asker.colony is None else (asker.colony,)
+        gone = self._rooms.claims.gone
+        return (
+            asker.has_claim
+            or who == self._rooms.owner.id
+            or any(
+                colony.record.owner == who
+                or colony.holder(who) is not None
+                or gone.has(colony.tag, who)
+                for colony in colonies
+            )
+        )
+
+    def _check_claim(self, colony: Colony, asked: Asked) -> None:
+        """Raise `AccessError` unless the caller proves a claim; the cheap looks come first."""
+        message, who = asked.message, asked.cause.who
+        if asked.seal is None:
+            raise PlainRefusedError("this request must be sealed")
+        is_good = (
+            isinstance(message, claims.Enrol)
+            and message.executorid == who
+            and is_id(message.claim)
+            and self._rooms.claims.find(colony.tag, message.claim) is not None
+            and any(  # the card may name the server by a key that it had
+                claims.is_proof(
+                    message.proof,
+                    server=server,
+                    colony=colony.record.name,
+                    claim=message.claim,
+                    executor=who,
+                )
+                for server in self._rooms.server_keys.ids
+            )
+        )
+        if not is_good:
+            raise stranger(Access.CLAIM, colony.record.name)
+
+
+def _standing(
+    colony: Colony, member: Executor | User | None, caller: str, by_process: bool
+) -> Standing:
+    # A refusal about a process does not tell its colony's name: the caller may not know it.
+    name = "" if by_process and member is None else colony.record.name
+    if isinstance(member, Executor):
+        return Standing(name, colony.record.owner == caller, False, member.record.state)
+    return Standing(name, colony.record.owner == caller, member is not None)
