@@ -134,6 +134,7 @@ class Place:
 def _spawn(arguments: Sequence[str], folder: Path, port: int, owner: Key, cwd: Path) -> Server:
     log = folder / "server.log"
     environment = {**os.environ, "COLONIES_SERVER_ID": owner.id, "HOME": str(folder)}
+    environment["COLONIST_DEBUGGABLE"] = "true"  # else only root sees how much memory it takes
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(

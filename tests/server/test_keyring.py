@@ -102,6 +102,17 @@ def test_keys_are_made_and_read_under_the_passphrase_that_is_given(tmp_path: Pat
     assert ring(folder, **given).server_keys().id == made
 
 
+def test_the_keys_may_be_credentials_of_systemd(tmp_path: Path) -> None:
+    """Root's, mode 0440, in a folder that nobody writes to."""
+    for name, key in (("server.key", KEYS[1]), ("server.key.1", KEYS[0])):
+        keyfile.write(tmp_path / name, key)
+        (tmp_path / name).chmod(0o440)
+    found = ring(tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path)).server_keys()
+    assert (found.id, found.ids) == (KEYS[1].id, {KEYS[0].id, KEYS[1].id})
+    with pytest.raises(InvalidValueError, match="mode 0440"):
+        ring(tmp_path).server_keys()
+
+
 def test_nobody_is_asked_for_the_owners_passphrase(tmp_path: Path) -> None:
     """The server needs that id only."""
     secret_file.write(tmp_path / "server-owner.key", lock(KEYS[0], b"hush-hush", Cost(n=1 << 14)))

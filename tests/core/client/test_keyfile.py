@@ -4,6 +4,7 @@ import base64
 import builtins
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,10 @@ def test_whoever_cannot_ask_says_so(tmp_path: Path) -> None:
         keyfile.read(stored(tmp_path, LOCKED))
 
 
-def test_replacing_takes_a_passphrase_off_and_puts_it_on(tmp_path: Path) -> None:
+def test_replacing_takes_a_passphrase_off_and_puts_it_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyfile, "lock", partial(lock, cost=CHEAP))
     path = stored(tmp_path, LOCKED)
     keyfile.replace(path, KEY, None)
     assert path.read_text() == HEX + "\n"
