@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from colonist_agent.counters import Counters
+from colonist_client.caller import decoded
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s
 from colonist_client.sealer import Request
 from colonist_client.transport import UnreachableError
+from colonist_protocol.process import RECORDED
+from colonist_protocol.process import Outcome as Said
 
 LATE_S: Final = 5.0
 """How long after the lease a result is still offered: the server's clock decides, not ours."""
@@ -34,6 +37,7 @@ HOPELESS: Final = frozenset(
 """Refusals of sealed results after which the same bytes will never be taken."""
 
 _SENDERS: Final = 4
+_RECORDED: Final = Said(outcome=RECORDED)
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +175,7 @@ class Courier:
             await self._give_up(letter, "its lease is over")
             return
         try:
-            await self._client.deliver(letter.request)
+            self._note(letter, await self._client.deliver(letter.request))
         except ServerError as error:
             self._outage = 0
             if letter.request.is_sealed and error.is_definite and error.code not in HOPELESS:
@@ -191,6 +195,11 @@ class Courier:
             self._outage = 0
             self._counters.delivered += 1
             await self._forget(letter)
+
+    def _note(self, letter: Letter, reply: bytes) -> None:
+        """Tell when a result was kept as evidence only: another one counts."""
+        if letter.request.is_sealed and decoded(reply, Said, letter.request.message) == _RECORDED:
+            log.info("result_recorded process=%s: another one counts", letter.process_id)
 
     def _note_outage(self) -> None:
         now = asyncio.get_running_loop().time()

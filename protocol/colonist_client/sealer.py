@@ -31,6 +31,7 @@ from colonist_protocol.seal import (
     VERSION,
     AttemptSeal,
     EpochSeal,
+    ReplySeal,
     RequestSeal,
 )
 from colonist_protocol.tokens import is_epoch_token, read_epoch
@@ -181,7 +182,7 @@ class Request:
 class Sealer:
     """Seals one caller's requests to one server."""
 
-    __slots__ = ("_entropy", "identity", "pin", "tokens")
+    __slots__ = ("_entropy", "heard", "identity", "pin", "tokens")
 
     def __init__(
         self,
@@ -194,6 +195,8 @@ class Sealer:
         self.pin = pin
         self.identity = identity
         self.tokens = Tokens(clock)
+        self.heard: Callable[[ReplySeal], None] | None = None
+        """Is called with the seal of each checked reply: it tells of changes of the members."""
         self._entropy = entropy
 
     def seal(self, message: Message, seqs: Seqs | None = None) -> Request:
@@ -229,6 +232,8 @@ class Sealer:
             ) from None
         self.pin.follow(genuine.server)
         self.tokens.keep(genuine.seal.epoch)
+        if self.heard is not None:
+            self.heard(genuine.seal)
         return genuine
 
     def _fill(self, request: Request, seal: RequestSeal) -> None:

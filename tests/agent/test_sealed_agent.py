@@ -337,3 +337,45 @@ async def test_grant_whose_reply_was_lost_for_ever_is_found() -> None:
             done = await shop.ended(process_id)
         assert done.state == State.SUCCESS
         assert hand.transport.count("releaseprocessmsg") == 1
+
+
+@virtual
+async def test_a_child_whose_answer_was_lost_is_there_once() -> None:
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("parent")
+        async def parent(context: Context) -> int:
+            for kind in ("submitfuncspecmsg", "getprocessmsg"):
+                hand.transport.lose[kind] = 3
+            child = await context.submit(_spec("child"))
+            return len(child.processid)
+
+        async with hand.running():
+            done = await shop.ended(await hand.submit("parent"))
+            waiting = await hand.client.colony_statistics(COLONY)
+        assert done.output() == [64]
+        assert waiting.waitingprocesses + waiting.failedprocesses + waiting.runningprocesses == 1
+
+
+@virtual
+async def test_result_that_came_too_late_is_kept_as_evidence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("late")
+        async def late() -> int:
+            hand.transport.is_down = True
+            await asyncio.sleep(60)
+            return 1
+
+        async with hand.running():
+            process_id = await hand.submit("late", maxexectime=10, maxretries=5)
+            await asyncio.sleep(30)
+            await shop.cancel(process_id)
+            await asyncio.sleep(60)
+            hand.transport.is_down = False
+            await asyncio.sleep(120)
+        assert (await shop.get(process_id)).state == State.CANCELLED
+        assert f"result_recorded process={process_id}" in caplog.text

@@ -233,6 +233,18 @@ async def test_rotated_server_key_is_followed_and_written_down() -> None:
 
 
 @virtual
+async def test_each_checked_reply_is_told_of_and_no_other() -> None:
+    stage = Stage()
+    told: list[str] = []
+    assert stage.client.sealer is not None
+    stage.client.sealer.heard = lambda seal: told.append(seal.re)
+    stage.network.plan = ["honest", "forge", "replay_reply"]
+    await stage.look("a")
+    assert len(told) == 2
+    assert len(set(told)) == 2
+
+
+@virtual
 async def test_without_a_pin_or_a_key_nothing_is_sealed() -> None:
     stage = Stage()
     for client in (
