@@ -22,7 +22,16 @@ from colonist_protocol.audit_reading import (
     read_event,
     signer,
 )
-from colonist_protocol.audit_requests import NOTHING, REDELIVERED, UNREAD, Use, pack_use, use
+from colonist_protocol.audit_requests import (
+    CAUSED,
+    NOTHING,
+    REDELIVERED,
+    UNREAD,
+    UNSIGNED,
+    Use,
+    pack_use,
+    use,
+)
 from colonist_protocol.evidence import EventLine
 from colonist_protocol.identity import is_id
 
@@ -138,7 +147,8 @@ class EventWalk:
         self._events += 1
         if cover.group == self._frame.tail:
             self._unproven += 1
-            if event.time < self._frame.last_time - LATE_MS:
+            is_going = self._frame.is_cut and event.what == REMOVED  # forgotten, as soon as may be
+            if event.time < self._frame.last_time - LATE_MS and not is_going:
                 raise AuditError("older than the last checkpoint, and under none")
         self._sign(event, cover)
         self._open, self._open_at = event, offset
@@ -149,6 +159,9 @@ class EventWalk:
         check_chain_id(event.chain, self._frame.tag)
         if bool(event.who) != bool(event.req) or bool(event.who) != bool(event.sig):
             raise AuditError("who, req and sig go together")
+        if event.what not in (CAUSED if event.who else UNSIGNED):
+            by = "somebody" if event.who else "the server by itself"
+            raise AuditError(f"{event.what[:64]!r} is nothing that {by} can do")
 
     def _link(self, event: EventLine) -> None:
         last = self._last

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from colonist_protocol import codec, digests
-from colonist_protocol.audit import REMOVED, EventRequest, colony_chain
+from colonist_protocol.audit import FORGOTTEN, REMOVED, EventRequest, colony_chain
 from colonist_protocol.audit_reading import TAG_CHARS, AuditError, Servers
 from colonist_protocol.errors import InvalidValueError, MalformedError
 from colonist_protocol.evidence import EventLine
@@ -87,6 +87,23 @@ CAUSES: Final[dict[str, frozenset[str]]] = {
     "enrolmsg": frozenset({"executor_enrolled"}),
 }
 """Which events each message may cause; any other message causes none."""
+CAUSED: Final = frozenset(what for whats in CAUSES.values() for what in whats)
+BY_SERVER: Final = frozenset(
+    {
+        "requeued",
+        "expired",
+        "waited_out",
+        "undelivered",
+        "orphaned",
+        "parent_failed",
+        "unstarted",
+        "never_started",
+        FORGOTTEN,
+    }
+)
+"""What no request causes, because only the server says it."""
+UNSIGNED: Final = BY_SERVER | {"submitted", REMOVED, "executor_removed"}
+"""What the server may do by itself: start the work of a cron, forget, give up who is silent."""
 
 
 class Conditions(msgspec.Struct, frozen=True, gc=False):

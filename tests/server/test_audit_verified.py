@@ -177,9 +177,12 @@ async def test_what_retention_forgot_is_said_and_sound() -> None:
     async with historic(None, retention_age_s=600.0) as made:
         made.owner = COLONY_OWNER
         await History(made).make()
+        await asyncio.sleep(700)
+        assert (await sound(made)).removed > 5
         await asyncio.sleep(4000)
         await made.submit("uma")
-        assert (await sound(made)).removed > 5
+        assert (await sound(made)).removed == 0
+        assert b'"what":"history_forgotten"' in await file_of(made)
 
 
 @virtual

@@ -173,6 +173,11 @@ class Colony:
         self.event(self.own, f"{member.kind}_removed", self.request(self.owner, message))
         self.members.remove(member)
 
+    def pause(self) -> None:
+        """A change of the colony that changes nobody."""
+        message = {"msgtype": "pauseassignmentsmsg", "colonyname": self.name}
+        self.event(self.own, "paused", self.request(self.owner, message))
+
     def submit(self, *, plain: bool = False) -> Process:
         process = Process(self.new_id())
         spec = {"conditions": {"colonyname": self.name}, "funcname": "fn"}

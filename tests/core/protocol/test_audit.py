@@ -326,7 +326,7 @@ def work(made: Colony, key: Identity) -> None:
 
 def wait(made: Colony, checkpoints: int = 3) -> None:
     for _ in range(checkpoints):
-        made.event(made.own, "paused")
+        made.pause()
         made.checkpoint()
 
 
@@ -362,7 +362,34 @@ def confirmed_for_another(made: Colony) -> None:
     made.event(process.chain, "confirmed", request, 1)
 
 
+def success_of_nobody(made: Colony) -> None:
+    made.event(process_of(made).chain, "succeeded", None, 1)
+
+
+def member_of_nobody(made: Colony) -> None:
+    made.event(made.own, "user_added")
+
+
+def time_out_of_somebody(made: Colony) -> None:
+    process = process_of(made)
+    message: dict[str, object] = {"msgtype": "cancelprocessmsg", "processid": process.chain}
+    request = made.request(made.members[0].key, message)
+    request.line = b""
+    made.event(process.chain, "expired", request, 1)
+
+
+def submit_of_somebody_read_as_a_cancel(made: Colony) -> None:
+    process = process_of(made)
+    spec = {"conditions": {"colonyname": made.name}}
+    message: dict[str, object] = {"msgtype": "submitfuncspecmsg", "spec": spec}
+    made.event(process.chain, "cancelled", made.request(made.members[0].key, message), 1)
+
+
 FORGERIES = [
+    (success_of_nobody, "'succeeded' is nothing that the server by itself can do"),
+    (member_of_nobody, "'user_added' is nothing that the server by itself can do"),
+    (time_out_of_somebody, "'expired' is nothing that somebody can do"),
+    (submit_of_somebody_read_as_a_cancel, "does not cause 'cancelled'"),
     (without_claim, "enrolled by a claim that there was not"),
     (over_the_count, "enrolled by a claim that there was not"),
     (after_removal_of_the_claim, "enrolled by a claim that there was not"),
@@ -645,7 +672,7 @@ def test_a_later_checkpoint_may_not_be_older_or_go_back() -> None:
     made.checkpoint()
     assert "older than the one before" in problem(resigned(made, time=5), made.server_id)
     made = small()
-    made.event(made.own, "paused")
+    made.pause()
     made.checkpoint()
     first = made.chains[made.own][3][0].decode()
     back = [[made.own, 3, sha3(b"colonist:event:1\n" + first.encode())]]
@@ -674,7 +701,7 @@ def test_what_is_old_and_under_no_checkpoint_is_named() -> None:
     made = small()
     made.submit()
     made.time += 70_000
-    made.event(made.own, "paused")
+    made.pause()
     made._sign([(made.own, *made.heads[made.own])])
     assert "under none" in problem(made.export(), made.server_id)
 
@@ -700,6 +727,19 @@ def test_forgotten_history_is_sound_and_said(step: int) -> None:
     data, pin = forgotten(k=1)
     _, unknown, _ = examine(data, pin, step=step)
     assert "does not begin with its founding" in unknown
+
+
+def test_the_end_of_a_removed_process_may_outlive_the_checkpoint_that_named_it() -> None:
+    made = small()
+    process, _ = lone(made)
+    del made.chains[process.chain][:-1]
+    last = len(made.checkpoints)
+    made.time += 100_000
+    made.event(made.own, "history_forgotten", None, last)
+    made.stated = {process.chain: made.heads[process.chain]}
+    made.checkpoint()
+    del made.checkpoints[:last]
+    assert check(made.export(), made.server_id).unproven == 1
 
 
 def test_a_change_of_members_without_its_request_leaves_members_unknown() -> None:
@@ -748,7 +788,7 @@ def test_a_removal_must_follow_what_checkpoints_named() -> None:
 def test_nothing_follows_a_removal() -> None:
     made = small()
     process, _ = lone(made)
-    made.event(process.chain, "assigned", None, 2)
+    made.event(process.chain, "requeued", None, 1)
     assert "follows a removal" in verdict(made)
 
 
@@ -973,7 +1013,7 @@ def test_who_left_and_came_back_is_a_member_again() -> None:
     for _ in range(2):
         made.remove(member)
         for _ in range(3):
-            made.event(made.own, "paused")
+            made.pause()
             made.checkpoint()
         named = {"userid": member.key.id, "name": member.name, "colonyname": made.name}
         message = {"msgtype": "addusermsg", "user": named}
