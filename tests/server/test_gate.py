@@ -10,6 +10,7 @@ import pytest
 
 from colonist_core.limits import Limits
 from colonist_protocol import envelope
+from colonist_protocol.attribute import GetAttribute
 from colonist_protocol.colony import ChangeColonyId, GetColonies, GetColony
 from colonist_protocol.envelope import Failure, pack_request, parse_reply
 from colonist_protocol.identity import Identity
@@ -306,6 +307,29 @@ async def test_a_long_payload_takes_more() -> None:
         assert failure(gate.judge(sign(long, STRANGER), HERE)).code == "access_denied"
         codes = [failure(gate.judge(stranger(), HERE)).code for _ in range(20)]
         assert codes.count("access_denied") == 20 - (1 + 8)
+
+
+@virtual
+async def test_a_stranger_who_must_be_answered_further_in_takes_more() -> None:
+    async with SharedStore() as store, world(store) as made:
+        await made.populate()
+        gate = stage(made, strangers=10).gate
+        for _ in range(5):
+            assert gate.judge(stranger(), HERE) is False
+        assert failure(gate.judge(stranger(), HERE)).code == "busy"
+        assert gate.judge(stranger(), THERE) is False
+
+
+@virtual
+async def test_a_member_is_known_by_a_request_that_names_no_colony() -> None:
+    async with world() as made:
+        await made.populate()
+        gate = stage(made).gate
+        ask = GetAttribute(attributeid="0" * 64)
+        for identity in (ADA, UMA, COLONY_OWNER, OWNER, EVE):
+            assert gate.judge(pack_request(ask, identity), HERE) is True
+        for identity in (STRANGER, UNA):
+            assert gate.judge(pack_request(ask, identity), HERE) is False
 
 
 @virtual

@@ -24,6 +24,8 @@ from colonist_server.rpc.dispatch import Answer, Dispatch, refusal
 
 UNIT_CHARS: Final = 8_192
 """A payload of so many characters costs a unit more: it is hashed and read as a whole."""
+PASSED_UNITS: Final = 3
+"""What goes on without being a member's costs so many more: it is answered further in."""
 MAX_ADDRESSES: Final = 4_096
 MEMBERS_NS: Final = 600 * SECOND_NS
 """How long an address is remembered as one that members call from."""
@@ -56,8 +58,10 @@ class Gate:
             parse_signature(request.signature)
             units = 1 + len(request.payload) // UNIT_CHARS
             self._take(address, units)
-            is_large = len(request.payload) > MAX_PAYLOAD_CHARS  # read in its turn, not now
-            if is_large or not self._dispatch.screen(request):
+            if len(request.payload) > MAX_PAYLOAD_CHARS:
+                return False  # read in its turn, not now
+            if not self._dispatch.screen(request):
+                self._of_address.take(address, self._now_ns(), PASSED_UNITS)
                 return False
             self._give_back(address, units)
         except ColonistError as error:
