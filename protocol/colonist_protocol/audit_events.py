@@ -149,7 +149,10 @@ class EventWalk:
             self._unproven += 1
             is_going = self._frame.is_cut and event.what == REMOVED  # forgotten, as soon as may be
             if event.time < self._frame.last_time - LATE_MS and not is_going:
-                raise AuditError("older than the last checkpoint, and under none")
+                raise AuditError(
+                    "older than the last checkpoint, and under none; if a server has just "
+                    "started, it is not done yet: export again"
+                )
         self._sign(event, cover)
         self._open, self._open_at = event, offset
         self._removed += event.what == REMOVED

@@ -26,7 +26,7 @@ def lines(found: Report) -> Iterator[str]:
     if found.unproven:
         yield f"not proven: {found.unproven} events are newer than the last checkpoint"
     if found.unread:
-        yield f"not read: the requests of {found.unread} events are not in the file any more"
+        yield f"not read: the requests behind {found.unread} events are not in the file"
     if found.removed:
         yield f"removed: {found.removed} processes"
     if found.first_checkpoint > FIRST_K:
