@@ -18,6 +18,7 @@ from colonist_client import keyfile, secret_file
 from colonist_client.client import Client
 from colonist_client.http import HttpTransport
 from colonist_client.locked_key import Cost, lock
+from colonist_protocol.claims import CODE_BYTES, Card, make_code, pack_card
 from colonist_protocol.colony import Colony
 from colonist_protocol.executor import Executor
 from colonist_protocol.identity import Identity
@@ -37,6 +38,7 @@ WORDS = {
     "broker": "Zq7-password-of-the-broker",
     "etcd": "Zq7-password-of-etcd",
     "archive": "Zq7-password-of-the-archive",
+    "code": make_code(b"of-a-card-of-ours"[:CODE_BYTES]),
 }
 WAIT_S = 30.0
 
@@ -104,13 +106,15 @@ def command(program: str, *arguments: str, crash: str = "") -> list[str]:
     return [sys.executable, "-m", "tests.support.loudly", *planted, program, *arguments]
 
 
-def run(vault: Vault, words: Sequence[str], **more: str) -> subprocess.CompletedProcess[str]:
+def run(
+    vault: Vault, words: Sequence[str], typed: str = "", **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run to the end, and look for secrets."""
     done = subprocess.run(
         words,
         env=environment(vault.home, **more),
         cwd=ROOT,
-        stdin=subprocess.DEVNULL,
+        input=typed,
         capture_output=True,
         text=True,
         timeout=WAIT_S,
@@ -328,6 +332,18 @@ def test_a_bridge_without_its_broker_shows_none(vault: Vault) -> None:
     with started(command(BRIDGE, *flags), vault.home, until="refused", **given) as made:
         assert made.end(signal.SIGTERM) == 0
         vault.closed(made.text)
+
+
+@pytest.mark.parametrize("crash", ["", "colonist_client.http:HttpTransport.__init__"])
+def test_a_device_that_cannot_join_does_not_show_its_card(vault: Vault, crash: str) -> None:
+    port = free_ports(1)[0]
+    card = Card(f"127.0.0.1:{port}", vault.keys["server"].id, COLONY, WORDS["code"])
+    words = command(
+        CLI, "enroll", "join", "-", f"--key={vault.path('executor.locked')}",
+        f"--config={vault.home}/agent.toml", crash=crash,
+    )  # fmt: skip
+    done = run(vault, words, f"{pack_card(card)}\n", **vault.unlocked_by)
+    assert (done.returncode, PLANTED in done.stderr) == ((70, True) if crash else (5, False))
 
 
 def test_keys_of_the_command_line_are_in_their_files_only(vault: Vault) -> None:
