@@ -374,7 +374,7 @@ async def test_the_output_of_the_highest_number_stands() -> None:
         await made.populate()
         await made.submit("uma", maxexectime=10, maxretries=9)
         mine = await take(made, "ada")
-        for seq, out in ((3, "c"), (1, "a"), (2, "b"), (3, "c")):
+        for seq, out in ((3, "c"), (1, "a"), (3, "d"), (2, "b")):
             assert await mine.put(out, seq) == {}
         assert out_of(await made.read(mine.process)) == ["c"]
         await asyncio.sleep(11)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from colonist_core.process import What
 from colonist_protocol.executor import RemoveExecutor
 from colonist_protocol.log import AddLog
 from colonist_protocol.process import (
@@ -13,7 +14,7 @@ from colonist_protocol.process import (
     RemoveProcess,
     State,
 )
-from colonist_protocol.workflow import CancelProcessGraph
+from colonist_protocol.workflow import AddChild, CancelProcessGraph
 from colonist_server.repo import keys
 from colonist_server.repo.soundness import fault
 from tests.server.history import historic
@@ -23,7 +24,7 @@ from tests.support import attempts, sealing
 from tests.support.attempts import CONFLICT, OVER, Held, ask, held, take
 from tests.support.clock import virtual
 from tests.support.memory_archive import MemoryArchive
-from tests.support.rooms import COLONY, COLONY_OWNER, key, settle
+from tests.support.rooms import COLONY, COLONY_OWNER, key, settle, spec
 
 LATE = {"maxexectime": 10, "maxretries": 9}
 
@@ -161,6 +162,63 @@ async def test_a_result_for_a_workflow_that_is_being_cancelled_is_evidence() -> 
         assert await mine.log() == OVER
         assert await mine.release() == {}
         assert (await made.read(mine.process)).state == State.CANCELLED
+
+
+@virtual
+async def test_a_result_for_a_member_that_is_about_to_be_cancelled_is_evidence() -> None:
+    """Between the cancel and the end of its members."""
+    async with world() as made:
+        await staff(made)
+        await made.submit_workflow("uma", {"a": [], "b": ["a"]}, **LATE)
+        mine = await take(made, "ada")
+        [workflow] = made.colony.workflows.values()
+        workflow.graph.is_cancelled = True
+        assert await mine.log() == OVER
+        assert await mine.succeed() == "recorded"
+        row = made.rooms.view.rows[bytes.fromhex(mine.process)]
+        assert (row.live().state, row.live().events[-1].what) == (State.RUNNING, What.RECORDED)
+
+
+@virtual
+async def test_a_late_success_of_what_waits_for_another_now_is_evidence() -> None:
+    async with world() as made:
+        await staff(made)
+        await made.submit_workflow("uma", {"a": [], "b": []}, **LATE)
+        late, other = await take(made, "ben"), await take(made, "ada")
+        await asyncio.sleep(5)
+        await other.renew(1)
+        await asyncio.sleep(6)
+        [workflow] = made.colony.workflows.values()
+        child = AddChild(
+            processgraphid=workflow.id,
+            parentprocessid=other.process,
+            childprocessid=late.process,
+            spec=spec(nodename="between"),
+        )
+        assert "processid" in await ask(made, child, "ada")
+        assert await late.succeed("out of date") == "recorded"
+        shown = await made.read(late.process)
+        assert (shown.state, shown.waitforparents) == (State.WAITING, True)
+
+
+@virtual
+async def test_two_presentations_of_a_late_result_leave_one_record() -> None:
+    async with world() as made:
+        await staff(made)
+        await made.submit("uma", **LATE)
+        early = await take(made, "ada")
+        await asyncio.sleep(11)
+        await take(made, "ben")
+        sent = early.sealed(early.failure())
+        answers = await asyncio.gather(*(attempts.told(made, sent) for _ in range(4)))
+        assert answers == [{"outcome": "recorded"}] * 4
+        live = made.rooms.view.rows[bytes.fromhex(early.process)].live()
+        assert [each.what for each in live.events].count(What.RECORDED) == 1
+        gone = await _forgotten(made, early)
+        gone = gone._replace(process=early.process)
+        sent = gone.sealed(gone.failure())
+        answers = await asyncio.gather(*(attempts.told(made, sent) for _ in range(4)))
+        assert answers == [{"outcome": "recorded"}] * 4
 
 
 # -- several nodes
