@@ -155,6 +155,10 @@ class ProcessCalls(Caller):
         await self.order(process.ReleaseProcess(processid=process_id))
         self.attempts.forget(process_id)
 
+    async def renew(self, process_id: str, *, count: int = 0) -> process.Attempt:
+        """Prolong a sealed attempt to `count` periods after its first; 0 asks what is left."""
+        return await self.write(process.Renew(processid=process_id, count=count), process.Attempt)
+
     async def remove(self, process_id: str) -> None:
         """Remove a process that is not running."""
         await self.order(process.RemoveProcess(processid=process_id))
