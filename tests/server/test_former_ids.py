@@ -271,6 +271,6 @@ async def _size(made: World) -> tuple[int, ...]:
         len(colony.executors),
         len(view._graves),
         len(view._own),
-        len(made.rooms.hand_over.doubtful),
+        len(made.rooms.hand_over._redelivery),
         len(made.rooms.hand_over._rooms),
     )

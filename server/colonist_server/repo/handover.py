@@ -20,10 +20,9 @@ from typing import Any, Final
 
 from colonist_core.lease import Flag
 from colonist_core.matching import Placement
-from colonist_core.process import Cause, Live, What, assigned, redelivered, returned
+from colonist_core.process import Cause, Live, What, assigned, returned
 from colonist_core.waiters import Parking, WaitingRoom
 from colonist_protocol.errors import (
-    AccessError,
     AssignPausedError,
     AssignPausedTimeoutError,
     ColonistError,
@@ -35,6 +34,7 @@ from colonist_server.repo import chain, effects, keys, once
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.records import ExecutorRecord, all_ids, decode_live
+from colonist_server.repo.redelivery import Redelivery, grant_guards, granted, refused
 from colonist_server.repo.sharing import (
     LAST_TURN_S,
     WINDOW,
@@ -75,13 +75,13 @@ class HandOver:
         "_node",
         "_pace",
         "_peers",
+        "_redelivery",
         "_rooms",
         "_spawn",
         "_unsure",
         "_view",
         "_writes",
         "conflicts",
-        "doubtful",
         "grants",
         "interest",
     )
@@ -111,7 +111,7 @@ class HandOver:
         """Those that were lost to a change by somebody else, mostly another node's assignment."""
         self._rooms: dict[Colony, WaitingRoom[Waiter]] = {}
         self._closing = False
-        self.doubtful: dict[str, list[Row]] = {}
+        self._redelivery = Redelivery(writes, view, clock, doubt=self.doubt, node=node)
         view.listen(self)
 
     # -- asking for work
@@ -124,7 +124,7 @@ class HandOver:
         until = self._clock.monotonic() + timeout_s
         self.interest.note(ask.colony.tag, ask.profile.type)
         while True:
-            doubtful = await self._redeliver(ask)
+            doubtful = await self._redelivery.give(ask)
             if doubtful is not None:
                 return doubtful
             found = self._claim_row(ask) or await self._wait(ask, until)
@@ -173,7 +173,7 @@ class HandOver:
         if self._clock.monotonic() >= until or self._closing:
             raise _nothing(ask.colony, waited=False)
         if not ask.is_allowed:
-            raise _refused(ask.colony)
+            raise refused(ask.colony)
         waiter = Waiter(ask, asyncio.get_running_loop().create_future(), until)
         room = self._room(ask.colony)
         room.park(waiter)
@@ -196,7 +196,7 @@ class HandOver:
             return None
         if isinstance(woken, Wake):
             raise (
-                _refused(ask.colony) if woken is Wake.REFUSED else _nothing(ask.colony, waited=True)
+                refused(ask.colony) if woken is Wake.REFUSED else _nothing(ask.colony, waited=True)
             )
         return woken
 
@@ -278,7 +278,7 @@ class HandOver:
         One that was in doubt is in doubt again: its executor may have had it before.
         """
         if grant.is_again:
-            self._doubt_again(grant.pid, grant.live)
+            self._redelivery.doubt_again(grant.pid, grant.live)
             return
         self._spawn(partial(self._hand_back, grant.pid, grant.live))
 
@@ -297,13 +297,13 @@ class HandOver:
         """Commit the assignment of a claimed row; None when the race was lost."""
         if not ask.is_allowed:
             self._release(row)
-            raise _refused(ask.colony)
+            raise refused(ask.colony)
         if not row.claimed:
             return None  # it changed before its claimer had a turn: cancelled, made to wait, moved
         after = self.assigned_to(row.live(), row.pid, ask.cause)
         once.say(granted(row.pid, after))
         try:
-            guards, ops = once.bind(_guards(row, ask), chain.rewrite(row.pid, after))
+            guards, ops = once.bind(grant_guards(row, ask), chain.rewrite(row.pid, after))
         except ColonistError:
             self._release(row)
             raise
@@ -435,68 +435,10 @@ class HandOver:
             room = self._rooms[colony] = WaitingRoom()
         return room
 
-    # -- assignments of a node that died before its reply was seen
-
-    async def _redeliver(self, ask: Ask) -> Grant | None:
-        if not self.doubtful:
-            return None
-        for id in all_ids(ask.executor.record):
-            grant = await self._redeliver_of(id, ask)
-            if grant is not None:
-                return grant
-        return None
-
-    async def _redeliver_of(self, executor_id: str, ask: Ask) -> Grant | None:
-        rows = self.doubtful.get(executor_id)
-        if rows is None:
-            return None
-        while rows:
-            row = rows.pop(0)
-            is_there = self._view.rows.get(row.pid) is row and not _is_cancelled(row)
-            if row.doubtful and row.colony is ask.colony and is_there:
-                if row.live().is_sealed and not ask.cause.seal:
-                    continue  # it takes sealed requests only
-                grant = await self._redeliver_row(row, ask)
-                if grant is not None:
-                    return grant
-        self.doubtful.pop(executor_id, None)
-        return None
-
-    async def _redeliver_row(self, row: Row, ask: Ask) -> Grant | None:
-        row.doubtful = False
-        before = row.live()
-        after = redelivered(
-            before, row.id, node=self._node, now_ns=self._clock.now_ns(), cause=ask.cause
-        )
-        once.say(granted(row.pid, after))
-        guards = _guards(row, ask)
-        try:
-            revision = await self._writes.commit(guards, chain.rewrite(row.pid, after))
-            if revision is None:
-                await self._writes.refresh([guard.key for guard in guards])
-        except (asyncio.CancelledError, ColonistError):
-            self._doubt_again(row.pid, after)
-            raise
-        if revision is not None:
-            return Grant(row.pid, after, is_again=True)
-        if row.live().head == before.head:  # else it was given again elsewhere, or is worked on
-            self._doubt_again(row.pid, after)
-        if not ask.is_allowed:
-            raise _refused(ask.colony)
-        return None
-
-    def _doubt_again(self, pid: bytes, live: Live) -> None:
-        row = self._view.rows.get(pid)
-        if row is None or row.state != State.RUNNING or row.doubtful:
-            return
-        now = row.live()
-        if (now.executor, now.attempt) == (live.executor, live.attempt):
-            self.doubt(row, live.executor)
-
     def doubt(self, row: Row, executor_id: str) -> None:
-        """Note an assignment that its executor may never have seen."""
-        row.doubtful = True
-        self.doubtful.setdefault(executor_id, []).append(row)
+        """Note an assignment that its executor may never have seen: somebody may wait for it."""
+        if not self._redelivery.doubt(row, executor_id):
+            return
         room = self._rooms.get(row.colony)
         if room is None:
             return
@@ -570,37 +512,11 @@ def _is_leased(live: Live) -> bool:
     return live.is_sealed and bool(live.flags & Flag.NEVER_OVERLAPS)
 
 
-def granted(pid: bytes, live: Live) -> bytes:
-    """What the record of a sealed assign says: the process, and which attempt."""
-    return pid + live.attempt.to_bytes(4, "big")
-
-
-def _is_cancelled(row: Row) -> bool:
-    """Whether a member is about to be ended with its workflow."""
-    return row.workflow is not None and row.workflow.graph.is_cancelled
-
-
-def _guards(row: Row, ask: Ask) -> tuple[Guard, ...]:
-    """All that a decision to assign has read."""
-    guards = (
-        Guard(keys.live(row.pid), row.revision),
-        Guard(ask.executor.key, ask.executor.revision),
-        Guard(ask.colony.key, ask.colony.revision),
-    )
-    if row.workflow is None:
-        return guards
-    return (*guards, Guard(row.workflow.key, row.workflow.revision))
-
-
 def _time_is_up(room: WaitingRoom[Waiter], waiter: Waiter) -> None:
     """A waiter that is being served just now is not disturbed; its claim decides."""
     if waiter.parking is Parking.PARKED:
         room.unpark(waiter)
         waiter.wake(Wake.TIME_IS_UP)
-
-
-def _refused(colony: Colony) -> AccessError:
-    return AccessError(f"Access denied, not a member of Colony with name <{colony.record.name}>")
 
 
 def _nothing(colony: Colony, *, waited: bool) -> ColonistError:
