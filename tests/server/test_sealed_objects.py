@@ -25,6 +25,7 @@ from colonist_protocol.process import (
     SubmitFunctionSpec,
 )
 from colonist_protocol.seal import read_request_seal
+from colonist_protocol.subscription import SubscribeProcesses
 from colonist_protocol.tokens import ServerKeys
 from colonist_protocol.workflow import (
     CancelProcessGraph,
@@ -312,3 +313,40 @@ async def test_a_success_that_changed_nothing_changes_nothing_later() -> None:
         await made.submit("ada")
         assert await ask(made, sent) == {}
         assert made.colony.waiting == 1
+
+
+# -- what no signature covers
+
+
+@virtual
+async def test_a_refusal_of_what_nobody_signed_is_not_sealed() -> None:
+    async with served() as made:
+        await made.found("ada")
+        sent = sealing.of_now(made.dispatch, CancelProcess(processid="ab" * 32), ADA, ttl=60)
+        for kind in (
+            "getserverinfomsg",
+            "versionmsg",
+            "getcolonymsg",
+            "nomsg",
+            "subscribeprocessmsg",
+        ):
+            body = sent.body.replace(b'"cancelprocessmsg"', f'"{kind}"'.encode())
+            answer = await made.dispatch.answer(body)
+            assert b'"seal"' not in answer.body
+            assert answer.status in (400, 403)
+        wanted = SubscribeProcesses(colonyname=COLONY)
+        order = sealing.of_now(made.dispatch, wanted, ADA, ttl=60)
+        assert b'"seal"' not in (await made.dispatch.answer(order.body)).body
+
+
+@virtual
+async def test_an_assign_that_was_answered_with_nothing_is_granted_nothing_later() -> None:
+    async with served() as made:
+        await made.found("ada")
+        message = AssignProcess(colonyname=COLONY, timeout=1)
+        sent = sealing.of_now(made.dispatch, message, ADA)
+        assert (await ask(made, sent)).code == "no_process"
+        await made.submit("ada")
+        assert (await ask(made, sent)).code == "no_process"
+        assert made.colony.waiting == 1
+        assert (await ask(made, sealing.of_now(made.dispatch, message, ADA)))["processid"]

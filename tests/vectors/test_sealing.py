@@ -181,6 +181,10 @@ def test_sealed_replies_are_believed(case):
     )
     assert found.server == SERVER.id
     assert found.seal.ok is case["ok"]
+    unsigned = envelope.sealed_reply("getprocessmsg", case["reply"].encode(), found.seal)
+    sent = json.loads(case["body"])
+    via = tuple((old, signature) for old, signature in sent.get("via", ()))
+    assert unsigned.signed(SERVER.sign(unsigned.text), via).decode() == case["body"]
     if case["ok"]:
         assert found.reply == case["reply"].encode()
     else:

@@ -35,7 +35,7 @@ from colonist_server.rpc.carrying import Carrier, CreateTask
 from colonist_server.rpc.limits import Limiter
 from colonist_server.rpc.opening import Opener
 from colonist_server.rpc.rooms import Call, Reply, Rooms
-from colonist_server.rpc.sealed import SealedRequests
+from colonist_server.rpc.sealed import UNSIGNED_PARTS, SealedRequests
 from colonist_server.rpc.sealed_sink import SealedSink
 from colonist_server.rpc.sealing import Asker, Sealing
 from colonist_server.rpc.signing import Signer
@@ -205,6 +205,8 @@ class Dispatch:
             kind = reply.payloadtype or request.payloadtype
             sent = await seal_reply(asker, kind, payload, ok=True, event=reply.event)
             return Answer(_OK, sent, reply.lost)
+        except UNSIGNED_PARTS as error:
+            return refusal(error)
         except ColonistError as error:
             told = self._told(body, error)
         except Exception:
@@ -268,6 +270,8 @@ class Dispatch:
             followed = cast("Order", (await self._sealed.perform(order, asker)).value)
             admit(followed.who)
             return await self.rooms.subscriptions.open(followed, sealed)
+        except UNSIGNED_PARTS as error:
+            return Refusal(envelope.pack_failure(error), _is_fatal(error))
         except ColonistError as error:
             told = error
         except Exception:

@@ -12,6 +12,7 @@ from colonist_protocol import units
 from colonist_protocol.errors import (
     ConflictError,
     InvalidValueError,
+    NoProcessError,
     NotFoundError,
     PlainRefusedError,
 )
@@ -19,6 +20,7 @@ from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys, once, render
 from colonist_server.repo.attempts import Said
+from colonist_server.repo.handover import NOTHING as NO_PROCESS
 from colonist_server.repo.nouns import Colony, Row
 from colonist_server.repo.once import Derived, Mark
 from colonist_server.repo.waiting import Ask, Grant
@@ -66,8 +68,13 @@ async def submitted_again(
 async def assigned_again(
     rooms: Rooms, call: Call, message: wire.AssignProcess, value: bytes
 ) -> Reply:
-    """Show the process that this request was given before, as it is now."""
+    """Show the process that this request was given before, as it is now.
+
+    Raises `NoProcessError` where it was given none.
+    """
     del message
+    if not value:
+        raise NoProcessError(NO_PROCESS)
     shown = await rooms.listing.get(call.colony, value[: keys.PID_BYTES])
     number = int.from_bytes(value[keys.PID_BYTES :], "big")
     return Reply(rooms.attempts.shown(shown, call.colony, call.caller, number=number))

@@ -15,10 +15,17 @@ from colonist_protocol import envelope
 from colonist_protocol.envelope import Envelope
 from colonist_protocol.errors import (
     AccessError,
+    AssignPausedError,
+    AssignPausedTimeoutError,
     ColonistError,
     EpochStaleError,
+    MessageTypeError,
+    NoProcessError,
+    NotSupportedError,
     SealError,
     TooOldError,
+    UnknownMessageError,
+    WrongDoorError,
 )
 from colonist_protocol.process import AssignProcess, StandingOrder
 from colonist_protocol.seal import MAX_INDEX, EpochSeal, RequestSeal
@@ -36,6 +43,13 @@ from colonist_server.rpc.sealing import Asker, Sealing, check_short
 from colonist_server.rpc.table import API
 
 _ASSIGN: Final = AssignProcess.msgtype()
+UNSIGNED_PARTS: Final = (MessageTypeError, WrongDoorError, UnknownMessageError, NotSupportedError)
+"""Refusals of what no signature covers: the type beside the payload, and the way it came.
+
+They are not sealed. Else whoever carries a request could change these, and show its caller a
+refusal that is genuine, of a request that takes effect when it is carried as it was.
+"""
+_NOTHING: Final = (NoProcessError, AssignPausedError, AssignPausedTimeoutError)
 
 
 class SealedRequests:
@@ -166,6 +180,10 @@ class SealedRequests:
             raise
         except ColonistError as error:
             await self._rooms.writes.look_back(bound)
+            if isinstance(error, _NOTHING) and not _is_standing(asked):
+                # Its executor waits no more: presented again it must not be granted anything.
+                bound.say(b"")
+                await self._rooms.writes.finish(bound)
             if isinstance(error, EpochStaleError):
                 raise self._too_late(asked, bound) from None
             raise
@@ -216,12 +234,17 @@ def _life_minutes(asked: Asked, seal: EpochSeal, index: int) -> int:
     """
     if not isinstance(asked.message, AssignProcess):
         return LIFE_MINUTES
-    if isinstance(asked.message.standing, StandingOrder):
+    if _is_standing(asked):
         return seal.ttl // 60
     if index:
         raise SealError("only a standing assign has an index")
     check_short(seal, "an assign that is not standing")
     return 0
+
+
+def _is_standing(asked: Asked) -> bool:
+    message = asked.message
+    return isinstance(message, AssignProcess) and isinstance(message.standing, StandingOrder)
 
 
 def too_old() -> TooOldError:

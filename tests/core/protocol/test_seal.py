@@ -16,7 +16,7 @@ from colonist_protocol.errors import ColonistError
 from colonist_protocol.identity import Identity
 from colonist_protocol.process import AssignProcess
 from colonist_protocol.seal import AttemptSeal, EpochSeal, read_request_seal
-from colonist_protocol.tokens import ServerKey, read_attempt, read_epoch
+from colonist_protocol.tokens import ServerKey, last_minute, read_attempt, read_epoch
 from tests.core.protocol.mutations import mutated
 
 KEY = Identity.from_entropy(bytes(32))
@@ -101,6 +101,14 @@ def test_every_epoch_token_is_read_back(n: int, era: bytes) -> None:
     assert (token.n, token.era) == (n, era.hex())
     assert SERVER.made_epoch(token)
     assert not SERVER.made_epoch(token._replace(n=n ^ 1))
+
+
+@given(st.integers(0, 2**31), st.integers(1, 604_800))
+def test_a_request_lives_for_its_ttl_in_whole_minutes(n: int, ttl_s: int) -> None:
+    token = read_epoch(SERVER.epoch_token(n, "00" * 4))
+    assert token is not None
+    minutes = last_minute(token, ttl_s) - n
+    assert (minutes - 1) * 60 < ttl_s <= minutes * 60
 
 
 @given(st.integers(1, 2**32 - 1), st.binary(min_size=8, max_size=8))
