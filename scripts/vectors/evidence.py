@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from colonist_protocol import codec, envelope, evidence
+from colonist_core.history import Link, links, removal
+from colonist_core.process import Event, What
+from colonist_protocol import audit, codec, envelope, evidence
 from colonist_protocol.attribute import attribute_id
 from colonist_protocol.identity import Identity
 from colonist_protocol.process import CloseSuccessful
@@ -27,6 +29,8 @@ def vectors() -> dict[str, Any]:
             for tag, each in parts
         ],
         "chain": chain(),
+        "history": history(),
+        "checkpoints": checkpoints(),
         "attributes": [
             {"target": target, "key": key, "kind": kind, "id": attribute_id(target, key, kind)}
             for target, key, kind in (
@@ -62,4 +66,55 @@ def chain() -> list[dict[str, Any]]:
         head = evidence.event_hash(line).hex()
         text = codec.encode(line).decode()
         found.append({"line": json.loads(text), "text": text, "hash": head})
+    return found
+
+
+def history() -> list[dict[str, Any]]:
+    """Events as they are stored, and the lines that are told of them."""
+    by = bytes.fromhex("11" * 32), bytes.fromhex("22" * 32), bytes.fromhex("33" * 65)
+    server = b"", b"", b""
+    stored = [
+        Event(What.SUBMITTED, 0, 1_795_246_274_278, *by),
+        Event(What.ASSIGNED, 1, 1_795_246_274_279, *by),
+        Event(What.REQUEUED, 1, 1_795_246_334_279, *server),
+        Event(What.ASSIGNED, 2, 1_795_246_334_280, *by),
+        Event(What.SUCCEEDED, 2, 1_795_246_334_280, *by),
+    ]
+    process = "ab" * 32
+    told = list(links(process, stored))
+    gone = Event(0, 2, 1_795_246_400_000, *by)
+    end = removal(process, len(told), gone, told[-1].head)
+    found = [_told(event, link) for event, link in zip(stored, told, strict=True)]
+    return [*found, _told(gone, end)]
+
+
+def _told(event: Event, link: Link) -> dict[str, Any]:
+    text = codec.encode(link.line).decode()
+    stored = [
+        event.what,
+        event.attempt,
+        event.time_ms,
+        event.who.hex(),
+        event.digest.hex(),
+        event.signature.hex(),
+    ]
+    return {"stored": stored, "what": link.line.what, "line": text, "head": link.head.hex()}
+
+
+def checkpoints() -> list[dict[str, Any]]:
+    """Two checkpoints, signed one after the other."""
+    identity = Identity.from_hex(PUBLISHED[0][0])
+    found: list[dict[str, Any]] = []
+    before = ""
+    for k, heads in enumerate(
+        ((("ab" * 32, 0, "01" * 32),), (("ab" * 32, 3, "02" * 32), ("cd" * 32, 1, "03" * 32))), 1
+    ):
+        checkpoint = audit.Checkpoint(
+            colony="h\u00e4us", k=k, prev=before, time=1_795_246_274_000 + k, heads=heads
+        )
+        line = codec.encode(checkpoint).decode()
+        before = audit.checkpoint_digest(line).hex()
+        signature = identity.sign(audit.checkpoint_text(line))
+        mark = codec.encode(audit.CheckpointSignature(k=k, sig=signature)).decode()
+        found.append({"line": line, "digest": before, "server": identity.id, "mark": mark})
     return found

@@ -13,6 +13,7 @@ from colonist_protocol.audit import REMOVED
 from colonist_protocol.message import Message
 from colonist_protocol.process import RemoveAllProcesses, RemoveProcess
 from colonist_protocol.workflow import RemoveAllProcessGraphs, RemoveProcessGraph
+from colonist_server.backup.check import check as check_store
 from colonist_server.repo import audit, keys, removed
 from colonist_server.repo.new_workflow import NewWorkflow
 from colonist_server.repo.records import WorkflowState, decode_workflow
@@ -73,6 +74,8 @@ async def test_what_is_removed_by_hand_names_who_did_it(is_archived: bool) -> No
         after = await exported(made)
         after.check()
         check_removed(before, after, gone, UMA.id)
+        store: Any = made.rooms.writes.store
+        assert (await check_store(store)).problems == []
 
 
 @pytest.mark.parametrize("is_archived", [False, True])

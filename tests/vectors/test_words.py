@@ -1,8 +1,11 @@
 import pytest
 
-from colonist_protocol import evidence, names, times, units
+from colonist_core.history import links, removal
+from colonist_core.process import Event
+from colonist_protocol import audit, codec, evidence, names, times, units
 from colonist_protocol.attribute import attribute_id
 from colonist_protocol.codec import encode
+from colonist_protocol.identity import recover
 from colonist_protocol.topics import Topics
 from tests.vectors.cases import check_refused, load, text_of
 
@@ -128,3 +131,31 @@ def test_a_chain_binds_each_line_to_the_one_before():
 @each(EVIDENCE["attributes"])
 def test_attribute_ids(case):
     assert attribute_id(case["target"], case["key"], case["kind"]) == case["id"]
+
+
+def test_stored_events_are_told_as_the_lines_that_were_hashed() -> None:
+    stored = [
+        Event(*case["stored"][:3], *map(bytes.fromhex, case["stored"][3:]))
+        for case in EVIDENCE["history"]
+    ]
+    told = list(links("ab" * 32, stored[:-1]))
+    told.append(removal("ab" * 32, len(told), stored[-1], told[-1].head))
+    for case, link in zip(EVIDENCE["history"], told, strict=True):
+        assert codec.encode(link.line).decode() == case["line"]
+        assert (link.line.what, link.head.hex()) == (case["what"], case["head"])
+
+
+def test_checkpoints_are_signed_over_their_lines() -> None:
+    before = ""
+    for case in EVIDENCE["checkpoints"]:
+        checkpoint = codec.decode(case["line"].encode(), audit.Checkpoint, "")
+        assert codec.encode(checkpoint).decode() == case["line"]
+        assert checkpoint.prev == before
+        before = audit.checkpoint_digest(case["line"]).hex()
+        assert before == case["digest"]
+        mark = codec.decode(case["mark"].encode(), audit.CheckpointSignature, "")
+        assert recover(audit.checkpoint_text(case["line"]), mark.sig) == case["server"]
+
+
+def test_a_colonys_own_chain_is_named_by_what_all_its_chains_begin_with() -> None:
+    assert audit.colony_chain("0a0b0c0d") == "0a0b0c0d" + "0" * 56

@@ -94,6 +94,7 @@ _FORMS: Final[dict[bytes, _Form]] = {
     keys.HEARD: _Form(0, records.decode_heard),
     keys.CHANGES: _Form(_TAG + 1 + 16, records.decode_change),
     keys.SEALED: _Form(4 + 32 + 4, _anything),
+    keys.PAST: _Form(_TAG, records.decode_past),
     keys.TRAIL: _Form(_TAG, records.decode_trail),
     keys.CHECKPOINT: _Form(_TAG + 8, records.decode_checkpoint),
     keys.NEWEST_CHECKPOINT: _Form(_TAG, records.decode_newest),
