@@ -89,6 +89,13 @@ class Admission:
             )
         )
 
+    def is_somebody(self, who: str) -> bool:
+        """Whether a caller owns anything here, or may act anywhere as a member."""
+        return who == self._rooms.owner.id or any(
+            colony.record.owner == who or _may_act(colony.members.get(who))
+            for colony in self._rooms.view.tags.values()
+        )
+
     def _check_claim(self, colony: Colony, asked: Asked) -> None:
         """Raise `AccessError` unless the caller proves a claim; the cheap looks come first."""
         message, who = asked.message, asked.cause.who
@@ -112,6 +119,10 @@ class Admission:
         )
         if not is_good:
             raise stranger(Access.CLAIM, colony.record.name)
+
+
+def _may_act(member: Executor | User | None) -> bool:
+    return member.is_approved if isinstance(member, Executor) else member is not None
 
 
 def _standing(

@@ -167,14 +167,7 @@ class Dispatch:
         check_door(route, API)
         message, payload = envelope.open_payload(request, route.kind)
         call = self._admission.admit(Asked(route, cause, payload, message, seal))
-        return call.scope is not None or self._is_somebody(cause.who)
-
-    def _is_somebody(self, who: str) -> bool:
-        """Whether a caller is now a member anywhere, or an owner."""
-        return who == self.rooms.owner.id or any(
-            colony.record.owner == who or who in colony.members
-            for colony in self.rooms.view.tags.values()
-        )
+        return call.scope is not None or self._admission.is_somebody(cause.who)
 
     def _is_final(
         self, error: ColonistError, request: Envelope, cause: Cause, seal: RequestSeal | None
