@@ -30,8 +30,9 @@ COUNTED: Final = 4
 """A standing assign: as many as it asked for."""
 
 ONCE_BYTES: Final = 80
-_GROUP_BYTES: Final = 41
-_CHAIN_END: Final = 69
+_GROUP_BYTES: Final = 40
+_CHAIN_END: Final = 68
+_WHAT_AT: Final = 69
 _WORKFLOW_CHARS: Final = 56
 REDELIVERED: Final = "redelivered"
 MAX_COUNT: Final = 1_000
@@ -88,6 +89,8 @@ CAUSES: Final[dict[str, frozenset[str]]] = {
 }
 """Which events each message may cause; any other message causes none."""
 CAUSED: Final = frozenset(what for whats in CAUSES.values() for what in whats)
+_WHATS: Final = sorted(CAUSED)
+_CODES: Final = {what: code for code, what in enumerate(_WHATS)}
 BY_SERVER: Final = frozenset(
     {
         "requeued",
@@ -263,7 +266,7 @@ def pack_use(event: EventLine, found: Use, offset: int) -> bytes:
             bytes.fromhex(event.req),
             bytes.fromhex(event.who[: 2 * (_GROUP_BYTES - 32)]),
             bytes.fromhex(event.chain[TAG_CHARS:]),
-            bytes((found.kind,)),
+            bytes((found.kind, _CODES[event.what])),
             found.number.to_bytes(2, "big"),
             offset.to_bytes(8, "big"),
         )
@@ -271,36 +274,37 @@ def pack_use(event: EventLine, found: Use, offset: int) -> bytes:
 
 
 class Repeated(NamedTuple):
-    """A request that had more events than it may have: where the last of them is, and of which."""
+    """A request that was used too often, or for two things: where the last use is."""
 
     offset: int
-    req: str
-    number: int
+    text: str
 
 
 def repeated(records: list[bytes]) -> Repeated | None:
-    """The first request of these sorted records that was used too often."""
+    """The first request of these sorted records that was used wrongly."""
     start = 0
     for index in range(1, len(records) + 1):
         if index < len(records) and records[index][:_GROUP_BYTES] == records[start][:_GROUP_BYTES]:
             continue
-        if index - start > 1 and (found := _judge(records[start:index])) is not None:
-            return found
+        if index - start > 1 and (text := _judge(records[start:index])):
+            last = max(int.from_bytes(record[-8:], "big") for record in records[start:index])
+            return Repeated(last, f"the request {records[start][:32].hex()} {text}")
         start = index
     return None
 
 
-def _judge(group: list[bytes]) -> Repeated | None:
+def _judge(group: list[bytes]) -> str:
+    """What is wrong with the events of one request; "": nothing."""
+    whats = sorted({_WHATS[record[_WHAT_AT]] for record in group})
+    if len(whats) > 1:
+        return f"caused {' and '.join(whats)}: one of them is not what it said"
     kinds = {record[_CHAIN_END]: record for record in group}
     allowed = len(group)
     if ONE in kinds:
         allowed = 1
     elif COUNTED in kinds:
         record = kinds[COUNTED]
-        allowed = int.from_bytes(record[_CHAIN_END + 1 : _CHAIN_END + 3], "big")
+        allowed = int.from_bytes(record[_WHAT_AT + 1 : _WHAT_AT + 3], "big")
     elif EACH in kinds:
         allowed = len({record[:_CHAIN_END] for record in group})
-    if len(group) <= allowed:
-        return None
-    last = max(int.from_bytes(record[-8:], "big") for record in group)
-    return Repeated(last, group[0][:32].hex(), len(group))
+    return f"had {len(group)} events: too many" if len(group) > allowed else ""

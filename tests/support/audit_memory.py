@@ -92,7 +92,7 @@ def examine(
     told(layout.count(source, outlined, counts, sha3(data[: outlined.end_at])))
     twice = repeated(sorted(use for each in found for use in each.uses))
     if twice is not None:
-        raise FaultError(Fault(f"{twice.req} was used {twice.number} times", twice.offset))
+        raise FaultError(Fault(twice.text, twice.offset))
     return tally, members.unknown, {name for each in found for name in each.found}
 
 

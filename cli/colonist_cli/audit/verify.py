@@ -215,8 +215,7 @@ class _Check:
             _raise(layout.count(self._source, outlined, counts, hash()))
             for repeated in hands.map(work.repeated_in, buckets.paths):
                 if repeated is not None:
-                    text = f"the request {repeated.req} had {repeated.number} events: too many"
-                    raise FaultError(Fault(text, repeated.offset))
+                    raise FaultError(Fault(repeated.text, repeated.offset))
         for receipt in self._receipts:
             _raise(receipt.fault(seen))
         return tally

@@ -378,6 +378,16 @@ def time_out_of_somebody(made: Colony) -> None:
     made.event(process.chain, "expired", request, 1)
 
 
+def one_request_for_two_things(made: Colony) -> None:
+    """The requests themselves were not kept."""
+    process = process_of(made)
+    message: dict[str, object] = {"msgtype": "cancelprocessmsg", "processid": process.chain}
+    request = made.request(made.members[1].key, message)
+    request.line = b""
+    made.event(process.chain, "released", request, 1)
+    made.event(made.submit().chain, "assigned", request, 1)
+
+
 def submit_of_somebody_read_as_a_cancel(made: Colony) -> None:
     process = process_of(made)
     spec = {"conditions": {"colonyname": made.name}}
@@ -386,6 +396,7 @@ def submit_of_somebody_read_as_a_cancel(made: Colony) -> None:
 
 
 FORGERIES = [
+    (one_request_for_two_things, "caused assigned and released"),
     (success_of_nobody, "'succeeded' is nothing that the server by itself can do"),
     (member_of_nobody, "'user_added' is nothing that the server by itself can do"),
     (time_out_of_somebody, "'expired' is nothing that somebody can do"),
@@ -415,9 +426,9 @@ FORGERIES = [
     (another_colony, "about the colony 'c-2'"),
     (another_attempt, "is of attempt 2, not 1"),
     (sealed_for_another, "sealed for another server"),
-    (twice, "was used 2 times"),
-    (workflow_twice_in_a_chain, "was used 2 times"),
-    (standing(2, 3), "was used 3 times"),
+    (twice, "had 2 events: too many"),
+    (workflow_twice_in_a_chain, "had 2 events: too many"),
+    (standing(2, 3), "had 3 events: too many"),
 ]
 
 
