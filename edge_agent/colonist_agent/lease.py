@@ -25,7 +25,7 @@ from colonist_client.caller import decoded
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s, is_transient
-from colonist_client.sealer import Seqs
+from colonist_client.sealer import Request, Seqs
 from colonist_client.transport import UnreachableError
 from colonist_core.lease import stop_after_s
 from colonist_protocol.errors import InvalidValueError
@@ -105,16 +105,16 @@ class Lease:
     async def run(self) -> None:
         """Renew in time, for as long as the server lets."""
         await self._say_first()
+        half_s = self._period_s * HALF
         while self._is_renewed and self._left_s is not None:
             left_s = self._since_s + self._left_s - self._loop.time()
-            if left_s > self._period_s * HALF:
-                await asyncio.sleep(left_s - self._period_s * HALF)
+            if left_s > half_s:
+                await asyncio.sleep(left_s - half_s)
                 continue
+            if self._count:  # the one before has gained too little: no hot loop
+                await asyncio.sleep(min(self._backoff.delay_s(1), half_s * HALF))
             self._count += 1
-            before = self._since_s
             await self._say(self._count)
-            if self._is_renewed and self._since_s == before:
-                await asyncio.sleep(self._backoff.delay_s(1))
 
     async def _say_first(self) -> None:
         if self._seqs is None or self._left_s is None:
@@ -127,11 +127,13 @@ class Lease:
         await self._say(0)
 
     async def _say(self, count: int) -> None:
+        """Renew, and take what the server says of the rest, however long it takes to be heard."""
         request = self._client.pack(Renew(processid=self._process_id, count=count), self._seqs)
         failures = 0
         while True:
             try:
-                reply = decoded(await self._client.deliver(request), Attempt, request.message)
+                reply = await self._client.deliver(request)
+                self._take(request, decoded(reply, Attempt, request.message))
             except (UnreachableError, ServerError) as error:
                 if isinstance(error, ServerError) and not is_transient(error):
                     self._refused(error)
@@ -139,8 +141,11 @@ class Lease:
                 failures += 1
                 await asyncio.sleep(self._backoff.delay_s(failures, at_least_s=advice_s(error)))
             else:
-                break
-        self._since_s = request.first_sent_s or self._loop.time()
+                return
+
+    def _take(self, request: Request, reply: Attempt) -> None:
+        sent_s = request.first_sent_s
+        self._since_s = self._loop.time() if sent_s is None else sent_s
         self._left_s = None if reply.lease is msgspec.UNSET else reply.lease
         self._arm()
 
