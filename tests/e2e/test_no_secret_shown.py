@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ WORDS = {
 WAIT_S = 30.0
 
 
+@cache
+def locked(key: Identity) -> bytes:
+    """A key file under the passphrase."""
+    return lock(key, WORDS["passphrase"].encode(), Cost(n=1 << 14))
+
+
 @dataclass
 class Vault:
     """Keys and passwords that are known, in the only files that may hold them."""
@@ -70,10 +77,9 @@ class Vault:
 
     def make(self) -> None:
         secret_file.make_folder(self.folder)
-        phrase = WORDS["passphrase"].encode()
         for name, key in self.keys.items():
             keyfile.write(self.folder / f"{name}.key", key)
-            secret_file.write(self.folder / f"{name}.locked", lock(key, phrase, Cost(n=1 << 14)))
+            secret_file.write(self.folder / f"{name}.locked", locked(key))
         for name, word in WORDS.items():
             secret_file.write(self.folder / name, f"{word}\n".encode())
         port = free_ports(1)[0]  # nobody listens there

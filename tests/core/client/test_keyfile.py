@@ -4,6 +4,8 @@ import base64
 import builtins
 import hashlib
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,6 +238,11 @@ def test_a_machine_without_the_library_is_told_what_to_do(monkeypatch: pytest.Mo
         with pytest.raises(InvalidValueError, match=r"pip install 'colonist\[keys\]'") as raised:
             use()
         assert raised.value.__suppress_context__
+
+
+def test_an_agent_starts_without_the_library() -> None:
+    code = "import sys, colonist_agent.main; sys.exit('cryptography' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_machine_without_the_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
