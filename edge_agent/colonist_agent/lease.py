@@ -4,7 +4,8 @@ A plain attempt ends `maxexectime` after it arrived. A sealed one is told how mu
 lease, and counts that from when the request was *first sent* whose reply said so: whatever held the
 reply up can only make it stop earlier. It renews in the middle of each period. Before, it lets the
 server know that the work has begun, if nothing else was said: an attempt that ends without a word
-counts as one that never started.
+counts as one that never started. That also tells how much is left of a lease that was granted to a
+question which had been open for long.
 
 Where no two may run at once (`overlap: never`) it stops at nine tenths; a function that has not
 begun by the middle of its time waits for the reply to a renewal first. Else, while renewals find no
@@ -33,7 +34,7 @@ from colonist_protocol.function_spec import NEVER, REJECT
 from colonist_protocol.process import Attempt, Process, Renew
 
 STALE: Final = 0.1
-"""A lease that is older than this part of it on arrival is asked for at once."""
+"""If the question is older than this part of the lease, nobody knows when that began."""
 HALF: Final = 0.5
 FIRST_WORD_S: Final = 1.0
 FIRST_WORD: Final = 0.25
@@ -67,6 +68,7 @@ class Lease:
         self._is_exclusive = spec.overlap == NEVER
         self._may_be_late = seqs is not None and spec.lateresult != REJECT
         self._is_renewed = False
+        self._is_guessed = False
         self._count = 0
         self._since_s = since_s
         self._left_s: float | None = None
@@ -87,7 +89,12 @@ class Lease:
     def start(self, *, is_renewed: bool) -> None:
         """Count from now on; `is_renewed`: whether the function may take longer than its lease."""
         self._is_renewed = is_renewed and self._seqs is not None and self._period_s > 0
-        self._arm()
+        if self._is_stale and not self._is_exclusive:
+            self._since_s = self._loop.time()  # at the latest; the first word will tell
+            self._is_guessed = True
+        until_s = self.until_s
+        if until_s is not None and until_s > self._loop.time():
+            self._arm()
 
     def end(self) -> None:
         """Count no more. Idempotent."""
@@ -116,15 +123,19 @@ class Lease:
             self._count += 1
             await self._say(self._count)
 
+    @property
+    def _is_stale(self) -> bool:
+        """Whether the question was open for so long that much of the lease may be over, or none."""
+        if self._seqs is None or self._left_s is None:
+            return False
+        return self._loop.time() - self._since_s > self._left_s * STALE
+
     async def _say_first(self) -> None:
         if self._seqs is None or self._left_s is None:
             return
-        is_stale = self._loop.time() - self._since_s > self._left_s * STALE
-        if not (is_stale and self._is_renewed):
-            await asyncio.sleep(min(FIRST_WORD_S, self._left_s * FIRST_WORD))
-            if self._seqs.is_used:
-                return
-        await self._say(0)
+        await asyncio.sleep(min(FIRST_WORD_S, self._left_s * FIRST_WORD))
+        if self._is_guessed or not self._seqs.is_used:
+            await self._say(0)
 
     async def _say(self, count: int) -> None:
         """Renew, and take what the server says of the rest, however long it takes to be heard."""
@@ -146,6 +157,7 @@ class Lease:
     def _take(self, request: Request, reply: Attempt) -> None:
         sent_s = request.first_sent_s
         self._since_s = self._loop.time() if sent_s is None else sent_s
+        self._is_guessed = False
         self._left_s = None if reply.lease is msgspec.UNSET else reply.lease
         self._arm()
 

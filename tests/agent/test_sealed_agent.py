@@ -379,3 +379,47 @@ async def test_result_that_came_too_late_is_kept_as_evidence(
             await asyncio.sleep(120)
         assert (await shop.get(process_id)).state == State.CANCELLED
         assert f"result_recorded process={process_id}" in caplog.text
+
+
+@pytest.mark.parametrize("overlap", ["allow", "never"])
+@virtual
+async def test_short_lease_granted_to_an_old_question_is_no_reason_to_give_up(
+    overlap: str,
+) -> None:
+    async with stage(poll_s=60) as (shop, hand):
+
+        @hand.registry.function("nap", is_renewed=False)
+        async def nap() -> int:
+            await asyncio.sleep(1)
+            return 1
+
+        async with hand.running():
+            await asyncio.sleep(50)  # the question is older than the lease to come
+            spec = {"maxexectime": 3, "maxretries": 0, "overlap": overlap}
+            done = await shop.ended(await hand.submit("nap", **spec))
+        assert (done.state, done.output(), done.retries) == (State.SUCCESS, [1], 0)
+        assert hand.transport.count("renewmsg") == 1
+
+
+@virtual
+async def test_without_a_word_from_the_server_an_old_question_gives_no_more_than_its_lease() -> (
+    None
+):
+    async with stage(poll_s=60) as (_, hand):
+        ran: list[float] = []
+
+        @hand.registry.function("nap", is_renewed=False)
+        async def nap() -> None:
+            began = asyncio.get_running_loop().time()
+            hand.transport.is_down = True
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ran.append(asyncio.get_running_loop().time() - began)
+
+        async with hand.running():
+            await asyncio.sleep(50)
+            await hand.submit("nap", maxexectime=3, maxretries=0)
+            await asyncio.sleep(30)
+            hand.transport.is_down = False
+        assert ran[0] == pytest.approx(3, abs=0.1)
