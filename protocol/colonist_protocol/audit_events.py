@@ -13,6 +13,7 @@ from colonist_protocol import digests
 from colonist_protocol.audit import REMOVED, EventRequest, colony_chain
 from colonist_protocol.audit_checkpoints import Cover, Heads, head_key, missing
 from colonist_protocol.audit_members import Members
+from colonist_protocol.audit_once import pack_use
 from colonist_protocol.audit_reading import (
     EVENT_START,
     AuditError,
@@ -29,7 +30,6 @@ from colonist_protocol.audit_requests import (
     UNREAD,
     UNSIGNED,
     Use,
-    pack_use,
     use,
 )
 from colonist_protocol.evidence import EventLine

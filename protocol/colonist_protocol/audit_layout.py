@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from colonist_protocol.audit import Checkpoint, EventRequest, Header, colony_chain
-from colonist_protocol.audit_checkpoints import CheckpointWalk, Heads
-from colonist_protocol.audit_events import EventWalk, Tally
-from colonist_protocol.audit_members import MemberWalk
+from colonist_protocol.audit import Checkpoint, Header
 from colonist_protocol.audit_reading import (
     CHECKPOINT_START,
     END_START,
@@ -21,12 +18,9 @@ from colonist_protocol.audit_reading import (
     Counts,
     End,
     Fault,
-    Servers,
     read,
-    read_event,
     read_header,
 )
-from colonist_protocol.audit_requests import read_content
 
 _END_BYTES: Final = 4096
 _COUNTED_BYTES: Final = 1 << 20
@@ -76,29 +70,6 @@ class Outline(NamedTuple):
     """None: the file was cut off, or its last line is none."""
 
 
-class CheckpointOutcome(NamedTuple):
-    """What a stretch of checkpoints had."""
-
-    fault: Fault | None = None
-    heads: Sequence[bytes] = ()
-    first_k: int = 0
-    last_k: int = 0
-    last_time: int = 0
-    continued: Sequence[int] = ()
-    signer: int = -1
-    """Which server key signed the last one."""
-    number: int = 0
-
-
-class EventOutcome(NamedTuple):
-    """What a stretch of chains had."""
-
-    fault: Fault | None
-    tally: Tally
-    uses: list[bytes]
-    found: frozenset[str]
-
-
 class FaultError(Exception):
     """The file is wrong; no more is looked at."""
 
@@ -111,7 +82,7 @@ def outline(source: Source) -> Outline:
     """Read the first and the last line, and find the chains. Raises `FaultError`."""
     first = source.line(0)
     try:
-        header = read_header(_whole(first))
+        header = read_header(whole(first))
     except AuditError as error:
         raise FaultError(Fault(str(error), 0)) from None
     chains_at = _find_chains(source, len(first))
@@ -126,7 +97,8 @@ def outline(source: Source) -> Outline:
     )
 
 
-def _whole(line: bytes) -> bytes:
+def whole(line: bytes) -> bytes:
+    """A line without its line feed. Raises `AuditError` where it has none, or is too long."""
     if len(line) > MAX_LINE_BYTES:
         raise AuditError(_TOO_LONG)
     if not line.endswith(b"\n"):
@@ -164,7 +136,7 @@ def _find_end(source: Source) -> tuple[int, End | None]:
     tail = source.read(start, source.size)
     last = tail.rfind(b"\n", 0, len(tail) - 1) + 1
     try:
-        return start + last, read(_whole(tail[last:]), End, "last line")
+        return start + last, read(whole(tail[last:]), End, "last line")
     except AuditError:
         return source.size, None
 
@@ -220,98 +192,9 @@ def _next_two(source: Source, offset: int, end: int, begin: bytes) -> tuple[int,
     return -1, min(offset, end)
 
 
-def _lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    """The lines of a block that begins at an offset, with their line feeds."""
-    start = 0
-    while start < len(data):
-        stop = data.find(b"\n", start) + 1 or len(data)
-        yield offset + start, data[start:stop]
-        start = stop
-
-
-def before(source: Source, stretch: Stretch) -> bytes | None:
-    """The line of the checkpoint or event before a stretch."""
-    return None if stretch.before < 0 else source.line(stretch.before).removesuffix(b"\n")
-
-
 def line_of(source: Source, offset: int) -> int:
     """The number of the line that an offset is in, from 1."""
     steps = range(0, offset, _COUNTED_BYTES)
     return 1 + sum(
         source.read(start, min(start + _COUNTED_BYTES, offset)).count(b"\n") for start in steps
     )
-
-
-def read_members(
-    source: Source, outlined: Outline, servers: Servers, heads: Heads
-) -> tuple[MemberWalk, Fault | None]:
-    """Who was a member when, from the colony's own chain, whose signatures are checked later."""
-    walk = MemberWalk(outlined.header.colony, servers)
-    chain = colony_chain(outlined.tag)
-    offset = at = outlined.chains_at
-    try:
-        while offset < outlined.end_at:
-            at = offset
-            line = source.line(at)
-            if not line.startswith(EVENT_START):
-                break
-            event = read_event(_whole(line))
-            if event.chain != chain:
-                break
-            offset += len(line)
-            content = None
-            following = source.line(offset) if offset < outlined.end_at else b""
-            if following and not following.startswith(EVENT_START):
-                at = offset
-                content = read_content(read(_whole(following), EventRequest, "request").payload)
-                offset += len(following)
-            walk.take(event, content, heads.seek(chain, event.n))
-    except AuditError as error:
-        return walk, Fault(str(error), at, chain=error.chain, n=error.n)
-    return walk, None
-
-
-def check_checkpoints(source: Source, stretch: Stretch, walk: CheckpointWalk) -> CheckpointOutcome:
-    """Check a stretch of checkpoints."""
-    heads: list[bytes] = []
-    at = stretch.start
-    fault = None
-    try:
-        for offset, line in _lines(source.read(stretch.start, stretch.end), stretch.start):
-            at = offset
-            heads += walk.take(_whole(line))
-        at = stretch.end
-        walk.finish()
-    except AuditError as error:
-        fault = Fault(str(error), at, chain=error.chain, n=error.n)
-    heads.sort()
-    last = walk.last
-    last_k, last_time = (last.k, last.time) if last is not None else (0, 0)
-    return CheckpointOutcome(
-        fault,
-        heads,
-        walk.first_k,
-        last_k,
-        last_time,
-        walk.continued,
-        walk.signer,
-        walk.count,
-    )
-
-
-def check_events(
-    source: Source, stretch: Stretch, walk: EventWalk, *, is_last: bool
-) -> EventOutcome:
-    """Check a stretch of chains; `is_last`: no more is to follow."""
-    at = stretch.start
-    fault = None
-    try:
-        for offset, line in _lines(source.read(stretch.start, stretch.end), stretch.start):
-            at = offset
-            walk.take(_whole(line), offset)
-        at = stretch.end
-        walk.end(is_last=is_last)
-    except AuditError as error:
-        chain, n = (error.chain, error.n) if error.chain else walk.place
-        fault = Fault(str(error), at, chain=chain, n=n)
-    return EventOutcome(fault, walk.tally, walk.uses, frozenset(walk.found))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from colonist_protocol import audit_layout as layout
+from colonist_protocol import audit_stretches as stretches
 from colonist_protocol.audit_checkpoints import (
     CheckpointWalk,
     Groups,
@@ -13,12 +14,11 @@ from colonist_protocol.audit_checkpoints import (
 )
 from colonist_protocol.audit_events import EventWalk, Frame, Tally, first_key
 from colonist_protocol.audit_layout import (
-    CheckpointOutcome,
-    EventOutcome,
     FaultError,
     Outline,
     Stretch,
 )
+from colonist_protocol.audit_once import repeated
 from colonist_protocol.audit_reading import (
     CHECKPOINT_START,
     EVENT_START,
@@ -28,7 +28,7 @@ from colonist_protocol.audit_reading import (
     Fault,
     Servers,
 )
-from colonist_protocol.audit_requests import repeated
+from colonist_protocol.audit_stretches import CheckpointOutcome, EventOutcome
 from tests.support.audit_files import sha3
 
 
@@ -71,7 +71,7 @@ def examine(
     is_cut = outcomes[0].first_k > 1
     continued = [k for outcome in outcomes for k in outcome.continued]
     groups = Groups(continued, last.last_k, is_cut=is_cut)
-    members, fault = layout.read_members(source, outlined, servers, Heads(iter(heads), groups))
+    members, fault = stretches.read_members(source, outlined, servers, Heads(iter(heads), groups))
     frame = Frame(
         outlined.header.colony,
         outlined.tag,
@@ -101,9 +101,9 @@ def checkpoints(
 ) -> Iterator[CheckpointOutcome]:
     start, end = outlined.checkpoints_at, outlined.chains_at
     for stretch in cut(source, start, end, CHECKPOINT_START, step):
-        line = layout.before(source, stretch)
+        line = stretches.before(source, stretch)
         walk = CheckpointWalk(outlined.header.colony, outlined.tag, servers, line)
-        found = layout.check_checkpoints(source, stretch, walk)
+        found = stretches.check_checkpoints(source, stretch, walk)
         told(found.fault)
         yield found
 
@@ -130,9 +130,9 @@ def events(
 ) -> Iterator[EventOutcome]:
     start, end = outlined.chains_at, outlined.end_at
     for stretch in cut(source, start, end, EVENT_START, step):
-        walk = walks.after(layout.before(source, stretch))
+        walk = walks.after(stretches.before(source, stretch))
         is_last = stretch.end == end and outlined.end is not None
-        found = layout.check_events(source, stretch, walk, is_last=is_last)
+        found = stretches.check_events(source, stretch, walk, is_last=is_last)
         if limit is None or (found.fault is not None and found.fault.offset <= limit.offset):
             told(found.fault)
         told(limit)

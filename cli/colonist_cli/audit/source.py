@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from colonist_protocol.audit_checkpoints import HEAD_BYTES
+from colonist_protocol.audit_once import ONCE_BYTES
 from colonist_protocol.audit_reading import MAX_LINE_BYTES
-from colonist_protocol.audit_requests import ONCE_BYTES
 
 BUCKETS: Final = 256
 

@@ -23,7 +23,7 @@ from colonist_protocol import audit_layout as layout
 from colonist_protocol.audit import FIRST_K
 from colonist_protocol.audit_checkpoints import Groups
 from colonist_protocol.audit_events import Frame, Tally
-from colonist_protocol.audit_layout import CheckpointOutcome, FaultError, Outline, Stretch
+from colonist_protocol.audit_layout import FaultError, Outline, Stretch
 from colonist_protocol.audit_members import MemberWalk
 from colonist_protocol.audit_reading import (
     CHECKPOINT_START,
@@ -33,6 +33,7 @@ from colonist_protocol.audit_reading import (
     Fault,
     Servers,
 )
+from colonist_protocol.audit_stretches import CheckpointOutcome, read_members
 
 STEP_BYTES: Final = 1 << 20
 _ONE_BUCKET_BYTES: Final = 1 << 28
@@ -182,7 +183,7 @@ class _Check:
     ) -> tuple[MemberWalk, Fault | None]:
         with ExitStack() as stack:
             heads = work.heads_of(task, stack)
-            walk, fault = layout.read_members(self._source, outlined, task.frame.servers, heads)
+            walk, fault = read_members(self._source, outlined, task.frame.servers, heads)
         if fault is None and task.frame.is_cut and found.first_k - 1 not in walk.forgotten:
             text = (
                 f"the checkpoints begin with {found.first_k}, and the colony's chain does not say "

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from colonist_cli.audit.source import FileSource, Runs, bucketed, records
-from colonist_protocol import audit_layout as layout
+from colonist_protocol import audit_stretches as stretches
 from colonist_protocol.audit_checkpoints import CheckpointWalk, Groups, Heads
 from colonist_protocol.audit_events import EventWalk, Frame, Tally, first_key
-from colonist_protocol.audit_layout import CheckpointOutcome, Stretch
+from colonist_protocol.audit_layout import Stretch
+from colonist_protocol.audit_once import Repeated, repeated
 from colonist_protocol.audit_reading import Fault
-from colonist_protocol.audit_requests import Repeated, repeated
+from colonist_protocol.audit_stretches import CheckpointOutcome
 
 HASHED_BYTES: Final = 1 << 20
 
@@ -57,15 +58,15 @@ class Worker:
     def checkpoints(self, stretch: Stretch) -> CheckpointOutcome:
         """Check a stretch of checkpoints. Raises `AuditError` where the one before is none."""
         frame = self._task.frame
-        before = layout.before(self.source, stretch)
+        before = stretches.before(self.source, stretch)
         walk = CheckpointWalk(frame.colony, frame.tag, frame.servers, before)
-        return layout.check_checkpoints(self.source, stretch, walk)
+        return stretches.check_checkpoints(self.source, stretch, walk)
 
     def events(self, stretch: Stretch) -> Events:
         """Check a stretch of chains. Raises `AuditError` where the event before is none."""
-        before = layout.before(self.source, stretch)
+        before = stretches.before(self.source, stretch)
         walk = EventWalk(self._task.frame, self.heads(first_key(before)), before)
-        found = layout.check_events(
+        found = stretches.check_events(
             self.source, stretch, walk, is_last=stretch.end == self._task.end
         )
         uses = bucketed(found.uses, self._task.buckets)
