@@ -74,6 +74,8 @@ class AgentConfig:
         parse_memory(self.memory)
         if self.scheme not in SCHEMES:
             raise InvalidValueError("url is not http[s]://host:port or mqtt[s]://host:port")
+        if "@" in urlsplit(self.url).netloc:
+            raise InvalidValueError("url holds a user name: a password belongs into password_file")
         if unknown := sorted(set(self.builtins) - set(BUILTINS)):
             raise InvalidValueError(f"builtins: there is no {', '.join(unknown)}")
         if self.log_level not in _LEVELS:

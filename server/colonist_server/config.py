@@ -117,7 +117,8 @@ class ServerConfig:
         if self.port not in PORTS:
             raise InvalidValueError(f"port {self.port} is not 0 to 65535")
         if not re.match("sqlite:.|etcd://.", self.store):
-            raise InvalidValueError(f"store {self.store[:80]!r} is not sqlite:PATH or etcd://HOST")
+            kind = self.store.partition(":")[0][:16]  # the rest may hold a password
+            raise InvalidValueError(f"store {kind!r}: it is not sqlite:PATH or etcd://HOST")
         if self.owner and not is_id(self.owner):
             raise InvalidValueError("the server owner's id is not 64 lower-case hex characters")
         if not 0 <= self.retention_age_s <= MAX_LIMIT_S:

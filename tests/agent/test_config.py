@@ -98,6 +98,7 @@ async def test_the_brokers_password_is_in_a_file_of_its_own(tmp_path: Path) -> N
     ("flags", "reason"),
     [
         ({"url": "ftp://h"}, "url is not"),
+        ({"url": "mqtt://u:sesame@h"}, "url holds a user name"),
         ({"slots": "0"}, "slots is 0: it must be above 0"),
         ({"slots": "many"}, "slots"),
         ({"colony": "a/b"}, "colony"),
@@ -111,8 +112,9 @@ async def test_the_brokers_password_is_in_a_file_of_its_own(tmp_path: Path) -> N
     ],
 )
 def test_what_cannot_work_is_refused(flags: dict[str, str], reason: str) -> None:
-    with pytest.raises(InvalidValueError, match=reason):
+    with pytest.raises(InvalidValueError, match=reason) as told:
         load(None, ENVIRONMENT, flags)
+    assert "sesame" not in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,8 @@ def test_a_key_that_others_can_get_at_is_refused(tmp_path: Path, word: str) -> N
         (("server", "--archive=postgresql://u:hush-hush@h/d"), {}, "COLONIST_ARCHIVE_FILE"),
         (("server", "--store=etcd://u:hush-hush@h/p", "--port=0", "--keys=HERE"), {},
          "password-file="),
+        (("server", "--store=postgres://u:hush-hush@h/p"), {}, "it is not sqlite:PATH"),
+        (("store", "check", "--store=postgres://u:hush-hush@h/p"), {}, "it is neither sqlite:PATH"),
         (("bridge", "run", "--set=password=hush-hush"), {}, "--password-file"),
         (("bridge", "run", "--name=b", "--server=http://h", "--broker=mqtt://u:hush-hush@h"),
          {}, "holds a password"),

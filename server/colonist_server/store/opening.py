@@ -21,7 +21,8 @@ def check_url(url: str) -> None:
     if url.startswith(ETCD):
         address.parse(url)
     elif not url.startswith(SQLITE) or not url.removeprefix(SQLITE):
-        raise StoreError(f"store {url[:80]!r} is neither sqlite:PATH nor like {address.EXAMPLE}")
+        kind = url.partition(":")[0][:16]  # the rest may hold a password
+        raise StoreError(f"store {kind!r}: it is neither sqlite:PATH nor like {address.EXAMPLE}")
 
 
 def is_shared(url: str) -> bool:
