@@ -16,6 +16,7 @@ from colonist_server.repo.heads import closed_head
 from colonist_server.repo.records import decode_checkpoint, decode_live
 from tests.server.history import History, historic
 from tests.server.people import World, world
+from tests.support.attempts import take
 from tests.support.audit import Export, exported
 from tests.support.clock import virtual
 from tests.support.memory_archive import MemoryArchive
@@ -186,3 +187,30 @@ async def test_a_live_record_begins_as_its_head_is_read() -> None:
         n, head = closed_head(item.value)
         assert (n, len(head)) == (live.count, 32)
         assert head != live.head
+
+
+@pytest.mark.parametrize("is_archived", [False, True])
+@virtual
+async def test_sealed_results_are_told_whole_counted_or_not(is_archived: bool) -> None:
+    async with historic(MemoryArchive() if is_archived else None) as made:
+        await made.found("ada", "ben")
+        await made.enrol("uma")
+        id = (await made.submit("uma", maxexectime=10, maxretries=9)).processid
+        early = await take(made, "ada")
+        await asyncio.sleep(11)
+        winner = await take(made, "ben")
+        await winner.log()
+        assert await early.fail() == "recorded"
+        assert await winner.succeed() == "counted"
+        await asyncio.sleep(400)
+        export = await exported(made)
+        export.check()
+        told = {
+            line.what: (line.who, json.loads(from_base64(request.payload))["msgtype"])
+            for line, request in export.chains[id]
+            if request is not None and request.seal
+        }
+        assert told == {
+            "recorded": (ADA.id, "closefailedmsg"),
+            "succeeded": (key("ben").id, "closesuccessfulmsg"),
+        }

@@ -12,7 +12,6 @@ from colonist_server.store.interface import Guard, Item, Op, Range, Revision
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import settle
 
-
 _ACCOUNTS = (keys.EPOCH, keys.NEWEST_CHECKPOINT)
 
 

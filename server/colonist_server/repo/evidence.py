@@ -5,13 +5,13 @@ What is being removed is still told: whole as long as all of it is there, then b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from colonist_core.history import Link, links, removal, submission
-from colonist_core.process import Cause, Closed, Event, Live
+from colonist_core.process import Cause, Closed, Event, Live, What
 from colonist_protocol import codec
 from colonist_protocol.audit import EventRequest
 from colonist_protocol.digests import REQUEST, tagged_digest
@@ -29,6 +29,7 @@ from colonist_server.repo.records import (
     decode_edit,
     decode_live,
     decode_removed,
+    decode_result,
     decode_workflow,
 )
 from colonist_server.store.interface import Item
@@ -36,6 +37,7 @@ from colonist_server.store.interface import Item
 _TRIES: Final = 3
 _PAGE: Final = 100
 _FIRST_MEMBER: Final = 1
+_RECORDED: Final = What.RECORDED.name.lower()
 
 _decode_events = msgspec.msgpack.Decoder(tuple[Event, ...]).decode
 
@@ -137,7 +139,8 @@ class Evidence:
             older = await self._older(pid, live.count - len(live.events))
             told = list(links(pid.hex(), [first, *older, *live.events]))
             if len(told) == live.count:
-                return Chain(told, _lines(told, beginning.request, stored.closed))
+                later = await self._requests(pid, told, stored.closed)
+                return Chain(told, _lines(told, beginning.request, later))
             prefixes = (keys.BIRTH, keys.LIVE, keys.CLOSED, keys.REMOVED)
             stored = _found(
                 await self._past.read_many([prefix + pid for prefix in prefixes], hidden=True)
@@ -158,6 +161,19 @@ class Evidence:
                 break
             after = page.items[-1].key
         return events[: count - 1]
+
+    async def _requests(
+        self, pid: bytes, told: Sequence[Link], closed: Closed | None
+    ) -> dict[str, Request]:
+        """By what they were signed over: the request that ended it, and results that came late."""
+        found: list[Request] = []
+        if closed is not None and closed.payload:
+            found.append(Request(closed.payload, closed.seal))
+        if any(link.line.what == _RECORDED for link in told):
+            for item in await self._all(keys.results_of(pid)):
+                result = decode_result(item.value)
+                found.append(Request(result.payload, result.seal))
+        return {request.digest.hex(): request for request in found}
 
     # -- its submission
 
@@ -240,15 +256,14 @@ def _found(items: Sequence[Item | None]) -> _Found:
     )
 
 
-def _lines(told: Sequence[Link], request: Request | None, closed: Closed | None) -> list[str]:
-    """Events, the submitting and the closing one followed by their requests."""
-    last = Request(closed.payload, closed.seal) if closed is not None and closed.payload else None
-    closing = last.digest.hex() if last is not None else ""
+def _lines(
+    told: Sequence[Link], request: Request | None, later: Mapping[str, Request]
+) -> list[str]:
+    """Events, each followed by its request as far as that is kept."""
     lines: list[str] = []
     for link in told:
         lines.append(codec.encode(link.line).decode())
-        if link.line.n == 0 and request is not None:
-            lines.append(request.line)
-        elif last is not None and link.line.req == closing and link.line.n > 0:
-            lines.append(last.line)
+        caused_by = later.get(link.line.req) if link.line.n else request
+        if caused_by is not None:
+            lines.append(caused_by.line)
     return lines
