@@ -108,6 +108,8 @@ def verify(
 
     What is wrong first is named, with its place.
     """
+    from concurrent.futures.process import BrokenProcessPool
+
     from colonist_cli.audit import report
     from colonist_cli.audit.verify import verify as checked
     from colonist_protocol.identity import is_id
@@ -123,6 +125,9 @@ def verify(
     except OSError as error:
         name = error.filename or file
         raise CliError(Exit.USAGE, f"{name} cannot be read: {error.strerror}") from error
+    except BrokenProcessPool:
+        why = "a process of the verification was ended from outside; too little memory? --jobs 1"
+        raise CliError(Exit.UNAVAILABLE, why) from None
     if shell.screen.form is Form.JSON:
         shell.screen.json(found)
     elif found.sound:
