@@ -73,6 +73,10 @@ async def test_what_was_recorded_moves_to_the_archive_and_is_answered_from_there
         fresh = await _forgotten(made, winner, number=8)
         assert await fresh.succeed() == "recorded"
         assert await fresh.fail() == CONFLICT
+        assert len(await marks(made)) == 1
+        await asyncio.sleep(700)
+        assert await marks(made) == []
+        assert await fresh.succeed() == "recorded"
 
 
 async def _forgotten(made: World, like: Held, number: int = 7) -> Held:
