@@ -106,10 +106,13 @@ class Tokens:
             self._hint = text
 
     def pick(self, within_s: float) -> str:
-        """The token to seal with: not older than that if possible; "" asks for a first one."""
-        if self._hint and (not self.newest or self._clock() - self._heard_s >= within_s):
-            return self._hint
-        return self.newest
+        """The token to seal with; "" asks for one, where all that is known is older than that.
+
+        What is sealed with an old token is refused too. But of that the server cannot always say
+        that it had no effect; of what asks for a token it always can.
+        """
+        is_old = not self.newest or self._clock() - self._heard_s >= within_s
+        return self._hint if is_old else self.newest
 
 
 class Seqs:

@@ -32,7 +32,7 @@ from colonist_protocol.seal import MAX_INDEX, EpochSeal, RequestSeal
 from colonist_protocol.tokens import EpochToken, read_epoch
 from colonist_server.repo import once
 from colonist_server.repo.epochs import stale
-from colonist_server.repo.once import LIFE_MINUTES, AlreadyDone, Mark, Once
+from colonist_server.repo.once import ASSIGN_LIFE_MINUTES, LIFE_MINUTES, AlreadyDone, Mark, Once
 from colonist_server.rpc.admission import Admission
 from colonist_server.rpc.asked import Asked, check_door, route_of
 from colonist_server.rpc.carrying import Carrier
@@ -230,7 +230,8 @@ def _life_minutes(asked: Asked, seal: EpochSeal, index: int) -> int:
     """How long beyond its ttl the record of a request stands.
 
     There may be thousands of assigns a second. One that is not standing may not live long, and
-    whoever has lost its reply finds the process among those that it runs.
+    whoever has lost its reply finds the process among those that it runs. For a few minutes more it
+    can be told that it had no effect, so that a slow clock is no reason to be unsure.
     """
     if not isinstance(asked.message, AssignProcess):
         return LIFE_MINUTES
@@ -239,7 +240,7 @@ def _life_minutes(asked: Asked, seal: EpochSeal, index: int) -> int:
     if index:
         raise SealError("only a standing assign has an index")
     check_short(seal, "an assign that is not standing")
-    return 0
+    return ASSIGN_LIFE_MINUTES
 
 
 def _is_standing(asked: Asked) -> bool:
