@@ -25,6 +25,7 @@ from tests.support.attempts import CONFLICT, OVER, Held, ask, held, take
 from tests.support.clock import virtual
 from tests.support.memory_archive import MemoryArchive
 from tests.support.rooms import COLONY, COLONY_OWNER, key, settle, spec
+from tests.support.stores import CountingStore
 
 LATE = {"maxexectime": 10, "maxretries": 9}
 
@@ -126,6 +127,18 @@ async def test_what_is_stored_of_attempts_is_sound() -> None:
         for prefix in (keys.RESULT, keys.MARK):
             assert any(each.startswith(prefix) for each in stored)
         assert [each for each, value in stored.items() if fault(each, value)] == []
+
+
+@virtual
+async def test_the_usual_close_reads_nothing() -> None:
+    async with CountingStore() as store, world(store) as made:
+        await staff(made)
+        await made.submit("uma", **LATE)
+        mine = await take(made, "ada")
+        await mine.log()
+        store.asked.clear()
+        assert await mine.succeed() == "counted"
+        assert store.asked == ["commit"]
 
 
 # -- workflows
