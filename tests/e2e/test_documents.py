@@ -91,7 +91,7 @@ def test_quickstart(tmp_path: Path) -> None:
     with shell(server, tmp_path, until="serving at"):
         made = typed(colony, tmp_path, folder=tmp_path)
         assert made.returncode == 0, made.stdout + made.stderr
-        settings = colony[:2]  # the exports of that terminal
+        settings = colony[:3]  # the exports of that terminal
         with shell([*settings, *agent], tmp_path, until="agent_started"):
             work = typed([*settings, *commands("quick-work")], tmp_path, folder=tmp_path)
         assert work.returncode == 0, work.stdout + work.stderr
