@@ -2,8 +2,8 @@
 
 Its client id and user name are one; its session persists, so requests that arrive while the bridge
 is down wait at the broker. Each message is acknowledged before this function returns (see
-`forward`). `{prefix}/+/req` also matches `enrol/req`: a topic that is no device's is counted and
-dropped.
+`forward`). `{prefix}/+/req` also matches `enrol/req`, where devices without an account send what
+enrols them. A topic that is no device's is counted and dropped.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import msgspec
 
 from colonist_bridge.counts import Counts
 from colonist_bridge.forward import Forwarder
+from colonist_bridge.hint import HintCode
 from colonist_bridge.presence import Presence
-from colonist_bridge.screen import Refusal, screen
+from colonist_bridge.rate import Rate
+from colonist_bridge.screen import ENROL_TOPIC, Refusal, screen, screen_enrolment
 from colonist_bridge.state import GatewayMark
 from colonist_client.mqtt_connection import Connection, Incoming, Retained
 from colonist_protocol.topics import Topics
@@ -41,8 +43,10 @@ class BridgePeer:
         counts: Counts,
         birth: Callable[[int], bytes],
         max_bytes: int,
+        enrolments: Rate,
     ) -> None:
         """`birth` gives the payload of `state` for a connection."""
+        self._enrolments = enrolments
         self._name = name
         self._boot = boot
         self._topics = topics
@@ -79,7 +83,10 @@ class BridgePeer:
     def _sort(self, message: Incoming) -> None:
         address = self._topics.parse_device(message.topic)
         if address is None:
-            self._counts.add("foreign_topic")
+            if message.topic == self._topics.enrolment("req"):
+                self._enrolment(message)
+            else:
+                self._counts.add("foreign_topic")
             return
         device, leaf = address
         if leaf == "req":
@@ -97,3 +104,18 @@ class BridgePeer:
             return
         mark = self._presence.mark(device)
         self._forwarder.accept(request, mark=mark, is_again=message.is_again)
+
+    def _enrolment(self, message: Incoming) -> None:
+        """What devices without an account may send: so few, whatever they send."""
+        if message.is_retained:
+            self._counts.add("retained_request")
+            return
+        if not self._enrolments.takes_one():
+            self._forwarder.refuse(ENROL_TOPIC, Refusal(code=HintCode.BUSY, tag=""))
+            return
+        request = screen_enrolment(message.payload, max_bytes=self._max_bytes)
+        if isinstance(request, Refusal):
+            self._forwarder.refuse(ENROL_TOPIC, request)
+        else:
+            self._counts.add("enrolment")
+            self._forwarder.accept(request, is_again=message.is_again)

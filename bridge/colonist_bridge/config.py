@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from colonist_client import keyfile
 from colonist_client.custody import Custody
 from colonist_client.http import check_url
 from colonist_protocol.errors import InvalidValueError
-from colonist_protocol.identity import is_id
+from colonist_protocol.identity import Identity, is_id
 from colonist_protocol.topics import DEFAULT_PREFIX, Topics
 
 ENVIRONMENT: Final = "COLONIST_BRIDGE_"
@@ -35,6 +36,9 @@ class BridgeConfig:
     broker_url: str
     prefix: str = DEFAULT_PREFIX
     server_id: str = ""
+    colony: str = ""
+    key_file: str = ""
+    identity: Identity | None = field(default=None, repr=False)
     username: str = ""
     password: str = field(default="", repr=False)
     password_file: str = ""
@@ -45,6 +49,7 @@ class BridgeConfig:
     max_requests: int = 5000
     max_requests_per_device: int = 8
     max_held_per_device: int = 64
+    max_outside: int = 64
     max_open_bytes: int = 64 * 1024 * 1024
     max_devices: int = 100_000
     reply_s: float = 30.0
@@ -59,6 +64,8 @@ class BridgeConfig:
         if self.server_id and not is_id(self.server_id):
             raise InvalidValueError("server_id is not 64 lower-case hex characters")
         split_broker_url(self.broker_url)
+        if self.identity is not None and not (self.colony and self.server_id):
+            raise InvalidValueError("key_file is of use with colony and server_id only: set both")
         for limit in fields(self):
             value = getattr(self, limit.name)
             if isinstance(value, int | float) and value <= 0:
@@ -74,7 +81,7 @@ def load(
     file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str | None]
 ) -> BridgeConfig:
     """Read, merge, check. Raises `InvalidValueError`, also for a name that does not exist."""
-    known = {item.name for item in fields(BridgeConfig)}
+    known = {item.name for item in fields(BridgeConfig)} - {"identity"}
     custody = Custody(environ)
     merged: dict[str, Any] = {}
     if file is not None:
@@ -91,8 +98,10 @@ def load(
         if merged.get("password"):
             raise InvalidValueError("both password and password_file are set: take one of them out")
         merged["password"] = custody.password(name, "password_file")
+    if name := str(merged.get("key_file", "")):
+        merged["identity"] = keyfile.read(custody.find(name), custody)
     try:
-        return msgspec.convert(merged, BridgeConfig, strict=False)
+        return msgspec.convert(merged, BridgeConfig, strict=False, dec_hook=lambda _, value: value)
     except msgspec.ValidationError as error:
         raise InvalidValueError(f"configuration: {error}") from None
 

@@ -65,6 +65,7 @@ class Limits:
     request_bytes: int = 64 * 1024 * 1024
     requests_per_device: int = 8
     held_per_device: int = 64
+    outside: int = 64
     hints: int = 1000
     reply_s: float = 30.0
     hold_s: float = 900.0
@@ -99,7 +100,10 @@ class Forwarder:
         uniform: Uniform,
         clock: Callable[[], float],
         on_change: Callable[[], None] = lambda: None,
+        is_outside: Callable[[str], bool] = lambda _device: False,
     ) -> None:
+        """`is_outside`: whether an id is known to be no member's; such share a few places."""
+        self._is_outside = is_outside
         self._uplink = uplink
         self._publish = publish
         self._limits = limits
@@ -206,7 +210,15 @@ class Forwarder:
         limits = self._limits
         limit = limits.held_per_device if is_watch else limits.requests_per_device
         flights = self._of_device.get(request.device, ())
+        if self._is_outside(request.caller) and not self._has_room_outside():
+            return False
         return sum(_is_watch(each.request) is is_watch for each in flights) < limit
+
+    def _has_room_outside(self) -> bool:
+        """Whether one more may come in of those who are no members."""
+        self._counts.add("outside")
+        there = sum(self._is_outside(each.request.caller) for each in self._flights.values())
+        return there < self._limits.outside
 
     def _launch(self, flight: _Flight) -> None:
         request = flight.request
@@ -263,7 +275,7 @@ class Forwarder:
             return self._told(request, HintCode.UNKNOWN)
         except TooLargeError:
             return self._told(request, HintCode.REPLY_TOO_LARGE)
-        if not reply.is_of(request.device, request.re, request.index):
+        if not reply.is_of(request.caller, request.re, request.index):
             self._counts.add("mismatched_reply")
             return self._packed(HintCode.UNKNOWN, request.tag)
         self._counts.add("answered")

@@ -27,7 +27,11 @@ from colonist_bridge.config import BridgeConfig, load, split_broker_url
 from colonist_bridge.counts import Counts
 from colonist_bridge.epochs import Epochs
 from colonist_bridge.forward import Forwarder, Limits
+from colonist_bridge.members import Members
 from colonist_bridge.presence import Presence
+from colonist_bridge.rate import Rate
+from colonist_bridge.reply import Reply
+from colonist_bridge.screen import ENROL_TOPIC
 from colonist_bridge.state import GatewayState, StatePublisher
 from colonist_bridge.uplink import ServerUplink
 from colonist_client import memory
@@ -41,6 +45,9 @@ from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.topics import Topics
 
 COUNTS_S: Final = 60.0
+ENROLMENTS_PER_S: Final = 1.0
+ENROLMENTS: Final = 5.0
+"""So many at once of devices without an account, and one each second."""
 _SPARE_CONNECTIONS: Final = 16
 
 _log = logging.getLogger(__name__)
@@ -61,7 +68,8 @@ class Bridge:
             base_s=config.reconnect_base_s,
             cap_s=config.reconnect_cap_s,
         )
-        self.epochs = Epochs(Pin(config.server_id, _moved) if config.server_id else None)
+        pin = Pin(config.server_id, _moved) if config.server_id else None
+        self.epochs = Epochs(pin)
         self.state = StatePublisher(self._read_state, self._publish_state)
         self.uplink = ServerUplink(
             transport,
@@ -69,7 +77,7 @@ class Bridge:
             backoff=self._backoff,
             wall=time.time,
             on_change=self.state.turned,
-            on_reply=self.epochs.heard,
+            on_reply=self._heard,
         )
         self.forwarder = Forwarder(
             self.uplink,
@@ -79,7 +87,9 @@ class Bridge:
             uniform=chance.uniform,
             clock=time.monotonic,
             on_change=self.state.counted,
+            is_outside=self._is_outside,
         )
+        self.members = self._members(transport, pin)
         self.link = Link(_address(config), self._peer(), self._backoff)
 
     async def run(self) -> None:
@@ -91,6 +101,30 @@ class Bridge:
             group.create_task(self.link.run())
             group.create_task(self.state.run())
             group.create_task(self._log_counts())
+            if self.members is not None:
+                group.create_task(self.members.run())
+
+    def _members(self, transport: Transport, pin: Pin | None) -> Members | None:
+        config = self._config
+        if config.identity is None or pin is None:
+            return None
+        return Members(
+            transport,
+            config.identity,
+            pin,
+            colony=config.colony,
+            withdraw=self.forwarder.withdraw,
+            backoff=self._backoff,
+            counts=self.counts,
+        )
+
+    def _heard(self, reply: Reply) -> None:
+        if self.members is not None:
+            self.members.heard(reply)  # under the pin as it was; the other may move it
+        self.epochs.heard(reply)
+
+    def _is_outside(self, device: str) -> bool:
+        return self.members is not None and self.members.is_outside(device)
 
     def _peer(self) -> BridgePeer:
         return BridgePeer(
@@ -102,6 +136,7 @@ class Bridge:
             counts=self.counts,
             birth=lambda _conn: self.state.current(),
             max_bytes=self._config.max_request_bytes,
+            enrolments=Rate(per_s=ENROLMENTS_PER_S, burst=ENROLMENTS, clock=time.monotonic),
         )
 
     def _read_state(self) -> GatewayState:
@@ -119,7 +154,10 @@ class Bridge:
         )
 
     async def _reply(self, device: str, message: bytes) -> None:
-        await self.link.publish(self._topics.device(device, "rep"), message)
+        is_nobodys = device == ENROL_TOPIC
+        topics = self._topics
+        topic = topics.enrolment("rep") if is_nobodys else topics.device(device, "rep")
+        await self.link.publish(topic, message)
 
     async def _publish_state(self) -> None:
         topic = self._topics.gateway(self._config.name, "state")
@@ -155,7 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="colonist_bridge", description=__doc__)
     parser.add_argument("--config", type=Path)
     for item in fields(BridgeConfig):
-        if item.name != "password":  # a flag can be read by every user of the machine
+        if item.name not in (
+            "password",
+            "identity",
+        ):  # a flag can be read by every user of the machine
             parser.add_argument(f"--{item.name.replace('_', '-')}")
     flags = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -187,6 +228,7 @@ def _limits(config: BridgeConfig) -> Limits:
         request_bytes=config.max_open_bytes,
         requests_per_device=config.max_requests_per_device,
         held_per_device=config.max_held_per_device,
+        outside=config.max_outside,
         reply_s=config.reply_s,
         hold_s=config.hold_s,
         retry_after_s=config.retry_after_s,

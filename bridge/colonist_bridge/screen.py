@@ -14,10 +14,15 @@ from typing import Final
 
 from colonist_bridge.hint import HintCode, request_tag
 from colonist_client.repeatable import ASSIGN, is_repeatable
+from colonist_protocol.claims import Enrol
 from colonist_protocol.envelope import Envelope, authenticate, open_message, parse_request
 from colonist_protocol.errors import ColonistError, SealError, TooLargeError
 from colonist_protocol.process import AssignProcess, GetProcess
 from colonist_protocol.seal import MAX_INDEX, read_request_seal
+
+ENROL: Final = Enrol.msgtype()
+ENROL_TOPIC: Final = "enrol"
+MAX_ENROLMENT_BYTES: Final = 16_384
 
 _HELD: Final[dict[str, type[AssignProcess | GetProcess]]] = {
     kind.msgtype(): kind for kind in (AssignProcess, GetProcess)
@@ -39,6 +44,13 @@ class Request:
     is_repeatable: bool
     re: str = ""
     index: int = 0
+    signer: str = ""
+    """Who signed it, where that is not the id in the topic: of what nobody's account may send."""
+
+    @property
+    def caller(self) -> str:
+        """Whom the server answers."""
+        return self.signer or self.device
 
     @property
     def is_held(self) -> bool:
@@ -81,6 +93,31 @@ def screen(device: str, body: bytes, *, max_bytes: int) -> Request | Refusal:
         is_repeatable=is_repeatable(envelope.payloadtype, is_sealed=bool(envelope.seal)),
         re=signed.digest.hex() if envelope.seal else "",
         index=envelope.index,
+    )
+
+
+def screen_enrolment(body: bytes, *, max_bytes: int) -> Request | Refusal:
+    """Check one message on `{prefix}/enrol/req`: a sealed `enrolmsg` of anybody. Never raises."""
+    tag = ""
+    try:
+        if len(body) > min(max_bytes, MAX_ENROLMENT_BYTES):
+            raise TooLargeError(f"{len(body)} bytes are over {MAX_ENROLMENT_BYTES}")
+        envelope = parse_request(body)
+        tag = _tag(envelope)
+        if envelope.payloadtype != ENROL or not envelope.seal:
+            return Refusal(code=HintCode.NOT_YOURS, tag=tag)
+        signed = authenticate(envelope, _seal(envelope))
+    except ColonistError as error:
+        return Refusal(code=error.code, tag=tag)
+    return Request(
+        device=ENROL_TOPIC,
+        body=body,
+        tag=tag,
+        kind=envelope.payloadtype,
+        hold_s=0.0,
+        is_repeatable=True,
+        re=signed.digest.hex(),
+        signer=signed.caller,
     )
 
 

@@ -34,6 +34,10 @@ class Topics:
         """The subscription to one leaf of every device."""
         return f"{self.prefix}/+/{leaf}"
 
+    def enrolment(self, leaf: str) -> str:
+        """`{prefix}/enrol/{leaf}`, which devices without an account share; `req` or `rep`."""
+        return f"{self.prefix}/enrol/{leaf}"
+
     def gateway(self, bridge: str, leaf: str) -> str:
         """`{prefix}/gw/{bridge}/{leaf}`; `leaf` is `state` or `lost`."""
         if _BRIDGE.fullmatch(bridge) is None:

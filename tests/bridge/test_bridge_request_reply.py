@@ -7,7 +7,9 @@ import pytest
 
 from colonist_client.transport import UnreachableError
 from colonist_protocol import envelope
+from colonist_protocol.claims import Enrol
 from colonist_protocol.process import AssignProcess, GetProcess
+from colonist_protocol.seal import VERSION, EpochSeal
 from tests.bridge.rig import TOPICS, WAIT_S, Place, eventually, identity, rig, wire
 
 ASSIGN = AssignProcess(colonyname="c", timeout=30)
@@ -120,8 +122,28 @@ async def test_retained_request_is_counted_and_not_forwarded(mosquitto_place: Pl
 @pytest.mark.mosquitto
 async def test_request_on_a_topic_of_no_device_is_counted(mosquitto_place: Place) -> None:
     async with rig(mosquitto_place) as r, wire(mosquitto_place, "enrol") as stranger:
-        await stranger.connection.publish(f"{TOPICS.prefix}/enrol/req", b"{}")
+        await stranger.connection.publish(f"{TOPICS.prefix}/stranger/req", b"{}")
         await r.counted("foreign_topic")
+
+
+@pytest.mark.mosquitto
+async def test_who_has_no_account_may_enrol_and_do_nothing_else(mosquitto_place: Place) -> None:
+    key = identity("new device")
+    given = EpochSeal(VERSION, "ab" * 32, "", "0" * 32, 60)
+    body = envelope.pack_sealed_request(Enrol(colonyname="c"), key, given)
+    topic = TOPICS.enrolment("req")
+    async with (
+        rig(mosquitto_place) as r,
+        wire(mosquitto_place, "enrol", TOPICS.enrolment("rep")) as stranger,
+    ):
+        await stranger.connection.publish(topic, body)
+        await r.colony.until(lambda: bool(r.colony.seen))
+        assert b'"payloadtype":"enrolmsg"' in (await stranger.next()).payload
+        await stranger.connection.publish(topic, envelope.pack_request(read(), key))
+        assert b"not_yours" in (await stranger.next()).payload
+        for _ in range(20):
+            await stranger.connection.publish(topic, b"{}")
+        await r.counted("refused_busy")
 
 
 async def test_same_bytes_twice_in_flight_are_forwarded_once(place: Place) -> None:

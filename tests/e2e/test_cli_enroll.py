@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.support.colonist import run
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("up")]
 
 
-def card(home: Path, *options: str) -> dict[str, str]:
+def card(home: Path, *options: str) -> dict[str, Any]:
     made = run("enroll", "create", "--type", "sensor", *options, "-o", "json", home=home)
     assert made.returncode == 0, made.stderr
     return json.loads(made.stdout)

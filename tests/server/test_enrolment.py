@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ DEVICE, OTHER = key("device"), key("other device")
 
 
 @asynccontextmanager
-async def colony(store: MemoryStore | None = None, **settings: object) -> AsyncGenerator[Bench]:
+async def colony(store: MemoryStore | None = None, **settings: Any) -> AsyncGenerator[Bench]:
     async with bench(store or MemoryStore(), **settings) as made:
         await made.found("ada")
         yield made
@@ -313,7 +314,9 @@ async def test_a_removal_that_a_stop_cut_short_goes_on_when_it_is_repeated() -> 
     ],
 )
 @virtual
-async def test_s13_a_claim_that_makes_no_sense_is_refused(change: dict[str, object], code: str) -> None:
+async def test_s13_a_claim_that_makes_no_sense_is_refused(
+    change: dict[str, object], code: str
+) -> None:
     async with colony() as made:
         message = claim_of(code_of("card"))
         for name, value in change.items():

@@ -114,4 +114,4 @@ async def test_who_is_no_member_is_told_of_the_change_that_made_it_none(node: st
         sent = sealing.of_now(made[node].bench.dispatch, GetColony(colonyname=COLONY), BEN)
         reply, seal = await sealing.present(made[node].bench.dispatch, sent)
         assert enrolling.failed(reply, "access_denied")
-        assert seal.to == BEN.id
+        assert (seal.to, seal.members) == (BEN.id, await told(made[node].bench))

@@ -74,19 +74,26 @@ class Admission:
         return self._rooms.owner.guard if asked.route.access is Access.SERVER_OWNER else None
 
     def is_known(self, asker: Asker) -> bool:
-        """Whether refusals are sealed for the caller: strangers get plain ones."""
+        """Whether refusals are sealed for the caller: strangers get plain ones.
+
+        Where no colony let it in, the refusal tells of the members of the one that knows it: so
+        its bridge hears that it has been removed.
+        """
+        if asker.colony is None:
+            known = (each for each in self._rooms.view.tags.values() if self._knows(each, asker))
+            asker.colony = next(known, None)
+            is_member = asker.colony is not None
+        else:
+            is_member = self._knows(asker.colony, asker)
+        return is_member or asker.has_claim or asker.who == self._rooms.owner.id
+
+    def _knows(self, colony: Colony, asker: Asker) -> bool:
+        """Whether the caller is, or was, somebody there."""
         who = asker.who
-        colonies = self._rooms.view.tags.values() if asker.colony is None else (asker.colony,)
-        gone = self._rooms.claims.gone
         return (
-            asker.has_claim
-            or who == self._rooms.owner.id
-            or any(
-                colony.record.owner == who
-                or colony.holder(who) is not None
-                or gone.has(colony.tag, who)
-                for colony in colonies
-            )
+            colony.record.owner == who
+            or colony.holder(who) is not None
+            or self._rooms.claims.gone.has(colony.tag, who)
         )
 
     def is_somebody(self, who: str) -> bool:
