@@ -43,7 +43,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     output_bytes: int = 1_048_576
     attribute_bytes: int = 1_048_576
     log_bytes: int = 1_048_576
-    strangers: int = 2_000
+    strangers: int = 1_000
     all_strangers: int = 4_000
 
     def __post_init__(self) -> None:
@@ -134,11 +134,15 @@ class Buckets:
 
     def give_back(self, key: Hashable, units: int = 1) -> None:
         """Undo a `take`."""
+        self.charge(key, -units)
+
+    def charge(self, key: Hashable, units: int) -> None:
+        """Take more after a `take`, whether it is there or owed."""
         known = self._full_ns.get(key)
         if known is not None:
-            self._full_ns[key] = known - units * self._unit_ns
+            self._full_ns[key] = known + units * self._unit_ns
         else:
-            self._shared_ns -= units * self._unit_ns
+            self._shared_ns += units * self._unit_ns
 
     def _has_room(self, now_ns: int) -> bool:
         if len(self._full_ns) < self._capacity:

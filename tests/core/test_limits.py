@@ -75,6 +75,14 @@ def test_more_than_a_burst_is_taken_from_a_full_bucket_and_owed() -> None:
     assert buckets.take("a", START_NS + 27 * RATE.unit_ns, 30) == 3 * RATE.unit_ns
 
 
+def test_what_is_charged_may_be_owed() -> None:
+    buckets = Buckets(RATE, 1)
+    for key in "ab":  # b draws on what is shared
+        assert buckets.take(key, START_NS) == 0
+        buckets.charge(key, 5)
+        assert buckets.take(key, START_NS) == 4 * RATE.unit_ns
+
+
 def test_what_is_given_back_was_never_taken() -> None:
     buckets = Buckets(RATE, 8)
     for _ in range(3):

@@ -24,7 +24,7 @@ from colonist_server.http.metrics import Figures
 from colonist_server.http.pubsub import PubSub
 from colonist_server.http.visitors import Visitor
 from colonist_server.rpc.dispatch import Answer, Dispatch, refusal
-from colonist_server.rpc.gate import Gate
+from colonist_server.rpc.gate import Gate, Verdict
 from colonist_server.rpc.table import API, PUBSUB
 
 LARGE_AT_ONCE: Final = 4
@@ -213,11 +213,12 @@ class Ways:
 
     def judge(self, body: bytes, visitor: Visitor) -> Answer | None:
         """The refusal of a request; None: it is to be answered."""
-        judged = self._gate.judge(body, visitor.address)
-        if not isinstance(judged, bool):
-            return judged
-        visitor.trust = TRUST if judged else 0
-        return None
+        judged = self._gate.judge(body, visitor.address, is_proven=visitor.is_proven)
+        if judged is Verdict.UNSIGNED:
+            return None
+        visitor.is_proven = judged is Verdict.MEMBER
+        visitor.trust = TRUST if visitor.is_proven else 0
+        return None if isinstance(judged, Verdict) else judged
 
     async def _answer_large(self, request: web.BaseRequest, visitor: Visitor) -> Answer:
         """Read it first: whoever only announces a large body takes no turn from others."""

@@ -121,7 +121,7 @@ class Doors(web.Server):
 
     def inside(self, visitor: Visitor) -> Handler:
         """A handler for a connection that goes on."""
-        keep_s = KEEP_S if visitor.trust else UNPROVEN_KEEP_S
+        keep_s = KEEP_S if visitor.is_proven else UNPROVEN_KEEP_S
         handler = Handler(self, keepalive_timeout=keep_s, loop=self._loop, **self._settings)
         self.visitors[handler] = visitor
         return handler

@@ -13,14 +13,15 @@ _V4_IN_V6: Final = b"\x00" * 10 + b"\xff\xff"
 class Visitor:
     """What is known of whoever is at the other end of a connection.
 
-    `trust`: so many requests more are not judged apart, since one was a member's.
+    `is_proven`: the last request that was judged was a member's; `trust`: so many more go unjudged.
     """
 
-    __slots__ = ("address", "refusals", "trust")
+    __slots__ = ("address", "is_proven", "refusals", "trust")
 
     def __init__(self, address: Hashable) -> None:
         self.address = address
         self.refusals = 0
+        self.is_proven = False
         self.trust = 0
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
+from enum import Enum
 from typing import Final
 
 from colonist_core.limits import Buckets, Limits, Rate
@@ -33,6 +34,15 @@ LEAST_RETRY_S: Final = 1.0
 _ALL: Final = "all"
 
 
+class Verdict(Enum):
+    """What a request is that is not refused at once."""
+
+    MEMBER = 1
+    UNSIGNED = 2
+    UNSURE = 3
+    """It must be looked at further in, and need not be a member's."""
+
+
 class Gate:
     """Judges the requests of connections of which nothing is known."""
 
@@ -49,25 +59,29 @@ class Gate:
         self.refused: Counter[str] = Counter()
         """Requests by the code of their refusal."""
 
-    def judge(self, body: bytes, address: Hashable) -> Answer | bool:
-        """The refusal of a request; else whether a member signed it. False: that is not known."""
+    def judge(self, body: bytes, address: Hashable, *, is_proven: bool = False) -> Answer | Verdict:
+        """The refusal of a request, or what it is. `is_proven`: no budget may hold it up."""
         try:
             request = envelope.parse_request(body)
             if request.payloadtype in messages.UNSIGNED:
-                return False
+                return Verdict.UNSIGNED
             parse_signature(request.signature)
             units = 1 + len(request.payload) // UNIT_CHARS
-            self._take(address, units)
+            took_of_all = not is_proven and self._take(address, units)
             if len(request.payload) > MAX_PAYLOAD_CHARS:
-                return False  # read in its turn, not now
+                return Verdict.UNSURE  # read in its turn, not now
             if not self._dispatch.screen(request):
-                self._of_address.take(address, self._now_ns(), PASSED_UNITS)
-                return False
-            self._give_back(address, units)
+                self._of_address.charge(address, PASSED_UNITS)
+                return Verdict.UNSURE
         except ColonistError as error:
             self.refused[error.code] += 1
             return refusal(error)
-        return True
+        if not is_proven:
+            self._of_address.give_back(address, units)
+        if took_of_all:
+            self._all.give_back(_ALL, units)
+        self._note_members(address)
+        return Verdict.MEMBER
 
     def figures(self) -> dict[str, float]:
         """What it tells of itself, by the names of `http.metrics`."""
@@ -77,29 +91,26 @@ class Gate:
             "colonist_refused_strangers_total": busy,
         } | self._dispatch.limiter.figures()
 
-    def _take(self, address: Hashable, units: int) -> None:
+    def _take(self, address: Hashable, units: int) -> bool:
+        """Whether it was taken from what all share as well. Raises `BusyError`."""
         now_ns = self._now_ns()
         lacks_ns = self._of_address.take(address, now_ns, units)
-        if not lacks_ns and self._members.get(address, now_ns) <= now_ns:
+        is_of_all = not lacks_ns and self._members.get(address, now_ns) <= now_ns
+        if is_of_all:
             lacks_ns = self._all.take(_ALL, now_ns, units)
             if lacks_ns:
                 self._of_address.give_back(address, units)
         if lacks_ns:
             text = "too many requests that no member signed come from there: try again"
             raise BusyError(text, retry_after_s=max(LEAST_RETRY_S, lacks_ns / SECOND_NS))
+        return is_of_all
 
-    def _give_back(self, address: Hashable, units: int) -> None:
-        """It was a member's: that took nothing, and speaks for where it came from."""
-        self._of_address.give_back(address, units)
-        now_ns = self._now_ns()
-        if self._members.get(address, now_ns) <= now_ns:
-            self._all.give_back(_ALL, units)
-            if len(self._members) >= MAX_ADDRESSES:
-                self._members.pop(next(iter(self._members)))
-        else:
-            del self._members[address]
-        self._members[address] = now_ns + MEMBERS_NS
+    def _note_members(self, address: Hashable) -> None:
+        self._members.pop(address, None)
+        if len(self._members) >= MAX_ADDRESSES:
+            del self._members[next(iter(self._members))]
+        self._members[address] = self._now_ns() + MEMBERS_NS
 
 
 def _rate(per_s: int) -> Rate:
-    return Rate(per_s=per_s, burst=2 * per_s)
+    return Rate(per_s=per_s, burst=per_s)
