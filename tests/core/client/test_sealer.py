@@ -303,6 +303,12 @@ def test_a_hint_serves_only_where_no_token_is_young_and_is_forgotten_for_a_real_
     assert tokens.pick(60) == kept
     now[0] = 60.0
     assert tokens.pick(60) == server.token
+    tokens.keep(server.token)
+    now[0] = 119.0
+    assert tokens.pick(60) == server.token
+    now[0] = 120.0
+    assert tokens.pick(60) == "", "asking for one leaves nobody unsure, an old one may"
+    kept = server.token
     tokens.keep(old)  # late news
     tokens.keep("garbage")
     assert tokens.newest == kept
