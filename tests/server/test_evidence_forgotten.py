@@ -60,6 +60,7 @@ async def test_what_retention_forgets_it_forgets_whole(is_archived: bool) -> Non
         rows = archive.rows if archive is not None else {}
         left = [each for each in (*stored(made), *rows) if each.startswith(EVIDENCE)]
         assert len(left) < 30 < ks[-1]
+        export.verify()
 
 
 @virtual
@@ -133,3 +134,4 @@ async def test_forgetting_is_finished_wherever_it_stops(
         export = await exported(made)
         export.check()
         assert export.checkpoints[0][1].k - 1 in forgotten_of(export, made)
+        export.verify()

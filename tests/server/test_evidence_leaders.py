@@ -132,7 +132,7 @@ async def test_two_that_lead_for_a_while_do_not_fork() -> None:
         await asyncio.gather(work(other, chance, 25), work(leader.bench, random.Random(8), 25))
         await asyncio.sleep(SOON_S)
         task.cancel()
-        await check(other, made.store._items)
+        (await check(other, made.store._items)).verify()
 
 
 @virtual

@@ -133,7 +133,7 @@ class Audit:
         more = True
         while more:
             page = await self._writes.range(
-                prefix, after=prefix + after if after else b"", limit=_TOGETHER, reverse=True
+                prefix, after=prefix + after if after else b"", limit=_LISTED, reverse=True
             )
             for item in page.items:
                 after = item.key[len(prefix) :]
