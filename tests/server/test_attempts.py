@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
-from colonist_protocol.executor import ChangeExecutorId, RemoveExecutor
+from colonist_protocol.executor import ChangeExecutorId, RejectExecutor, RemoveExecutor
 from colonist_protocol.log import AddLog, GetLogs
 from colonist_protocol.process import (
     AssignProcess,
@@ -199,14 +199,18 @@ async def test_a_plain_attempt_is_closed_as_ever() -> None:
         assert await made.call(success_of(id), key("ada")) == {}
 
 
+@pytest.mark.parametrize("how", [RemoveExecutor, RejectExecutor])
 @virtual
-async def test_who_was_removed_never_counts() -> None:
+async def test_who_was_removed_or_rejected_never_counts(how: type[RemoveExecutor]) -> None:
     async with world() as made:
         await made.populate()
-        await made.submit("uma", maxexectime=60)
+        await made.submit("uma", maxexectime=60, overlap="never", maxretries=9)
         mine = await take(made, "ada")
-        await made.call(RemoveExecutor(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
-        assert await mine.succeed() == "access_denied"
+        await made.call(how(colonyname=COLONY, executorname="ada"), COLONY_OWNER)
+        for _ in range(2):
+            for say in (mine.succeed, mine.fail, mine.renew, mine.log, mine.release):
+                assert await say() == "access_denied"
+            await asyncio.sleep(70)
         assert (await made.get("ben", mine.process)).state == State.WAITING
 
 
