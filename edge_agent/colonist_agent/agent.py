@@ -101,7 +101,7 @@ class Agent:
             counters=self.counters,
             cpu=self._limits.cpu,
             memory=self._limits.memory,
-            ahead=self._limits.slots,
+            slots=self._limits.slots,
             on_lost=self._lost.give_back,
         )
 

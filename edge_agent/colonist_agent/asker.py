@@ -68,14 +68,15 @@ class Asker:
         counters: Counters,
         cpu: str = "",
         memory: str = "",
-        ahead: int = 0,
+        slots: int = 1,
         on_lost: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """`ahead`: so many processes may be under way before anything was said of them, at most.
+        """`slots`: so many processes are run at once.
 
         `on_lost` is awaited when there may be a grant that never arrived.
         """
-        self._ahead = ahead if ahead <= MAX_AHEAD else 0
+        # Work is asked for while the results of the last are on their way: more than run at once.
+        self._ahead = MAX_AHEAD if slots < MAX_AHEAD else 0
         self._client = client
         self._request: Request | None = None
         self._on_lost = on_lost
