@@ -35,6 +35,7 @@ class Lossy(DirectTransport):
     def __init__(self, shop: Workshop) -> None:
         super().__init__(shop.answer)
         self.lose: dict[str, int] = {}
+        self.slow: dict[str, float] = {}
         self.seqs: list[tuple[str, str, int]] = []
         self.plain: list[str] = []
 
@@ -47,6 +48,7 @@ class Lossy(DirectTransport):
                 self.seqs.append((kind, seal.attempt, seal.seq))
         else:
             self.plain.append(kind)
+        await asyncio.sleep(self.slow.get(kind, 0.0))
         reply = await super().exchange(body, wait_s=wait_s)
         if self.lose.get(kind, 0):
             self.lose[kind] -= 1
@@ -143,6 +145,21 @@ async def test_one_signature_asks_for_many_grants(slots: int) -> None:
         ]
         assert len({ask.signature for ask in asks}) == 1
         assert [*dict.fromkeys(ask.index for ask in asks)] == list(range(13))
+
+
+@virtual
+async def test_no_result_on_its_way_holds_up_the_next_process() -> None:
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("f")
+        async def f() -> int:
+            return 1
+
+        hand.transport.slow = {"closesuccessfulmsg": 0.5}
+        async with hand.running():
+            made = [await hand.submit("f") for _ in range(4)]
+            await asyncio.gather(*map(shop.ended, made))
+        assert hand.agent.counters.assign_errors == 0
 
 
 @virtual
