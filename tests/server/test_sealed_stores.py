@@ -30,7 +30,6 @@ IN_TURN = (
     "addchildmsg",
     "assignprocessmsg",
     "pauseassignmentsmsg",
-    "changecolonyidmsg",
 )
 """One after the other on one store, each while it still may be done."""
 
