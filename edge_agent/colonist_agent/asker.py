@@ -24,7 +24,7 @@ from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.processes import GRANTS
 from colonist_client.retry import Backoff, advice_s
-from colonist_client.sealer import Request, Seqs
+from colonist_client.sealer import NotGenuineError, Request, Seqs
 from colonist_client.transport import UnreachableError
 from colonist_protocol.process import MAX_AHEAD, Process
 
@@ -152,7 +152,7 @@ class Asker:
     async def _wait_after(self, error: ServerError | UnreachableError) -> None:
         self._failures += 1
         self._counters.assign_errors += 1
-        is_refused = isinstance(error, ServerError) and error.status == HTTPStatus.FORBIDDEN
+        is_refused = _is_refused(error)
         backoff = self._patience.refused if is_refused else self._patience.backoff
         wait_s = backoff.delay_s(self._failures, at_least_s=advice_s(error))
         if is_refused:
@@ -178,3 +178,10 @@ class Asker:
             return
         self._failures += 1
         await asyncio.sleep(self._patience.backoff.delay_s(self._failures))
+
+
+def _is_refused(error: ServerError | UnreachableError) -> bool:
+    """Whether somebody has to act. Whom a server does not know, it tells so without a signature."""
+    if isinstance(error, NotGenuineError):
+        return error.said is not None and error.said.status == HTTPStatus.FORBIDDEN
+    return isinstance(error, ServerError) and error.status == HTTPStatus.FORBIDDEN

@@ -51,7 +51,16 @@ class LostGrants:
                     log.warning("lost_grants_not_found: %s", error)
                     return count
                 failures += 1
-                await asyncio.sleep(self._backoff.delay_s(failures, at_least_s=advice_s(error)))
+                wait_s = self._backoff.delay_s(failures, at_least_s=advice_s(error))
+                identity = self._client.identity
+                log.warning(
+                    "not_begun executor=%s failures=%d next_try_s=%.1f: %s",
+                    identity.id if identity is not None else "none",
+                    failures,
+                    wait_s,
+                    error,
+                )
+                await asyncio.sleep(wait_s)
 
     async def _lost(self) -> list[Process]:
         identity = self._client.identity

@@ -48,9 +48,16 @@ _SAID_CHARS: Final = 120
 
 
 class NotGenuineError(UnreachableError):
-    """Something answered, and not the pinned server to this request: there is no reply."""
+    """Something answered, and not the pinned server to this request: there is no reply.
+
+    `said` is the failure that it told, if it did; it may delay what is tried next, nothing else.
+    """
 
     code = "not_genuine"
+
+    def __init__(self, why: str, said: Failure | None = None) -> None:
+        super().__init__(f"no reply of the pinned server came: {why}{_shown(said)}")
+        self.said = said
 
 
 class Pin:
@@ -230,9 +237,7 @@ class Sealer:
                 index=request.index if index is None else index,
             )
         except ColonistError as error:
-            raise NotGenuineError(
-                f"no reply of the pinned server came: {error}{_said(body)}"
-            ) from None
+            raise NotGenuineError(str(error), _said(body)) from None
         self.pin.follow(genuine.server)
         self.tokens.keep(genuine.seal.epoch)
         if self.heard is not None:
@@ -270,14 +275,18 @@ def digest_of(body: bytes) -> str:
     return digests.tagged_digest(digests.REQUEST, sent.payload, sent.seal).hex()
 
 
-def _said(body: bytes) -> str:
-    """What an answer says that nobody vouches for, for a person to judge."""
+def _said(body: bytes) -> Failure | None:
     try:
         reply = envelope.parse_reply(body)
     except MalformedError:
+        return None
+    return reply if isinstance(reply, Failure) else None
+
+
+def _shown(said: Failure | None) -> str:
+    """What an answer says that nobody vouches for, for a person to judge."""
+    if said is None:
         return ""
-    if not isinstance(reply, Failure):
-        return ""
-    text = "".join(each if each.isprintable() else "?" for each in reply.message[:_SAID_CHARS])
-    code = "".join(each for each in reply.code[:32] if each.isalnum() or each == "_")
-    return f"; unverified, something answered: {reply.status} {code}: {text!r}"
+    text = "".join(each if each.isprintable() else "?" for each in said.message[:_SAID_CHARS])
+    code = "".join(each for each in said.code[:32] if each.isalnum() or each == "_")
+    return f"; unverified, something answered: {said.status} {code}: {text!r}"

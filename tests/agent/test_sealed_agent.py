@@ -18,6 +18,7 @@ from colonist_client.retry import Backoff
 from colonist_client.sealer import Pin
 from colonist_client.transport import UnreachableError
 from colonist_protocol import codec, envelope
+from colonist_protocol.errors import AccessError
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import Process, State
 from colonist_protocol.seal import AttemptSeal, read_request_seal
@@ -440,3 +441,49 @@ async def test_without_a_word_from_the_server_an_old_question_gives_no_more_than
             await asyncio.sleep(30)
             hand.transport.is_down = False
         assert ran[0] == pytest.approx(3, abs=0.1)
+
+
+@virtual
+async def test_agent_that_nobody_knows_says_so_and_begins_when_it_is_added(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with stage() as (shop, _):
+        hand = Hand(shop, "newcomer")
+
+        @hand.registry.function("f")
+        async def f() -> int:
+            return 1
+
+        async with hand.running():
+            await asyncio.sleep(100)
+            assert "not_begun executor=" + key("newcomer").id in caplog.text
+            assert "unverified, something answered: 403" in caplog.text
+            await shop.bench.hire("newcomer")
+            done = await shop.ended((await Hand(shop, "ada").client.submit(_spec("f"))).processid)
+        assert done.output() == [1]
+
+
+@virtual
+async def test_unsigned_refusals_make_an_agent_patient_and_it_goes_on_after_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with stage() as (shop, hand):
+
+        @hand.registry.function("f")
+        async def f() -> int:
+            return 1
+
+        async def refuse(_: bytes) -> bytes:
+            return envelope.pack_failure(AccessError("Access denied"))
+
+        async with hand.running():
+            await asyncio.sleep(5)
+            honest, hand.transport.answer = hand.transport.answer, refuse
+            await asyncio.sleep(3600)
+            sent = hand.transport.count("assignprocessmsg")
+            await asyncio.sleep(3600)
+            assert hand.transport.count("assignprocessmsg") - sent < 3600 / 30
+            assert "key_refused" in caplog.text
+            hand.transport.answer = honest
+            done = await shop.ended(await hand.submit("f"))
+        assert done.output() == [1]
