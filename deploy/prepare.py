@@ -6,7 +6,7 @@ Only what is missing is made: nothing that is there is written over.
     .venv/bin/python deploy/prepare.py kubernetes
 
 `secrets/owner.key` may do anything: take it off the machine, to where the CLI is used.
-`secrets/clients.env` is no secret: by the id in it clients know that it is this server that answers.
+`secrets/clients.env` is no secret: by the id in it clients know that this server answers them.
 """
 
 from __future__ import annotations

@@ -91,7 +91,10 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
             await open_store(config.store, separate_writer=config.separate_writer) as store,
             _archive(config.archive) as archive,
             beside(server_keys.current.identity) as signer,
-            _at_work(config, store, archive, owner, server_keys, signer) as (dispatch, ways),
+            _at_work(config, store, archive, owner, server_keys=server_keys, signer=signer) as (
+                dispatch,
+                ways,
+            ),
         ):
             _spare_collector()
             async with _open(door, dispatch, ways, config.shutdown_s):
@@ -119,6 +122,7 @@ async def _at_work(
     store: Store,
     archive: Archive | None,
     owner: str,
+    *,
     server_keys: ServerKeys,
     signer: Signer,
 ) -> AsyncGenerator[tuple[Dispatch, web.Server]]:

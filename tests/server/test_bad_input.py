@@ -104,6 +104,9 @@ CASES = [
     Bad("payloadtype with control", envelope(payloadtype="a\nb"), errors.OutOfBoundsError),
     Bad("large body", b" " * 20_000_000, errors.TooLargeError),
     Bad("large payload", sign("A" * 1_500_000, ADA, kind="getcoloniesmsg"), errors.TooLargeError),
+    # the seal
+    Bad("no seal", envelope(seal="e30="), errors.SealError),
+    Bad("seal not base64", envelope(seal="?"), errors.SealError),
     # the signature
     Bad("no signature", envelope(signature=...), errors.SignatureLengthError),
     Bad("null signature", envelope(signature=None), errors.SignatureLengthError),
