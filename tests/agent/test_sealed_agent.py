@@ -479,10 +479,10 @@ async def test_unsigned_refusals_make_an_agent_patient_and_it_goes_on_after_them
         async with hand.running():
             await asyncio.sleep(5)
             honest, hand.transport.answer = hand.transport.answer, refuse
-            await asyncio.sleep(3600)
+            await asyncio.sleep(60)
             sent = hand.transport.count("assignprocessmsg")
-            await asyncio.sleep(3600)
-            assert hand.transport.count("assignprocessmsg") - sent < 3600 / 30
+            await asyncio.sleep(300)
+            assert hand.transport.count("assignprocessmsg") - sent <= 300 / 30
             assert "key_refused" in caplog.text
             hand.transport.answer = honest
             done = await shop.ended(await hand.submit("f"))
