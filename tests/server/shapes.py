@@ -112,6 +112,7 @@ COLONY_ID = record(msgtype=exactly("changecolonyidmsg"), colonyname=text, colony
 USER_ID = record(msgtype=exactly("changeuseridmsg"), colonyname=text, userid=hex64)
 EXECUTOR_ID = record(msgtype=exactly("changeexecutoridmsg"), colonyname=text, executorid=hex64)
 MEMBER_CHANGE = record(
+    optional={"seal": text},
     what=text,
     name=text,
     by=hex64,

@@ -109,7 +109,8 @@ async def test_s16_every_change_leaves_a_record_that_proves_who_asked() -> None:
         Changed.USER_ADDED,
         *(what for what, *_ in steps),
     ]
-    elsewhere = {Changed.FORGOTTEN, Changed.EXECUTOR_ENROLLED}  # the latter in test_enrolment.py
+    # What is left is tested where it happens: retention, enrolment, late results.
+    elsewhere = {Changed.FORGOTTEN, Changed.EXECUTOR_ENROLLED, Changed.RESULT_RECORDED}
     assert set(Changed) - elsewhere == {each.what for each in found}
     assert found[0].by == OWNER.id
     for change, (_, name, message, by) in zip(found[4:], steps, strict=True):
