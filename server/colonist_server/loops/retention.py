@@ -134,7 +134,7 @@ class Retention:
         return min(waits)
 
     async def _forget(self, colony: Colony) -> None:
-        """Evidence of what was removed is kept as long again as what it is about."""
+        """Evidence is kept twice as long as what it is about."""
         now_ns = self._clock.now_ns()
         kept_ns = self._policy.horizon_ns(now_ns)
         kept_ns = kept_ns or await self._retirement.oldest(colony).next_ns() or now_ns
