@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_S: Final = 0.002
 RETRY_S: Final = 10.0
+CHECKPOINT_S: Final = 6.0
+"""So long after it ended a process stands in a checkpoint."""
 GRACE_S: Final = 5.0
 """After the start, what was interrupted is finished before its traces are moved."""
 LOOK_S: Final = 1.0
@@ -167,6 +169,8 @@ class Archiver:
         self._since = sum(sum(colony.closed) for colony in self._view.tags.values())
         oldest_ns = min((each for each in due_ns if each), default=0)
         wait_s = self._policy.wait_s(self._clock.now_ns(), oldest_ns)
+        if surplus and self._policy.surplus(self._since, self._mean_bytes):
+            wait_s = min(wait_s, CHECKPOINT_S)  # what was too much is not in a checkpoint yet
         return max(wait_s, min(self._members * PER_MEMBER_S, LINES_S))
 
     @property
