@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
 from typing import Any
 
 from colonist_protocol import codec, digests, envelope
@@ -50,10 +49,10 @@ TAGS = [
 ]
 PARTS = [[], [""], ["e30="], ["e30=", "e30="], ["", ""], ["\u00e5ngstr\u00f6m", "\U0001f41d"]]
 MAX_N = 2**32 - 1
-GOOD_EPOCH_SEAL = {"v": 1, "to": SERVER.id, "epoch": EPOCH, "id": ID, "ttl": 600}
-GOOD_ATTEMPT_SEAL = {"v": 1, "to": SERVER.id, "attempt": ATTEMPT, "seq": 7}
+GOOD_EPOCH_SEAL: dict[str, Any] = {"v": 1, "to": SERVER.id, "epoch": EPOCH, "id": ID, "ttl": 600}
+GOOD_ATTEMPT_SEAL: dict[str, Any] = {"v": 1, "to": SERVER.id, "attempt": ATTEMPT, "seq": 7}
 RE = "cd" * 32
-GOOD_REPLY_SEAL = {
+GOOD_REPLY_SEAL: dict[str, Any] = {
     "v": 1,
     "to": CALLER.id,
     "re": RE,
@@ -451,7 +450,9 @@ def bad_replies() -> list[dict[str, Any]]:
     def changed(**members: Any) -> str:
         return json.dumps({**parts, **members})
 
-    other: Callable[..., str] = lambda **change: reply(b"{}", {"re": re, **change})  # noqa: E731
+    def other(**change: Any) -> str:
+        return reply(b"{}", {"re": re, **change})
+
     return [
         told("not sealed", "seal_invalid", plain),
         told("for another caller", "wrong_server", other(to=STRANGER.id)),

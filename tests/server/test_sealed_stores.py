@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from colonist_server.store.etcd.address import parse
 from colonist_server.store.etcd.store import EtcdStore
 from colonist_server.store.interface import Store
 from colonist_server.store.sqlite import SqliteStore
-from tests.server.test_sealed_law import lasting, peopled, present, sealed, served
+from tests.server.test_sealed_law import Sent, lasting, peopled, present, sealed, served
 from tests.support.etcd import cluster
 
 Opener = Callable[[], AbstractAsyncContextManager[Store]]
@@ -56,7 +57,7 @@ async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
 
 
 async def test_each_takes_effect_once_on_a_store_that_lasts(opener: Opener) -> None:
-    answered = []
+    answered: list[tuple[Sent, Any]] = []
     async with opener() as store, served(store) as made:
         await peopled(made)
         for kind in IN_TURN:
