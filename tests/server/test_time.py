@@ -21,6 +21,7 @@ from colonist_protocol.executor import (
 )
 from colonist_protocol.process import CloseSuccessful, RemoveProcess, State
 from colonist_protocol.times import SECOND_NS, from_text
+from colonist_server.repo import keys
 from tests.server.people import parked, refusal, world
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
@@ -187,7 +188,8 @@ async def test_a_process_is_tried_for_ever_and_its_record_does_not_grow() -> Non
         await made.close("ada", id)
         assert (await made.read(id)).retries == 59
         await made.call(RemoveProcess(processid=id), UMA)
-        assert not [name for name in await made.dump() if bytes.fromhex(id) in name]
+        left = [name for name in await made.dump() if bytes.fromhex(id) in name]
+        assert left == [keys.removed(bytes.fromhex(id))]
 
 
 # -- pause
