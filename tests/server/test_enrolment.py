@@ -11,9 +11,9 @@ import pytest
 
 from colonist_protocol import claims, envelope
 from colonist_protocol.claims import GetClaims, GetEnrolled, RemoveClaim
-from colonist_protocol.colony import GetMemberHistory, GetPolicy, SetPolicy
+from colonist_protocol.colony import GetMemberHistory, GetPolicy, RemoveColony, SetPolicy
 from colonist_protocol.envelope import Failure
-from colonist_protocol.errors import InvalidValueError
+from colonist_protocol.errors import InvalidValueError, UnavailableError
 from colonist_protocol.executor import (
     AddExecutor,
     ApproveExecutor,
@@ -29,6 +29,7 @@ from colonist_protocol.seal import VERSION, EpochSeal
 from colonist_protocol.server import GetCluster
 from colonist_protocol.user import AddUser, RemoveUser, User
 from colonist_server.main import configure
+from colonist_server.repo.members import Members
 from tests.support import enrolling, sealing
 from tests.support.clock import virtual
 from tests.support.cluster import cluster
@@ -289,15 +290,68 @@ async def test_removing_a_claim_ends_it_and_on_demand_all_who_came_by_it() -> No
 
 
 @virtual
-async def test_a_removal_that_a_stop_cut_short_goes_on_when_it_is_repeated() -> None:
+async def test_a_removal_that_a_stop_cut_short_goes_on_when_it_is_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With those who had come until then: the code may have been opened again meanwhile."""
+
+    async def cut_short(*_: object, **__: object) -> None:
+        raise UnavailableError("an outage")
+
     async with colony() as made:
         code = await open_claim(made, count=9)
+        await enrol(made.dispatch, code, DEVICE)
+        remove = RemoveClaim(colonyname=COLONY, claim=claims.claim_key(code).id, executors=True)
+        sent = sealing.of_now(made.dispatch, remove, COLONY_OWNER)
+        with monkeypatch.context() as patch:
+            patch.setattr(Members, "remove_executor", cut_short)
+            assert failed((await sealing.present(made.dispatch, sent))[0], "unavailable")
+        assert await listed(made) == []
+        assert state_of(made, DEVICE.id) == ExecutorState.APPROVED
+        await open_claim(made, count=9)
+        await enrol(made.dispatch, code, OTHER)
+        for _ in range(2):
+            assert (await sealing.present(made.dispatch, sent))[0] == {}
+        assert state_of(made, DEVICE.id) == ExecutorState.UNREGISTERED
+        assert state_of(made, OTHER.id) == ExecutorState.APPROVED
+
+
+@virtual
+async def test_a_claim_removed_again_takes_all_who_ever_came_by_it() -> None:
+    async with colony() as made:
+        code = await open_claim(made)
         await enrol(made.dispatch, code, DEVICE)
         remove = RemoveClaim(colonyname=COLONY, claim=claims.claim_key(code).id, executors=False)
         await made.call(remove, COLONY_OWNER)
         assert state_of(made, DEVICE.id) == ExecutorState.APPROVED
-        await made.rooms.claims.remove_who_came(made.colony, claims.claim_key(code).id)
+        await open_claim(made)
+        remove.executors = True
+        await made.call(remove, COLONY_OWNER)
         assert state_of(made, DEVICE.id) == ExecutorState.UNREGISTERED
+
+
+@virtual
+async def test_s1_what_was_captured_of_a_colony_does_nothing_in_the_next_of_that_name() -> None:
+    """Neither an enrolment nor the removal of a claim, also where the same card is opened again."""
+    async with colony() as made:
+        code = await open_claim(made, count=9)
+        came = sealing.of_now(made.dispatch, enrol_of(made.dispatch, code, DEVICE), DEVICE)
+        await sealing.present(made.dispatch, came)
+        remove = RemoveClaim(colonyname=COLONY, claim=claims.claim_key(code).id, executors=True)
+        removed = sealing.of_now(made.dispatch, remove, COLONY_OWNER)
+        await sealing.present(made.dispatch, removed)
+        await made.call(RemoveColony(colonyname=COLONY), OWNER)
+        await made.found("ada")
+        code = await open_claim(made, count=9, hours=96)
+        await enrol(made.dispatch, code, OTHER)
+        for days in (0, 3):
+            await asyncio.sleep(days * 86_400)
+            before = [(each.name, each.record.state) for each in made.colony.executors.values()]
+            assert failed((await sealing.present(made.dispatch, came))[0], "not_found")
+            assert (await sealing.present(made.dispatch, removed))[0] == {}
+            after = [(each.name, each.record.state) for each in made.colony.executors.values()]
+            assert after == before
+            assert OTHER.id in made.colony.members
 
 
 @pytest.mark.parametrize(

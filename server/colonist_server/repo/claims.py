@@ -13,9 +13,15 @@ from typing import Final
 import msgspec
 
 from colonist_protocol.claims import NAME_CHARS, Approval
-from colonist_protocol.errors import AccessError, BusyError, ConflictError, ExistsError
+from colonist_protocol.errors import (
+    AccessError,
+    BusyError,
+    ConflictError,
+    ExistsError,
+    NotFoundError,
+)
 from colonist_protocol.executor import ExecutorState
-from colonist_server.repo import keys
+from colonist_server.repo import keys, once
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.colonies import check_there
 from colonist_server.repo.freshness import Freshness
@@ -29,6 +35,7 @@ from colonist_server.store.interface import Delete, Guard, Put, Revision
 
 MAX_CLAIMS: Final = 1000
 """Of one colony."""
+_EVENT_BYTES: Final = 8
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +44,12 @@ class _There(Exception):  # noqa: N818 - no error: the way out of a decision
     def __init__(self, executor: Executor) -> None:
         super().__init__()
         self.executor = executor
+
+
+def removed_at(colony: Colony, value: bytes) -> int:
+    """Which event removed a claim, by the record of the request; 0: none of this colony's."""
+    tag, n = value[:-_EVENT_BYTES], value[-_EVENT_BYTES:]
+    return int.from_bytes(n, "big") if tag == colony.tag else 0
 
 
 class Claims:
@@ -89,24 +102,36 @@ class Claims:
 
         await self._trail.apply(colony.tag, decide)
 
-    async def remove(self, colony: Colony, claim: str, warrant: Warrant) -> None:
-        """Let nobody enrol by it any more. Raises `ConflictError` for one that is not there."""
+    async def remove(self, colony: Colony, claim: str, warrant: Warrant) -> int:
+        """Let nobody enrol by it any more: which event of the colony's chain that was.
+
+        The record of a sealed request says it too: the same code may be opened again later, and who
+        comes by it then is none of this request's. Raises `ConflictError` for a claim that is not
+        there.
+        """
         key = keys.claim(colony.tag, claim)
+        n = 0
 
         def decide() -> Plan:
+            nonlocal n
             revision = self._claims.get(key, (None, 0))[1]
             if not revision:
                 raise ConflictError("there is no such claim; it may have been removed before")
+            n = self._trail.head(colony.tag).count
+            once.say(colony.tag + n.to_bytes(_EVENT_BYTES, "big"))
             plan = Plan([Guard(key, revision)], [Delete(key)])
             return self._trail.joined(plan, colony.tag, Changed.CLAIM_REMOVED, claim, warrant)
 
         await self._trail.apply(colony.tag, decide)
+        return n
 
-    async def remove_who_came(self, colony: Colony, claim: str) -> None:
-        """Remove all executors that enrolled by a claim that is no more. May be repeated."""
+    async def remove_who_came(self, colony: Colony, claim: str, before: int) -> None:
+        """Remove all who enrolled by a claim before that event of the chain. May be repeated."""
         await self._freshness.fresh()
         for executor in list(colony.executors.values()):
-            if executor.record.claim == claim and not executor.record.is_removed:
+            record = executor.record
+            is_meant = record.claim == claim and record.enrolled_n < before
+            if is_meant and not record.is_removed:
                 await self._members.remove_executor(colony, executor.name, is_told=True)
 
     async def enrol(
@@ -133,6 +158,17 @@ class Claims:
             raise ConflictError("this key was removed as soon as it had enrolled")
         log.info("enrolled executor=%s colony=%s", executor.name, colony.record.name)
         return executor
+
+    def enrolled(self, colony: Colony, id: str, hw: str) -> Executor:
+        """The executor of that id, which has enrolled before. Nothing is made.
+
+        Raises `ConflictError` where the id may not enrol, `NotFoundError`.
+        """
+        try:
+            self._check_known(colony, id, hw)
+        except _There as found:
+            return found.executor
+        raise NotFoundError("this key is no executor of the colony any more")
 
     def _check_known(self, colony: Colony, id: str, hw: str) -> None:
         """Raise `_There` for an executor that may say it again, `ConflictError` for others."""
@@ -169,6 +205,7 @@ class Claims:
             is_sealed=True,
             hw=hw,
             claim=claim,
+            enrolled_n=self._trail.head(colony.tag).count,
         )
         plan = Plan(
             [

@@ -59,6 +59,8 @@ class ExecutorRecord(msgspec.Struct, frozen=True, array_like=True):
     """The hardware that it enrolled from."""
     claim: str = ""
     """The claim by which it enrolled; "": its colony's owner added it."""
+    enrolled_n: int = 0
+    """Which event of its colony's chain that was."""
 
 
 class UserRecord(msgspec.Struct, frozen=True, array_like=True):

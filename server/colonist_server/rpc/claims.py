@@ -9,6 +9,7 @@ from colonist_protocol import claims as wire
 from colonist_protocol.claims import Approval
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.names import check_id
+from colonist_server.repo.claims import removed_at
 from colonist_server.repo.nouns import Executor
 from colonist_server.repo.records import ClaimRecord
 from colonist_server.rpc import executors
@@ -59,15 +60,17 @@ async def list_all(rooms: Rooms, call: Call, message: wire.GetClaims) -> Reply:
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveClaim) -> Reply:
     """Let nobody enrol by a claim any more; on demand, remove all who did."""
     check_id(message.claim, "claim")
-    await rooms.claims.remove(call.colony, message.claim, call.warrant)
-    return await removed_again(rooms, call, message, b"")
+    n = await rooms.claims.remove(call.colony, message.claim, call.warrant)
+    if message.executors:
+        await rooms.claims.remove_who_came(call.colony, message.claim, n)
+    return NOTHING
 
 
 async def removed_again(rooms: Rooms, call: Call, message: wire.RemoveClaim, value: bytes) -> Reply:
-    """Go on with what a stop may have interrupted."""
-    del value
-    if message.executors:
-        await rooms.claims.remove_who_came(call.colony, message.claim)
+    """Go on with what a stop may have interrupted: with those who had come until then."""
+    n = removed_at(call.colony, value)
+    if message.executors and n:
+        await rooms.claims.remove_who_came(call.colony, message.claim, n)
     return NOTHING
 
 
@@ -95,9 +98,10 @@ async def enrol(rooms: Rooms, call: Call, message: wire.Enrol) -> Reply:
 
 
 async def enrolled_again(rooms: Rooms, call: Call, message: wire.Enrol, value: bytes) -> Reply:
-    """Show the executor that this request has made before, as it is now."""
+    """Show the executor that this request has made before, as it is now; never make one anew."""
     del value
-    return await enrol(rooms, call, message)
+    executor = rooms.claims.enrolled(call.colony, message.executorid, message.hw)
+    return Reply(executors.shown(call.colony, executor))
 
 
 def _shown(id: str, record: ClaimRecord) -> wire.Claim:

@@ -175,7 +175,7 @@ _writes(
 _reads(claims.GetClaims, list[claims.Claim])
 _writes(claims.RemoveClaim, None, IdFormError, ConflictError)
 _reads(claims.GetEnrolled, list[claims.Enrolled])
-_writes(claims.Enrol, executor.Executor, NameFormError, ConflictError)
+_writes(claims.Enrol, executor.Executor, NameFormError, ConflictError, NotFoundError)
 
 _writes(user.AddUser, user.User, IdFormError, NameFormError, ExistsError)
 _reads(user.GetUsers, list[user.User])
