@@ -47,9 +47,9 @@ from colonist_server.repo.sharing import (
 )
 from colonist_server.repo.unsure import Unsure
 from colonist_server.repo.view import View
-from colonist_server.repo.waiting import Ask, Grant, Waiter, Wake
+from colonist_server.repo.waiting import Alike, Ask, Grant, Waiter, Wake
 from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
-from colonist_server.store.interface import Guard
+from colonist_server.store.interface import Guard, Revision
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class HandOver:
     """The waiting rooms, and the assignments made in them."""
 
     __slots__ = (
+        "_alike",
         "_clock",
         "_closing",
         "_node",
@@ -110,9 +111,11 @@ class HandOver:
         self.conflicts = 0
         """Those that were lost to a change by somebody else, mostly another node's assignment."""
         self._rooms: dict[Colony, WaitingRoom[Waiter]] = {}
+        self._alike = Alike()
         self._closing = False
         self._redelivery = Redelivery(writes, view, clock, doubt=self.doubt, node=node)
         view.listen(self)
+        view.follow(keys.SEALED, self._recorded)
 
     # -- asking for work
 
@@ -177,6 +180,7 @@ class HandOver:
         waiter = Waiter(ask, asyncio.get_running_loop().create_future(), until)
         room = self._room(ask.colony)
         room.park(waiter)
+        self._alike.add(waiter)
         if len(ask.colony.queue):  # nodes come and go: turns may have changed under their timers
             again = self._clock.monotonic() + LAST_TURN_S
             self._clock.call_at(again, partial(self._serve, waiter))
@@ -190,6 +194,7 @@ class HandOver:
         finally:
             waiter.timer.cancel()
             room.unpark(waiter)
+            self._alike.remove(waiter)
             self.interest.note(ask.colony.tag, ask.profile.type)
         if woken is Wake.LOOK_AGAIN:
             await self._writes.refresh([])
@@ -458,6 +463,15 @@ class HandOver:
             self._offer(row)
         else:
             row.left_at = 0.0
+
+    def _recorded(self, key: bytes, value: bytes | None, revision: Revision) -> None:
+        """A sealed request took effect, here or at another node: who waits by it need not wait."""
+        del revision
+        if value is None:
+            return
+        for waiter in self._alike.parked(key):
+            self._room(waiter.ask.colony).unpark(waiter)
+            waiter.wake(Wake.LOOK_AGAIN)
 
     def executor_changed(
         self, colony: Colony, executor: Executor, before: ExecutorRecord | None

@@ -11,17 +11,24 @@ ones of those that it has served lately, and reads the records of others.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
+from colonist_core.process import Live
 from colonist_protocol.errors import BusyError, ConflictError
 from colonist_protocol.process import State
 from colonist_server.repo import keys
-from colonist_server.repo.once import Once
+from colonist_server.repo.once import TURN_BYTES, Once
+from colonist_server.repo.records import decode_live
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Writes
 
 MOST_BOOKS: Final = 20_000
 RETRY_AFTER_S: Final = 1.0
+
+
+_Noted = tuple[bytes, int]
+"""A grant: the process, and the number of the attempt."""
 
 
 class _Book:
@@ -31,7 +38,7 @@ class _Book:
 
     def __init__(self) -> None:
         self.made = 0
-        self.open: list[tuple[bytes, int]] = []
+        self.open: list[_Noted] = []
 
     def note(self, value: bytes) -> None:
         """One more grant, as its record says."""
@@ -57,13 +64,14 @@ class Standing:
         open.
         """
         book = self._books.get(bound.mark.digest)
-        if book is None or book.made != bound.mark.turn:
-            book = await self._read(bound)
+        if book is None or book.made < bound.mark.turn:
+            book = await self._read(bound, book or _Book())
         if book.made > bound.mark.turn:
             await self._writes.refresh([])  # it was made: the way out is there
         if book.made < bound.mark.turn:
             raise ConflictError(f"grant {bound.mark.turn - 1} of this assign was not made yet")
-        book.open = [each for each in book.open if self._is_open(*each)]
+        over = await self._over(book.open)
+        book.open = [each for each in book.open if each not in over]
         if len(book.open) >= ahead:
             raise BusyError(
                 "the device has said nothing yet of what it was granted last",
@@ -78,21 +86,38 @@ class Standing:
         if book is not None and book.made == bound.mark.turn:
             book.note(bound.value)
 
-    async def _read(self, bound: Once) -> _Book:
-        """The book of a request, from its records up to the grant that is asked for."""
-        book = self._books[bound.mark.digest] = _Book()
+    async def _read(self, bound: Once, book: _Book) -> _Book:
+        """The book of a request, brought from its records up to the grant that is asked for."""
+        self._books[bound.mark.digest] = book
         while len(self._books) > MOST_BOOKS:
             self._books.popitem(last=False)
-        if bound.mark.turn:
-            page = await self._writes.range(bound.mark.family, limit=bound.mark.turn)
-            for item in page.items:
+        made, family = book.made, bound.mark.family
+        if made < bound.mark.turn:
+            after = family + (made - 1).to_bytes(TURN_BYTES, "big") if made else b""
+            page = await self._writes.range(family, after=after, limit=bound.mark.turn - made)
+            for item in page.items[book.made - made :]:  # others may have read them meanwhile
                 book.note(item.value)
         return book
 
+    async def _over(self, noted: Sequence[_Noted]) -> set[_Noted]:
+        """Those that are no attempts under way, or of which the device has said something.
+
+        The records of the request may tell of grants of which this node has not heard yet. So what
+        its view does not show as open is read, once: it never opens again.
+        """
+        unsure = [each for each in noted if not self._is_open(*each)]
+        items = await self._writes.read_many([keys.live(pid) for pid, _ in unsure])
+        return {
+            each
+            for each, item in zip(unsure, items, strict=True)
+            if item is None or not _is_silent(decode_live(item.value), each[1])
+        }
+
     def _is_open(self, pid: bytes, number: int) -> bool:
-        """Whether a grant is an attempt under way of which the device has said nothing."""
         row = self._view.rows.get(pid)
-        if row is None or row.state != State.RUNNING:
-            return False
-        live = row.live()
-        return live.attempt == number and not live.is_confirmed
+        return row is not None and _is_silent(row.live(), number)
+
+
+def _is_silent(live: Live, number: int) -> bool:
+    """Whether an attempt runs, and its device has said nothing of it."""
+    return live.state == State.RUNNING and live.attempt == number and not live.is_confirmed

@@ -89,6 +89,38 @@ class Waiter:
         return True
 
 
+class Alike:
+    """Those who wait by sealed requests, by the records of these: the same bytes may wait twice.
+
+    A device that has lost its connection presents them again, while the first one seems to wait
+    still.
+    """
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: dict[bytes, list[Waiter]] = {}
+
+    def add(self, waiter: Waiter) -> None:
+        """Somebody waits."""
+        if waiter.ask.once is not None:
+            self._waiters.setdefault(waiter.ask.once.mark.key, []).append(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        """Somebody waits no more."""
+        if waiter.ask.once is None:
+            return
+        alike = self._waiters[waiter.ask.once.mark.key]
+        alike.remove(waiter)
+        if not alike:
+            del self._waiters[waiter.ask.once.mark.key]
+
+    def parked(self, record: bytes) -> list[Waiter]:
+        """Those that nobody is serving just now, by the key of their record."""
+        alike = self._waiters.get(record, ())
+        return [waiter for waiter in alike if waiter.parking is Parking.PARKED]
+
+
 class Grant(NamedTuple):
     """A committed assignment on its way to its executor."""
 
