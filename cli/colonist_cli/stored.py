@@ -17,6 +17,7 @@ from colonist_server.archive.interface import Archive
 from colonist_server.archive.sql import SqlArchive
 from colonist_server.backup import check as checking
 from colonist_server.backup import drop as dropping
+from colonist_server.backup import era as eras
 from colonist_server.backup import restore as restoring
 from colonist_server.backup import save as saving
 from colonist_server.backup.check import Problem, Report
@@ -25,6 +26,7 @@ from colonist_server.backup.origin import FileOrigin, StoreOrigin
 from colonist_server.backup.reader import BackupReader
 from colonist_server.backup.restore import Restored
 from colonist_server.backup.save import Destination, Saved
+from colonist_server.loops.heartbeat import LEASE_S
 from colonist_server.repo import keys
 from colonist_server.repo.soundness import key_of
 from colonist_server.store.etcd.keeping import Status
@@ -37,6 +39,9 @@ PROBLEMS: Final[Sequence[Column[Problem]]] = (
     Column("problem", lambda each: each.problem),
     Column("remedy", lambda each: each.remedy),
 )
+
+_LOST: Final = "what they write from now on is lost"
+_REFUSED: Final = "what is on its way to them is refused, and clients seal it anew"
 
 
 class Ends(NamedTuple):
@@ -101,7 +106,7 @@ async def migrate(source: Ends, target: Ends, *, even_if_alive: bool) -> Restore
     with _told():
         async with AsyncExitStack() as opened:
             found = await opened.enter_async_context(
-                _source(source.store, even_if_alive=even_if_alive)
+                _at_rest(source.store, even_if_alive=even_if_alive, else_=_LOST)
             )
             old = await opened.enter_async_context(_archive(source.archive))
             made = await opened.enter_async_context(_store(target.store))
@@ -137,6 +142,13 @@ async def drop(store: str, text: str, *, even_if_sound: bool) -> str:
             return await dropping.drop(found, key, even_if_sound=even_if_sound)
 
 
+async def begin_era(store: str, *, even_if_alive: bool) -> int:
+    """Let nothing sealed before take effect; the minute it is. Raises `CliError`."""
+    with _told():
+        async with _at_rest(store, even_if_alive=even_if_alive, else_=_REFUSED) as found:
+            return await eras.begin_another(found)
+
+
 async def _properties(found: HasStatus) -> list[tuple[str, object]]:
     told = await found.status()
     if isinstance(told, Status):
@@ -152,7 +164,7 @@ async def _store(store: str) -> AsyncGenerator[Store]:
 
 
 @asynccontextmanager
-async def _source(store: str, *, even_if_alive: bool) -> AsyncGenerator[Store]:
+async def _at_rest(store: str, *, even_if_alive: bool, else_: str) -> AsyncGenerator[Store]:
     """A store on which no server is at work; an SQLite file is made by nobody here."""
     async with open_reading(store):
         """It is there."""
@@ -161,8 +173,8 @@ async def _source(store: str, *, even_if_alive: bool) -> AsyncGenerator[Store]:
         if alive and not even_if_alive:
             names = ", ".join(keys.name_of_node(item.key) for item in alive)
             raise BackupError(
-                f"servers are at work on the store ({names}): stop them, or --force; what they"
-                " write from now on is lost"
+                f"servers are at work on the store ({names}): stop them (one that was killed is"
+                f" believed to be at work for {LEASE_S:.0f} s more), or --force; {else_}"
             )
         yield opened
 

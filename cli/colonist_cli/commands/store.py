@@ -142,3 +142,24 @@ async def drop(
 
     why = await stored.drop(stored.url(shell, store), key, even_if_sound=force)
     stored.show(shell, {"dropped": key, "why": why or "as told"})
+
+
+@command(stores, "new-era", kind=Kind.LOCAL_SHOW)
+async def new_era(
+    shell: Shell,
+    *,
+    store: StoreUrl = "",
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Even while servers are at work on etcd; they take it up."),
+    ] = False,
+) -> None:
+    """Refuse all that was sealed before, after a snapshot or a copy was put in the store's place.
+
+    Such a store has forgotten what took effect since, and would do it again if it were sent again.
+    `restore` and `store migrate` do this by themselves. Stop the servers first.
+    """
+    from colonist_cli import stored
+
+    minute = await stored.begin_era(stored.url(shell, store), even_if_alive=force)
+    stored.show(shell, {"begun": "another era", "minute": minute})
