@@ -22,7 +22,6 @@ it must not guess: it goes on only after the reply to a renewal.
 
 from __future__ import annotations
 
-from enum import IntFlag
 from typing import Final
 
 from colonist_protocol.times import SECOND_NS
@@ -37,14 +36,17 @@ MARGIN: Final = 10
 """One part in so many is what the server waits longer."""
 
 
-class Flag(IntFlag):
-    """What else is to be known of a live process. The first two are its spec's."""
+class Flag:
+    """What else is to be known of a live process, as bits. The first two are its spec's.
 
-    REJECTS_LATE = 1
-    NEVER_OVERLAPS = 2
-    CONFIRMED = 4
+    Plain numbers: an `IntFlag` takes a microsecond for each look.
+    """
+
+    REJECTS_LATE: Final = 1
+    NEVER_OVERLAPS: Final = 2
+    CONFIRMED: Final = 4
     """The executor of its newest attempt has sent a sealed request about it."""
-    MARKED = 8
+    MARKED: Final = 8
     """Results or log lines are remembered beside it, each by its attempt."""
 
 

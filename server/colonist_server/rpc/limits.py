@@ -145,6 +145,8 @@ class Limiter:
 
 def births_of(message: Message) -> int:
     """How many processes a message makes at once."""
+    if type(message) is process.SubmitFunctionSpec:
+        return 1
     match message:
         case process.SubmitFunctionSpec() | workflow.AddChild() | generator.PackGenerator():
             return 1
