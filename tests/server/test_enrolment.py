@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from colonist_protocol import claims, envelope
+from colonist_protocol.attribute import AttributeType, GetAttribute, attribute_id
 from colonist_protocol.claims import GetClaims, GetEnrolled, RemoveClaim
 from colonist_protocol.colony import GetMemberHistory, GetPolicy, RemoveColony, SetPolicy
 from colonist_protocol.envelope import Failure
@@ -24,6 +25,7 @@ from colonist_protocol.executor import (
     RejectExecutor,
     RemoveExecutor,
 )
+from colonist_protocol.function import AddFunction, Function, RemoveFunction
 from colonist_protocol.process import AssignProcess, GetProcesses
 from colonist_protocol.seal import VERSION, EpochSeal
 from colonist_protocol.server import GetCluster
@@ -71,6 +73,33 @@ async def test_an_enrolled_executor_takes_sealed_requests_only() -> None:
         refused = await made.refuse(GetExecutors(colonyname=COLONY), DEVICE)
         assert (refused.failure.status, refused.failure.code) == (403, "plain_refused")
         assert await say(made.dispatch, GetExecutors(colonyname=COLONY), DEVICE)
+
+
+@virtual
+async def test_also_where_a_message_names_no_colony() -> None:
+    """A function and an attribute are found by their ids alone."""
+    async with colony() as made:
+        shown = await enrol(made.dispatch, await open_claim(made), DEVICE)
+        wanted = Function(executorname=shown["executorname"], colonyname=COLONY, funcname="f")
+        function = await say(made.dispatch, AddFunction(function=wanted), DEVICE)
+        pid = (await made.submit("ada", env={"k": "v"})).processid
+        attribute = GetAttribute(attributeid=attribute_id(pid, "k", AttributeType.ENV))
+        for message in (attribute, RemoveFunction(functionid=function["functionid"])):
+            refused = await made.refuse(message, DEVICE)
+            assert (refused.failure.status, refused.failure.code) == (403, "plain_refused")
+            assert not isinstance(await say(made.dispatch, message, DEVICE), Failure)
+        assert made.colony.functions == {}
+
+
+@virtual
+async def test_s11_a_plain_enrolment_does_not_tell_which_colonies_there_are() -> None:
+    async with colony() as made:
+        code = await open_claim(made)
+        messages = [
+            enrol_of(made.dispatch, code, DEVICE, colonyname=name) for name in (COLONY, "none")
+        ]
+        answers = [await made.answer(message, DEVICE) for message in messages]
+        assert (answers[0].status, answers[0].body) == (answers[1].status, answers[1].body)
 
 
 @virtual

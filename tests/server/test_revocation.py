@@ -12,7 +12,7 @@ import pytest
 from colonist_protocol.attribute import AddAttribute, Attribute, AttributeType
 from colonist_protocol.envelope import Failure
 from colonist_protocol.executor import ChangeExecutorId, RejectExecutor, RemoveExecutor
-from colonist_protocol.function import AddFunction, Function
+from colonist_protocol.function import AddFunction, Function, RemoveFunction
 from colonist_protocol.log import AddExecutorLog, AddLog
 from colonist_protocol.message import Message
 from colonist_protocol.process import (
@@ -125,6 +125,30 @@ async def test_s10_a_node_that_lags_behind_does_nothing_for_an_executor_that_is_
     async with two_nodes() as two:
         id, token = await employed(two)
         await refused_everywhere(two, BY_EXECUTOR[what](id), "ada", REMOVALS[how], token)
+
+
+@pytest.mark.parametrize("how", REMOVALS)
+@pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed", "plain"])
+@virtual
+async def test_nor_does_it_withdraw_the_function_of_one(how: str, is_sealed: bool) -> None:
+    """Which is found by its id, in no colony that the message names."""
+    async with two_nodes() as two:
+        await employed(two)
+        function = await two.a.call(BY_EXECUTOR["function"](""), ADA)
+        await asyncio.sleep(0.1)
+        two.way_b.hold()
+        await two.a.call(REMOVALS[how], COLONY_OWNER)
+        await asyncio.sleep(0.1)
+        before = await stored(two.a)
+        withdraw = RemoveFunction(functionid=function["functionid"])
+        asks = present(two.b, withdraw, "ada") if is_sealed else two.b.answer(withdraw, ADA)
+        asked: asyncio.Task[Any] = asyncio.create_task(asks)
+        await asyncio.sleep(0.3)
+        assert await stored(two.a) == before
+        two.way_b.flow()
+        answer = await asked
+        assert failed(answer[0], "not_found") if is_sealed else answer.status == 404
+        assert await stored(two.a) == before
 
 
 @pytest.mark.parametrize("what", BY_USER)

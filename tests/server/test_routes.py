@@ -25,6 +25,7 @@ from colonist_protocol.colony import (
     GetPauseStatus,
     GetPolicy,
     PauseAssignments,
+    PlainRequests,
     RemoveColony,
     ResumeAssignments,
     SetPolicy,
@@ -401,6 +402,30 @@ async def test_who_may_not_is_refused_and_changes_nothing(kind: str) -> None:
     else:
         assert {(failure.status, failure.code) for failure in failures} == {(403, "access_denied")}
         assert all("Access denied" in failure.message for failure in failures)
+
+
+OF_NO_COLONY = {
+    kind for kind, route in ROUTES.items() if route.access in (Access.ANYONE, Access.SERVER_OWNER)
+}
+
+
+@virtual
+async def test_a_colony_that_refuses_plain_requests_refuses_each() -> None:
+    """Of the whole table, also what names no colony and is found by the id of an object."""
+    async with world() as made:
+        await made.populate()
+        await made.employ()
+        await made.weave()
+        kinds = [kind for kind in ROUTES if kind in {*AT_API, *SEALED} - OF_NO_COLONY]
+        asked = [(BY_TYPE[kind].make(made), BY_TYPE[kind].caller) for kind in kinds]
+        policy = SetPolicy(colonyname=COLONY, plainrequests=PlainRequests.REFUSE)
+        await made.call(policy, WHO["colony owner"])
+        before = await made.dump()
+        failures = [
+            (await made.refuse(message, WHO.get(who, NEW))).failure for message, who in asked
+        ]
+        assert {failure.code for failure in failures} == {"plain_refused"}
+        assert await made.dump() == before
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from colonist_protocol.errors import AccessError, NotFoundError
 from colonist_protocol.function import Function as WireFunction
 from colonist_protocol.process import State
 from colonist_server.repo import keys
-from colonist_server.repo.nouns import Colony, Executor, Function
+from colonist_server.repo.nouns import Colony, Executor, Function, User
 from colonist_server.repo.records import FunctionRecord, encode
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Plan, Writes
@@ -55,9 +55,8 @@ class Functions:
         await self._writes.apply(decide)
         return colony.functions[key]
 
-    async def remove(self, caller: str, id: str) -> None:
+    async def remove(self, colony: Colony, function: Function, caller: str) -> None:
         """Withdraw a function. Raises `NotFoundError`, `AccessError`."""
-        colony, function = self._find(caller, id)
 
         def decide() -> Plan:
             current = colony.functions.get(function.key)
@@ -66,19 +65,28 @@ class Functions:
             executor = colony.executors[current.record.executor]
             if executor.record.id != caller or not executor.is_approved:
                 raise AccessError("Not allowed to remove a function from another executor")
-            return Plan([Guard(current.key, current.revision)], [Delete(current.key)])
+            return Plan(
+                [
+                    Guard(current.key, current.revision),
+                    Guard(executor.key, executor.revision),
+                ],
+                [Delete(current.key)],
+            )
 
         await self._writes.apply(decide)
 
-    def _find(self, caller: str, id: str) -> tuple[Colony, Function]:
-        """Only in the caller's colonies, so that ids of others stay unknown."""
+    def find(self, caller: str, id: str) -> tuple[Colony, Executor | User, Function]:
+        """A function, and the caller as a member of its colony. Raises `NotFoundError`.
+
+        Only in the caller's colonies, so that ids of others stay unknown.
+        """
         for colony in self._view.colonies.values():
             member = colony.members.get(caller)
             if member is None or (isinstance(member, Executor) and not member.is_approved):
                 continue
             for function in colony.functions.values():
                 if function.record.id == id:
-                    return colony, function
+                    return colony, member, function
         raise NotFoundError("Failed to remove function, function does not exist")
 
     async def fold(self) -> None:

@@ -10,7 +10,7 @@ from colonist_protocol.errors import AccessError, PlainRefusedError
 from colonist_protocol.identity import is_id
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.rpc.asked import Asked
-from colonist_server.rpc.rooms import Call, Rooms
+from colonist_server.rpc.rooms import MUST_BE_SEALED, Call, Rooms, check_plain
 from colonist_server.rpc.sealing import Asker
 from colonist_server.rpc.table import Route
 from colonist_server.store.interface import Guard
@@ -41,6 +41,8 @@ class Admission:
             return Call(cause, payload, seal=seal)
         if route.scope is None:
             return Call(cause, payload, seal=seal)
+        if access is Access.CLAIM and seal is None:
+            raise PlainRefusedError(MUST_BE_SEALED)  # whether or not there is that colony
         colony = route.scope.find(self._rooms.view, message)
         if colony is None:
             name = "" if route.scope.by_process else route.scope.of(message)
@@ -55,15 +57,13 @@ class Admission:
         return Call(cause, payload, colony, member, seal)
 
     def check_plain(self, route: Route[Any], call: Call) -> None:
-        """Raise `PlainRefusedError` where only sealed requests are taken."""
-        colony, member = call.scope, call.caller
-        is_refused = (
-            (colony is not None and colony.record.refuses_plain)
-            or (isinstance(member, Executor) and member.record.is_sealed)
-            or (route.access is Access.SERVER_OWNER and self._rooms.about.refuses_plain)
-        )
-        if is_refused:
-            raise PlainRefusedError("this request must be sealed")
+        """Raise `PlainRefusedError` where only sealed requests are taken.
+
+        An `OBJECT` has no colony yet: its handler finds that, and looks there (`Call.about`).
+        """
+        check_plain(call.scope, call.caller)
+        if route.access is Access.SERVER_OWNER and self._rooms.about.refuses_plain:
+            raise PlainRefusedError(MUST_BE_SEALED)
 
     def member_guard(self, asked: Asked, call: Call) -> Guard | None:
         """Holds as long as the caller is what it is."""
@@ -106,8 +106,6 @@ class Admission:
     def _check_claim(self, colony: Colony, asked: Asked) -> None:
         """Raise `AccessError` unless the caller proves a claim; the cheap looks come first."""
         message, who = asked.message, asked.cause.who
-        if asked.seal is None:
-            raise PlainRefusedError("this request must be sealed")
         is_good = (
             isinstance(message, claims.Enrol)
             and message.executorid == who

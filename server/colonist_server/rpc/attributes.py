@@ -41,6 +41,7 @@ async def get(rooms: Rooms, call: Call, message: wire.GetAttribute) -> Reply:
         raise NotFoundError("Attribute does not exists")
     if isinstance(member, Executor) and not member.is_approved:
         raise NotFoundError("Attribute does not exists")
+    call.about(colony, member)
     record = await rooms.journal.attribute(pid, id)
     process = await rooms.listing.get(colony, pid)
     return Reply(render.attribute(id, pid.hex(), colony.record.name, process.state, record))

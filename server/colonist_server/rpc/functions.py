@@ -48,7 +48,9 @@ async def list_all(rooms: Rooms, call: Call, message: wire.GetFunctions) -> Repl
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveFunction) -> Reply:
     """Withdraw a function; the executor itself only."""
-    await rooms.functions.remove(call.cause.who, message.functionid)
+    colony, member, function = rooms.functions.find(call.cause.who, message.functionid)
+    call = call.about(colony, member)
+    await rooms.functions.remove(colony, function, call.cause.who)
     return NOTHING
 
 

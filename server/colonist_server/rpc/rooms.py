@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from colonist_core.process import Cause
-from colonist_protocol.errors import AccessError
+from colonist_protocol.errors import AccessError, PlainRefusedError
 from colonist_protocol.seal import AttemptSeal, RequestSeal
 from colonist_protocol.server import ServerInfo, VersionReply
 from colonist_protocol.tokens import ServerKeys
@@ -45,6 +45,8 @@ from colonist_server.repo.workflow_listing import WorkflowListing
 from colonist_server.repo.workflow_removal import WorkflowRemoval
 from colonist_server.repo.workflows import Workflows
 from colonist_server.repo.writes import Writes
+
+MUST_BE_SEALED: Final = "this request must be sealed"
 
 
 class About(msgspec.Struct, frozen=True):
@@ -106,6 +108,15 @@ class Rooms(NamedTuple):
     about: About
 
 
+def check_plain(colony: Colony | None, member: Executor | User | None) -> None:
+    """Raise `PlainRefusedError` where only sealed requests are taken."""
+    is_refused = (colony is not None and colony.record.refuses_plain) or (
+        isinstance(member, Executor) and member.record.is_sealed
+    )
+    if is_refused:
+        raise PlainRefusedError(MUST_BE_SEALED)
+
+
 class Call(NamedTuple):
     """One request that passed its access check.
 
@@ -118,6 +129,15 @@ class Call(NamedTuple):
     scope: Colony | None = None
     caller: Executor | User | None = None
     seal: RequestSeal | None = None
+
+    def about(self, colony: Colony, member: Executor | User) -> Call:
+        """The same call, when its object was found: by an id that does not tell of its colony.
+
+        Raises `PlainRefusedError`.
+        """
+        if self.seal is None:
+            check_plain(colony, member)
+        return self._replace(scope=colony, caller=member)
 
     @property
     def attempt(self) -> AttemptSeal | None:
