@@ -13,8 +13,23 @@ reply shows what is left of it, and the executor counts that from when it first 
 
 `requeue_ns` keeps the second part for every reply made since a grant or a renewal at time g, when M
 was left: it is g + 1.1 M, and a later reply at r shows L = M - (r - g), for which r + 1.1 L is
-earlier. Replies made before g are kept too, since a renewal never moves it back. Nodes that share a
-store count as one clock here; one whose clock is seconds off is not ready.
+earlier. Replies made before g are kept too, since a renewal never moves it back.
+
+**Nodes.** Where nodes share a store, one may have written the end, another tells what is left, and
+a third takes the process back. Let all their clocks lie in a span A: each shows R + d, where R runs
+as above and d is in 0 to A.
+
+- A reply at r shows L = end - R(r) - d at most end - R(r). So the executor stops before the true
+  time at which R shows R(r) + 1.1 L <= 1.1 end - 0.1 R(r) <= 1.1 end - 0.1 g + 0.1 A, since R(r) is
+  not before the true time of the grant or renewal, at which the clock that wrote g showed R + d.
+- Who takes it back hears of the record, which says c for the time of its last change, when R shows
+  c - A at least. It counts from there how long the deadline, 1.1 end - 0.1 g, was at c, and `apart`
+  of A, which is 1.1 A: so R shows 1.1 end - 0.1 g + 0.1 A by then, or more. A record that it loads
+  it takes to be written by a clock that is d ahead of R as well: the same holds.
+
+**Steps.** What was counted from a grant or a renewal is not counted anew by a clock that was set:
+neither what is told (the server's clock goes on where the machine's is set back; where that is set
+forward less is told) nor when it is taken back (a lease that was counted is never cut).
 
 What an executor cannot count (a sleep in which its clock stood, a reboot, work that a bridge held)
 it must not guess: it goes on only after the reply to a renewal.
@@ -69,6 +84,11 @@ def requeue_ns(end: int, now_ns: int, flags: int) -> int:
     if not (end and flags & Flag.NEVER_OVERLAPS):
         return end
     return end + -(-max(0, end - now_ns) // MARGIN)
+
+
+def apart(span: float) -> float:
+    """How much longer it takes where the clocks of those who tell and take lie in such a span."""
+    return span + span / MARGIN
 
 
 def most_renewals(started_ns: int, limit_s: int, now_ns: int) -> int:

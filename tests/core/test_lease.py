@@ -44,6 +44,11 @@ def test_where_none_may_the_server_waits_a_tenth_longer(left_ns):
     assert lease.requeue_ns(START_NS, end, Flag.NEVER_OVERLAPS) == START_NS
 
 
+def test_clocks_that_are_apart_cost_a_tenth_more_than_they_are_apart():
+    assert lease.apart(10.0) == pytest.approx(11.0)
+    assert lease.apart(0.0) == 0
+
+
 def test_what_went_by_is_counted_in_whole_periods():
     for elapsed_ns, most in ((-5, 1), (0, 1), (10 * SECOND_NS - 1, 1), (10 * SECOND_NS, 2)):
         assert lease.most_renewals(START_NS, 10, START_NS + elapsed_ns) == most

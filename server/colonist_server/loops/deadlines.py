@@ -6,6 +6,10 @@ moved on are dropped when they ring, or all at once when they are most of the he
 Where nodes share the store each has them all, and the leader rings. The clock that wrote a deadline
 may be another node's: so what counts is how long it was when it was written, from when this node
 heard of that; only of what was loaded it counts what is left by the clock of whoever wrote it.
+
+Where no two attempts may overlap a lease that was counted is never cut, whatever the clocks are set
+to, and nodes that share a store wait as much longer as their clocks may be apart
+(`colonist_core.lease`).
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ import logging
 from heapq import heapify, heappop, heappush
 from typing import Final
 
+from colonist_core import lease
+from colonist_core.lease import Flag
 from colonist_protocol.errors import ColonistError, ConflictError
 from colonist_protocol.process import State
 from colonist_protocol.times import SECOND_NS
 from colonist_server.loops.leadership import Leadership
 from colonist_server.repo.clock import Clock, Timer
-from colonist_server.repo.nodes import Nodes
+from colonist_server.repo.nodes import SKEW_NS, Nodes
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.records import ExecutorRecord
@@ -32,6 +38,9 @@ BATCH: Final = 500
 RETRY_S: Final = 1.0
 EARLY_S: Final = 1e-6
 """Loops fire a timer as early as their clock's resolution: that is in time, not to be set again."""
+
+APART_S: Final = lease.apart(2 * SKEW_NS / SECOND_NS)
+"""A node is ready with a clock that is `SKEW_NS` off the middle: two may be twice that apart."""
 
 _SLACK: Final = 1000
 _Entry = tuple[float, int, int, Row]
@@ -74,9 +83,19 @@ class Deadlines:
 
     def row_changed(self, row: Row) -> None:
         """Note a deadline."""
+        if row.state != State.RUNNING:
+            row.held_until = 0.0
         if row.deadline_ns:
-            left_s = (row.deadline_ns - self._began_ns(row)) / SECOND_NS
-            self._push(self._clock.monotonic() + left_s, row, row.deadline_ns)
+            self._push(self._due_at(row), row, row.deadline_ns)
+
+    def _due_at(self, row: Row) -> float:
+        due = self._clock.monotonic() + (row.deadline_ns - self._began_ns(row)) / SECOND_NS
+        if row.state != State.RUNNING or not row.live().flags & Flag.NEVER_OVERLAPS:
+            return due
+        if self._view.is_shared:
+            due += APART_S
+        row.held_until = max(row.held_until, due)
+        return row.held_until
 
     def _began_ns(self, row: Row) -> int:
         """What time it is now by the clock that wrote the deadline."""

@@ -33,7 +33,8 @@ class Row(msgspec.Struct, eq=False, gc=False):
     A `claimed` row stands in no queue: somebody is about to commit its assignment. `doubtful`: its
     assignment was committed by a node that died before anybody could see a reply. `blocked`: a
     member of a workflow that may not run, now or ever. `left_at`: since when this node has left it
-    to others that go first (`sharing`); 0: it has not.
+    to others that go first (`sharing`); 0: it has not. `held_until`: before that, on the monotonic
+    clock, an attempt that may not overlap is not taken back, whatever the clocks are set to.
     """
 
     pid: bytes
@@ -52,6 +53,7 @@ class Row(msgspec.Struct, eq=False, gc=False):
     workflow: Workflow | None = None
     blocked: bool = False
     left_at: float = 0.0
+    held_until: float = 0.0
 
     @property
     def id(self) -> str:
