@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from colonist_agent.counters import Counters
-from colonist_client.caller import decoded
+from colonist_client.caller import OutcomeUnknownError, decoded
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s
@@ -188,6 +188,9 @@ class Courier:
             else:
                 due_s = now + self._backoff.delay_s(failures + 1, at_least_s=advice_s(error))
                 await self._schedule(letter, due_s=due_s, failures=failures + 1)
+        except OutcomeUnknownError as error:  # so old that the server remembers nothing of it
+            self._outage = 0
+            await self._give_up(letter, str(error))
         except UnreachableError:
             self._note_outage()
             await self._schedule(letter, due_s=0.0, failures=failures)

@@ -365,7 +365,7 @@ def _rooms(
         functions=Functions(writes),
         processes=processes,
         attempts=attempts,
-        results=Results(writes, processes, trail, clock),
+        results=Results(writes, processes, trail, clock, checkpoints),
         reports=Reports(writes, attempts, clock),
         removal=removal,
         listing=listing,

@@ -18,11 +18,12 @@ from colonist_client.retry import Backoff
 from colonist_client.sealer import Pin
 from colonist_client.transport import UnreachableError
 from colonist_protocol import codec, envelope
-from colonist_protocol.errors import AccessError
+from colonist_protocol.errors import AccessError, TooOldError
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import Process, State
 from colonist_protocol.seal import AttemptSeal, read_request_seal
 from colonist_server.repo import keys
+from colonist_server.repo.results import Results
 from colonist_server.store.interface import DeleteRange, Guard, Put
 from tests.agent.workshop import Workshop, workshop
 from tests.support.clock import virtual
@@ -373,6 +374,27 @@ async def test_a_child_whose_answer_was_lost_is_there_once() -> None:
             waiting = await hand.client.colony_statistics(COLONY)
         assert done.output() == [64]
         assert waiting.waitingprocesses + waiting.failedprocesses + waiting.runningprocesses == 1
+
+
+@virtual
+async def test_result_of_which_nothing_is_known_any_more_is_dropped(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing_left(*_: Any) -> Any:
+        raise TooOldError("nothing is known any more")
+
+    monkeypatch.setattr(Results, "take", nothing_left)
+    async with stage() as (_, hand):
+
+        @hand.registry.function("f")
+        async def f() -> int:
+            return 1
+
+        async with hand.running():
+            process_id = await hand.submit("f")
+            await asyncio.sleep(300)
+        assert hand.transport.count("closesuccessfulmsg") == 1
+        assert f"result_dropped process={process_id}" in caplog.text
 
 
 @virtual

@@ -145,6 +145,18 @@ class Checkpoints:
         record = msgspec.structs.replace(newest, forgotten=last)
         return Plan([*plan.guards, Guard(key, revision)], [*plan.ops, Put(key, encode(record))])
 
+    async def forgotten_ns(self, colony: Colony) -> int:
+        """What ended before may be forgotten with all its evidence; 0: nothing is forgotten yet.
+
+        That is when the first checkpoint was made that is told still. It never goes back.
+        """
+        newest = await self._writes.read(keys.newest_checkpoint(colony.tag))
+        last = decode_newest(newest.value).forgotten if newest is not None else 0
+        page = await self.stored(colony, after=last, limit=1) if last else None
+        if page is None or not page.items:
+            return 0
+        return decode_checkpoint(page.items[0].value).time_ms * MILLISECOND_NS
+
     async def forgotten_heads(self, colony: Colony) -> set[tuple[bytes, int]]:
         """Chains and numbers in those that are told no more and not yet deleted."""
         last = self.newest(colony.tag).forgotten

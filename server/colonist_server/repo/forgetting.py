@@ -1,5 +1,8 @@
 """Forgetting evidence: old checkpoints, and the ends of the removed processes that only they name.
 
+With them go the results that were recorded for such processes, and for those of which nothing was
+known (`results`): from then on nothing at all is known of them.
+
 From one commit on they are told no more; the colony's chain says so in the same commit. Then they
 are deleted, the checkpoints last, so that whatever a stop leaves is found again. What they name and
 is still there is stated in a new checkpoint before: so every event stays under one.
@@ -8,7 +11,7 @@ is still there is stated in a new checkpoint before: so every event stays under 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from colonist_core.process import MILLISECOND_NS
@@ -48,6 +51,7 @@ class Forgetting:
     async def forget(self, colony: Colony, until_ns: int, now_ns: int) -> int:
         """Forget what was signed until then; how many checkpoints. Raises `ContendedError`."""
         await self._delete_forgotten(colony)
+        await self._delete_results(colony)
         first = (await self._checkpoints.stored(colony, limit=1)).items
         slack_ns = (now_ns - until_ns) // _SLACK
         if not first or _time_ns(first[0]) > until_ns - slack_ns:
@@ -59,6 +63,7 @@ class Forgetting:
         if last:
             await self._tell(colony, last)
             await self._delete_forgotten(colony)
+            await self._delete_results(colony)
         return last
 
     # -- what stays
@@ -155,6 +160,32 @@ class Forgetting:
                 ]
             )
 
+    async def _delete_results(self, colony: Colony) -> None:
+        """Those of processes so old that nothing else is left of them; keys go by their birth."""
+        until_ns = await self._checkpoints.forgotten_ns(colony)
+        after = b""
+        more = until_ns > 0
+        while more:
+            page = await self._writes.past.range(
+                keys.RESULT + colony.tag, after=after, limit=_AT_ONCE, keys_only=True
+            )
+            old = [item for item in page.items if _born_ns(item) < until_ns]
+            known = await self._known({keys.pid_of_result(item.key) for item in old})
+            await self.delete([each for each in old if keys.pid_of_result(each.key) not in known])
+            await asyncio.sleep(PAUSE_S)
+            more = page.more and len(old) == len(page.items)
+            after = page.items[-1].key if page.items else after
+
+    async def _known(self, pids: Collection[bytes]) -> set[bytes]:
+        """Those of which there is a record, or the end of their chain."""
+        kinds = (keys.live, keys.closed, keys.removed)
+        items = await self._writes.past.read_many([kind(pid) for pid in pids for kind in kinds])
+        return {
+            pid
+            for number, pid in enumerate(pids)
+            if any(items[number * len(kinds) : (number + 1) * len(kinds)])
+        }
+
     async def delete(self, items: Sequence[Item]) -> None:
         """Delete some keys, wherever they are."""
         near = [item for item in items if item.modified != ARCHIVED]
@@ -168,6 +199,10 @@ class Forgetting:
         if archive is not None and items:
             async with reading():
                 await archive.delete([item.key for item in items])
+
+
+def _born_ns(result: Item) -> int:
+    return keys.born_ns(keys.pid_of_result(result.key))
 
 
 def _time_ns(item: Item) -> int:

@@ -3,6 +3,10 @@
 `counted`: it ended the process, whose record says by which attempt. `recorded`: it changed nothing,
 and stands under a key of its own, by its attempt. An event says so in the chain of the process, or
 in the colony's where that has ended or is not known (removed, or forgotten by a restore).
+
+Nothing is stored for a process so old that all evidence of it may have been forgotten (`too_old`):
+tokens of attempts do not age, and whoever kept old results could fill the store with them again
+and again.
 """
 
 from __future__ import annotations
@@ -11,10 +15,11 @@ from typing import Final, NamedTuple
 
 from colonist_core.attempt import counts, recorded, winner
 from colonist_core.process import Live, What, ended, is_newest
-from colonist_protocol.errors import ContendedError, ResultConflictError
+from colonist_protocol.errors import ContendedError, ResultConflictError, TooOldError
 from colonist_protocol.process import COUNTED, RECORDED, State
 from colonist_server.repo import chain, keys
 from colonist_server.repo.attempts import Said
+from colonist_server.repo.checkpoints import Checkpoints
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Row
 from colonist_server.repo.processes import Processes, closing_ops, guards_of_end
@@ -31,6 +36,7 @@ from colonist_server.repo.writes import ATTEMPTS, Plan, Writes
 from colonist_server.store.interface import Guard, Item, Put, Revision
 
 _CONFLICT: Final = "this attempt has another result already"
+_FORGOTTEN: Final = "nothing is known any more of a process so old, nor of what became of it"
 
 
 class Taken(NamedTuple):
@@ -43,9 +49,17 @@ class Taken(NamedTuple):
 class Results:
     """Takes the results of attempts."""
 
-    __slots__ = ("_clock", "_processes", "_trail", "_view", "_writes")
+    __slots__ = ("_checkpoints", "_clock", "_processes", "_trail", "_view", "_writes")
 
-    def __init__(self, writes: Writes, processes: Processes, trail: Trail, clock: Clock) -> None:
+    def __init__(
+        self,
+        writes: Writes,
+        processes: Processes,
+        trail: Trail,
+        clock: Clock,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self._checkpoints = checkpoints
         self._writes = writes
         self._view: View = writes.view
         self._processes = processes
@@ -55,7 +69,7 @@ class Results:
     async def take(self, pid: bytes, what: What, said: Said, out: bytes = b"") -> Taken:
         """Take a success or a failure; `out` is the output in it.
 
-        Raises `ResultConflictError`, `AccessError`, `ContendedError`.
+        Raises `ResultConflictError`, `AccessError`, `ContendedError`, `TooOldError`.
         """
         for _ in range(ATTEMPTS):
             row = self._view.rows.get(pid)
@@ -136,6 +150,10 @@ class Results:
             return _repeated(earlier, said)
         if _won(end, trace, said):
             return Taken(COUNTED)
+        if end is None and trace is None:
+            forgotten_ns = await self._checkpoints.forgotten_ns(said.colony)
+            if keys.born_ns(pid) < forgotten_ns:
+                raise TooOldError(_FORGOTTEN)
         return await self._record_past(pid, end, what, said)
 
     async def _record_past(
