@@ -18,14 +18,15 @@ from colonist_core.process import What
 from colonist_protocol.attribute import AddAttribute, Attribute, AttributeType
 from colonist_protocol.log import AddLog
 from colonist_protocol.message import Message
-from colonist_protocol.process import ReleaseProcess, Renew, SetOutput
+from colonist_protocol.process import AssignProcess, ReleaseProcess, Renew, SetOutput, State
 from colonist_server.repo import keys
 from colonist_server.repo.records import decode_closed, decode_live
 from tests.server.people import World
-from tests.support import attempts
+from tests.support import attempts, sealing
 from tests.support.attempts import Held, take
 from tests.support.clock import virtual
 from tests.support.cluster import LATE_S, Cluster, cluster
+from tests.support.rooms import COLONY, key
 from tests.support.sealing import Sealed
 
 WAYS = ("before", "after", "late", "lost")
@@ -142,3 +143,36 @@ async def test_a_result_is_recorded_once_wherever_the_server_dies(way: str) -> N
             assert await attempts.told(b, sealed) == {"outcome": "recorded"}
             await asyncio.sleep(2 * LATE_S)
         assert (await events(b, late.process)).count(What.RECORDED) == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@virtual
+async def test_what_a_repeated_assign_was_told_is_not_taken_back(is_first: bool) -> None:
+    """Its first reply is lost at one node, the same bytes are presented at another."""
+    async with cluster("a", "b") as made:
+        await made.elected()
+        a, b = made["a"].bench, made["b"].bench
+        await a.found("ada")
+        id = (await a.submit("ada", maxexectime=100)).processid
+        await asyncio.sleep(1)
+        ask = AssignProcess(colonyname=COLONY, timeout=2)
+        sent = sealing.of_now(a.dispatch, ask, key("ada"))
+        answer = await a.dispatch.answer(sent.body)
+        assert answer.lost is not None
+        if is_first:
+            answer.lost()
+        shown = await attempts.told(b, sent)
+        if not is_first:
+            answer.lost()
+        await asyncio.sleep(1)
+        live = a.rooms.view.rows[bytes.fromhex(id)].live()
+        assert (live.state == State.RUNNING) == ("attempt" in shown)
+        assert ("attempt" in shown) or is_first
+        for _ in range(3):
+            await attempts.told(a, sent)
+        whats = [event.what for event in live.events]
+        assert whats == [
+            What.ASSIGNED,
+            What.UNDELIVERED if live.state == State.WAITING else What.REDELIVERED,
+        ]
+        assert a.rooms.view.rows[bytes.fromhex(id)].live() == live

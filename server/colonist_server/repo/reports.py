@@ -15,7 +15,7 @@ import msgspec
 
 from colonist_core.attempt import check_attempt, confirmed, renewed
 from colonist_core.lease import Flag
-from colonist_core.process import Live, What, is_newest, returned
+from colonist_core.process import Cause, Live, What, is_newest, redelivered, returned
 from colonist_protocol.attribute import attribute_id
 from colonist_protocol.errors import AttemptOverError, ContendedError
 from colonist_protocol.process import Attempt, State
@@ -23,9 +23,15 @@ from colonist_server.repo import chain, keys
 from colonist_server.repo.attempts import Attempts, Said
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.journal import executor_pid
-from colonist_server.repo.nouns import Row
+from colonist_server.repo.nouns import Executor, Row
 from colonist_server.repo.outputs import packed, place_of
-from colonist_server.repo.records import AttributeRecord, LogRecord, decode_attribute, encode
+from colonist_server.repo.records import (
+    AttributeRecord,
+    LogRecord,
+    all_ids,
+    decode_attribute,
+    encode,
+)
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import ATTEMPTS, Writes
 from colonist_server.store.interface import Guard, Item, Op, Put
@@ -127,6 +133,26 @@ class Reports:
             await self._writes.refresh([keys.live(pid), said.executor.key])
         raise ContendedError("the process changed too often")
 
+    async def granted_again(self, pid: bytes, number: int, by: Executor, cause: Cause) -> None:
+        """A reply is about to show a grant once more: from then on it was received.
+
+        Where the first reply was lost, some node may be about to put the process back: whichever
+        commit is first, what is told is what holds. One event for each attempt at most; none where
+        nobody puts it back, or where the attempt was heard of.
+        """
+        for _ in range(ATTEMPTS):
+            row = self._view.rows.get(pid)
+            if row is None or not by.is_approved or not _may_go_back(row, number, by):
+                return
+            live = row.live()
+            now_ns = self._clock.now_ns()
+            after = redelivered(live, row.id, node=live.node, now_ns=now_ns, cause=cause)
+            guards = [_guard(row), Guard(by.key, by.revision)]
+            if await self._writes.commit(guards, chain.rewrite(pid, after)):
+                return
+            await self._writes.refresh([keys.live(pid), by.key])
+        raise ContendedError("the process changed too often")
+
     async def release(self, pid: bytes, said: Said) -> None:
         """Take a process back unfinished; an attempt that is over has nothing to give back."""
         for number in range(ATTEMPTS):
@@ -178,6 +204,17 @@ class Reports:
 
 def _guard(row: Row) -> Guard:
     return Guard(keys.live(row.pid), row.revision)
+
+
+def _may_go_back(row: Row, number: int, by: Executor) -> bool:
+    """Whether the attempt is this executor's, and nothing has happened since it was granted."""
+    if row.state != State.RUNNING or _is_cancelled(row):
+        return False
+    live = row.live()
+    is_lent = bool(live.flags & Flag.NEVER_OVERLAPS)
+    is_new = bool(live.events) and live.events[-1].what == What.ASSIGNED
+    is_own = live.attempt == number and live.executor in all_ids(by.record)
+    return is_own and is_new and live.is_sealed and not is_lent
 
 
 def _is_running(live: Live, said: Said) -> bool:

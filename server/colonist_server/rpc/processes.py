@@ -75,8 +75,9 @@ async def assigned_again(
     del message
     if not value:
         raise NoProcessError(NO_PROCESS)
-    shown = await rooms.listing.get(call.colony, value[: keys.PID_BYTES])
-    number = int.from_bytes(value[keys.PID_BYTES :], "big")
+    pid, number = value[: keys.PID_BYTES], int.from_bytes(value[keys.PID_BYTES :], "big")
+    await rooms.reports.granted_again(pid, number, call.executor, call.cause)
+    shown = await rooms.listing.get(call.colony, pid)
     return Reply(rooms.attempts.shown(shown, call.colony, call.caller, number=number))
 
 
