@@ -36,7 +36,7 @@ MEANING: Final = {
     What.WAITED_OUT: f'`maxwaittime` is up: "{WAIT_EXPIRED}".',
     What.UNDELIVERED: "The executor was gone before its reply could be sent. No retry is used.",
     What.REDELIVERED: "The server stopped before the reply was seen: the executor's next assign "
-    "gets it again. Same attempt, same deadline.",
+    "gets it again. Or a sealed assign was presented again. Same attempt, same deadline.",
     What.ORPHANED: "Its executor was removed. No retry is used.",
     What.RELEASED: "Its executor gave it back unfinished. No retry is used.",
     What.PARENT_FAILED: "A process of its workflow that it waited for, directly or not, failed.",

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
+from colonist_core.process import What
 from colonist_protocol import claims
 from colonist_protocol.audit import GetAudit
 from colonist_protocol.audit_events import Tally
@@ -29,7 +30,7 @@ from colonist_server.repo.records import decode_closed, encode
 from colonist_server.store.interface import Guard, Put
 from tests.server.history import History, historic
 from tests.server.people import World
-from tests.support import enrolling, sealing
+from tests.support import attempts, enrolling, sealing
 from tests.support.audit_files import finished
 from tests.support.audit_memory import examine, problem
 from tests.support.clock import virtual
@@ -127,13 +128,22 @@ async def sealed_submits(made: World) -> None:
             await sealing.present(made.dispatch, sent)
 
 
+async def assigns_again(made: World) -> None:
+    await made.submit("uma")
+    sent = sealing.of_now(made.dispatch, AssignProcess(colonyname=COLONY, timeout=5), ADA)
+    for _ in range(3):
+        shown = await attempts.told(made, sent)
+    live = made.rooms.view.rows[bytes.fromhex(shown["processid"])].live()
+    assert [event.what for event in live.events][-2:] == [What.ASSIGNED, What.REDELIVERED]
+
+
 async def nothing(made: World) -> None:
     del made
 
 
 @pytest.mark.parametrize("is_archived", [False, True])
 @pytest.mark.parametrize(
-    "do", [nothing, by_hand, one_by_one, members, devices, crons, sealed_submits]
+    "do", [nothing, by_hand, one_by_one, members, devices, crons, sealed_submits, assigns_again]
 )
 @virtual
 async def test_an_export_is_sound(
