@@ -3,6 +3,9 @@
 They are given back, so that the server grants them again, to whoever comes first. Only sealed
 grants are looked for. One key is for one agent at a time: a second one would give back what the
 first one runs.
+
+What two may never run at once (`overlap: never`) is not given back, whatever is found of it: what
+an earlier run of the agent began may go on, a program that outlived it or a thread. Its lease ends.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff, advice_s, is_transient
 from colonist_client.transport import UnreachableError
+from colonist_protocol.function_spec import NEVER
 from colonist_protocol.process import MAX_LIST, Process, ReleaseProcess, State
 
 log = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ class LostGrants:
         self._colony = colony
         self._backoff = backoff
         self._is_ours = is_ours
+        self._left: set[str] = set()
 
     async def give_back(self) -> int:
         """Look once, however long it takes to be answered; how many were given back."""
@@ -68,7 +73,16 @@ class LostGrants:
         found = await self._client.processes(
             self._colony, state=State.RUNNING, count=MAX_LIST, executor_id=own
         )
-        return [each for each in found if not self._is_ours(each.processid)]
+        lost = [each for each in found if not self._is_ours(each.processid)]
+        exclusive = {each.processid for each in lost if each.spec.overlap == NEVER}
+        for process_id in sorted(exclusive - self._left):
+            log.warning(
+                "lost_grant_left process=%s: overlap is never, and it may still run somewhere; it "
+                "is granted again when its lease is over",
+                process_id,
+            )
+        self._left = exclusive
+        return [each for each in lost if each.processid not in exclusive]
 
     async def _release(self, process: Process) -> None:
         seqs = self._client.attempts.find(process)
