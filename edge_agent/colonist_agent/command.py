@@ -6,19 +6,22 @@ that starts with "-" is refused unless its parameter allows it, so that nobody s
 
 The program runs in a process group of its own, with no input and with the listed environment only.
 When it takes too long, says too much or is no longer wanted, the whole group is told to end (TERM)
-and after `KILL_AFTER_S` killed. The result is its output as one text; any other exit status than 0
-fails the process with the end of its error output.
+and after `KILL_AFTER_S` killed. On Linux the kernel kills the program when the agent itself is
+killed; what the program has started may go on then. The result is its output as one text; any other
+exit status than 0 fails the process with the end of its error output.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import re
 import signal
+import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -37,6 +40,7 @@ _LOOK_S: Final = 0.1
 _DRAIN_S: Final = 1.0
 _ERROR_BYTES: Final = 4096
 _CHUNK_BYTES: Final = 65_536
+_PR_SET_PDEATHSIG: Final = 1
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -145,6 +149,7 @@ class Command:
                 cwd=self._spec.directory,
                 env=self._environment,
                 start_new_session=True,
+                preexec_fn=_tied_to(os.getpid()),
             )
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else "cannot be started"
@@ -232,6 +237,33 @@ def _check_parameter(where: str, parameter: Parameter) -> None:
         raise InvalidValueError(f"{where}: pattern: {error}") from None
     except ValueError as error:
         raise InvalidValueError(f"{where}: its default {error}") from None
+
+
+def _libc() -> ctypes.PyDLL | None:
+    # It keeps the interpreter's lock: a forked child must not wait for locks of threads it lacks.
+    return ctypes.PyDLL(None) if sys.platform == "linux" else None
+
+
+_LIBC: Final = _libc()
+
+
+def _tied_to(agent: int) -> Callable[[], None] | None:
+    """What a new child does before it becomes the program: it asks to be killed with the agent.
+
+    The agent has threads, so the child takes no lock: two system calls, whose code is loaded. The
+    kernel watches the thread that started it, which is the one of the event loop.
+    """
+    if _LIBC is None:
+        return None
+    prctl = _LIBC.prctl
+    number = ctypes.c_ulong(signal.SIGKILL)
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != agent:  # it died before the kernel was asked
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tie
 
 
 async def _exit_status(process: Process, group: asyncio.TaskGroup) -> int:

@@ -1,8 +1,10 @@
 """Commands: allow-listed programs, no shell, bounded in time and output, killed as a group."""
 
 import asyncio
+import contextlib
 import os
 import select
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,25 @@ async def test_program_that_says_too_much_is_killed() -> None:
         await _run(command)
 
 
+async def test_program_that_was_fast_to_say_too_much_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it wrote before anybody looked fills the reader: the pipe is read no more."""
+    collect = command_module._collect
+
+    async def late(process: Process, output: Any) -> None:
+        while not process.stdout._paused:  # type: ignore[union-attr]
+            await asyncio.sleep(0.001)
+        await collect(process, output)
+
+    monkeypatch.setattr(command_module, "_collect", late)
+    command = _command(
+        [PYTHON, "-c", "while True: print('x' * 1000)"], max_output_bytes=10_000, timeout_s=5
+    )
+    with pytest.raises(FailError, match="wrote more than 10000 bytes"):
+        await _run(command)
+
+
 # Says its children's ids through a file, so that a test can see them go.
 FAMILY = """
 import os, signal, sys, time
@@ -223,3 +244,38 @@ async def test_children_left_behind_neither_delay_the_result_nor_stay(tmp_path: 
     async with asyncio.timeout(20):
         assert await _run(command) == ""
     assert _gone(ids.read_text())
+
+
+KILLED_AGENT = """
+import asyncio
+from colonist_agent.command import Command, CommandSpec
+
+class Telling(Command):
+    async def _start(self, argv):
+        process = await super()._start(argv)
+        print(process.pid, flush=True)
+        return process
+
+spec = CommandSpec(argv=["/bin/sleep", "60"])
+asyncio.run(Telling("c", spec, environment={}).run(None, [], {}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels have no such call")
+async def test_program_does_not_outlive_an_agent_that_is_killed() -> None:
+    agent = await asyncio.create_subprocess_exec(
+        PYTHON, "-c", KILLED_AGENT, stdout=asyncio.subprocess.PIPE
+    )
+    assert agent.stdout is not None
+    async with asyncio.timeout(20):
+        program = int(await agent.stdout.readline())
+        watched = os.pidfd_open(program)
+        try:
+            agent.kill()
+            await agent.wait()
+            ended, _, _ = select.select([watched], [], [], 10)
+            assert ended
+        finally:
+            os.close(watched)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(program, signal.SIGKILL)
