@@ -26,9 +26,21 @@ from colonist_client.processes import GRANTS
 from colonist_client.retry import Backoff, advice_s
 from colonist_client.sealer import NotGenuineError, Request, Seqs
 from colonist_client.transport import UnreachableError
+from colonist_protocol.errors import PlainRefusedError, WrongServerError
 from colonist_protocol.process import MAX_AHEAD, Process
 
 _PERHAPS_DONE: Final = 500
+
+_ADD: Final = (
+    "the colony's owner has to add and approve an executor with this id; where its key was "
+    "changed, start this agent again with the new one"
+)
+_REMEDIES: Final = {
+    PlainRefusedError.code: "only sealed requests are taken here: set server_id "
+    "(COLONIST_SERVER_ID) to the id that the server's operator tells",
+    WrongServerError.code: "this may be another server than the pinned one: compare server_id "
+    "(COLONIST_SERVER_ID) with the id that the server's operator tells",
+}
 
 log = logging.getLogger(__name__)
 
@@ -157,12 +169,12 @@ class Asker:
         wait_s = backoff.delay_s(self._failures, at_least_s=advice_s(error))
         if is_refused:
             log.error(
-                "key_refused colony=%s executor=%s next_try_s=%.0f: %s; the colony's owner has to "
-                "add and approve an executor with this id",
+                "key_refused colony=%s executor=%s next_try_s=%.0f: %s; %s",
                 self._colony,
                 self._client.identity.id if self._client.identity else "none",
                 wait_s,
                 error,
+                _REMEDIES.get(_code(error), _ADD),
             )
         else:
             log.warning(
@@ -185,3 +197,9 @@ def _is_refused(error: ServerError | UnreachableError) -> bool:
     if isinstance(error, NotGenuineError):
         return error.said is not None and error.said.status == HTTPStatus.FORBIDDEN
     return isinstance(error, ServerError) and error.status == HTTPStatus.FORBIDDEN
+
+
+def _code(error: ServerError | UnreachableError) -> str:
+    """What a refusal is called, be it by nobody who proved to be the server."""
+    said = error.said if isinstance(error, NotGenuineError) else error
+    return said.code if said is not None else ""

@@ -18,7 +18,13 @@ from colonist_client.retry import Backoff
 from colonist_client.sealer import Pin
 from colonist_client.transport import UnreachableError
 from colonist_protocol import codec, envelope
-from colonist_protocol.errors import AccessError, TooOldError
+from colonist_protocol.errors import (
+    AccessError,
+    ColonistError,
+    PlainRefusedError,
+    TooOldError,
+    WrongServerError,
+)
 from colonist_protocol.function_spec import FunctionSpec
 from colonist_protocol.process import Process, State
 from colonist_protocol.seal import AttemptSeal, read_request_seal
@@ -332,6 +338,29 @@ async def test_what_an_earlier_run_had_is_given_back_and_run_anew() -> None:
 
 
 @virtual
+async def test_what_may_never_run_twice_at_once_is_not_given_back_at_a_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with stage() as (shop, hand):
+        process_id = await hand.submit("f", overlap="never", maxexectime=60, maxretries=3)
+        loop = asyncio.get_running_loop()
+        granted_s, began = loop.time(), list[float]()
+        assert await Hand(shop, "ada").client.assign(COLONY) is not None  # and that agent died
+
+        @hand.registry.function("f")
+        async def f() -> int:
+            began.append(loop.time() - granted_s)
+            return 1
+
+        async with hand.running():
+            done = await shop.ended(process_id)
+        assert done.output() == [1]
+        assert began == [pytest.approx(66, abs=2)]  # 110 % of the lease
+        assert hand.transport.count("releaseprocessmsg") == 0
+        assert f"lost_grant_left process={process_id}" in caplog.text
+
+
+@virtual
 async def test_grant_whose_reply_was_lost_for_ever_is_found() -> None:
     async with stage() as (shop, hand):
 
@@ -483,6 +512,31 @@ async def test_agent_that_nobody_knows_says_so_and_begins_when_it_is_added(
             await shop.bench.hire("newcomer")
             done = await shop.ended((await Hand(shop, "ada").client.submit(_spec("f"))).processid)
         assert done.output() == [1]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "remedy"),
+    [
+        (AccessError("Access denied"), "add and approve an executor with this id; where its key"),
+        (PlainRefusedError("seal it"), "only sealed requests are taken here: set server_id"),
+        (WrongServerError("not me"), "compare server_id (COLONIST_SERVER_ID)"),
+    ],
+)
+@virtual
+async def test_refused_agent_says_what_would_help(
+    refusal: ColonistError, remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with stage() as (_, hand), hand.running():
+        await asyncio.sleep(5)
+
+        async def refuse(_: bytes) -> bytes:
+            return envelope.pack_failure(refusal)
+
+        hand.transport.answer = refuse
+        await asyncio.sleep(60)
+        told = [each.message for each in caplog.records if "key_refused" in each.message]
+        assert told
+        assert all(remedy in each for each in told)
 
 
 @virtual

@@ -46,7 +46,10 @@ from colonist_server.repo.workflow_removal import WorkflowRemoval
 from colonist_server.repo.workflows import Workflows
 from colonist_server.repo.writes import Writes
 
-MUST_BE_SEALED: Final = "this request must be sealed"
+MUST_BE_SEALED: Final = (
+    "this request must be sealed: use a client that seals (COLONIST_SERVER_ID), or let the owner "
+    "allow plain requests"
+)
 
 
 class About(msgspec.Struct, frozen=True):

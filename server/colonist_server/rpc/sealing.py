@@ -68,7 +68,10 @@ class Sealing:
         """
         seal, text = read_request_seal(request.seal, request.payloadtype)
         if seal.to not in self._server_keys.ids:
-            raise WrongServerError("the seal names another server")
+            raise WrongServerError(
+                f"the seal names another server than this one, {self._server_keys.id}: check the "
+                "server id that the client has pinned"
+            )
         signed = self._callers.of(request, text)
         return Cause(signed.caller, signed.digest, signed.signature, text), seal
 
