@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 async def rotate_executor(shell: Shell, name: Name) -> None:
     """Give an executor a new key; prints its new id.
 
-    The key is that of --key, else the one of this name. An agent that runs with it must be started
-    again; what it runs stays its own.
+    The key is that of --key, else the one of this name. Stop the agent gently before, so that it
+    finishes or gives back what it runs, and start it with the new key afterwards: of an agent that
+    goes on with the old key, the server takes no result. Behind an MQTT broker the new id needs a
+    new account there.
     """
     colony = shell.settings.colony
     await _rotate(
