@@ -178,11 +178,16 @@ def is_proof(proof: str, *, server: str, colony: str, claim: str, executor: str)
 
 
 def check_hardware(hw: str) -> str:
-    """What a device says of its hardware. Raises `NameFormError`."""
+    """What a device says of its hardware. Raises `NameFormError`.
+
+    It goes to people's terminals and to programs that decide by it, so it is no option of theirs.
+    """
     if not hw:
         raise NameFormError("hw is empty: it names the hardware, and tells of a copied key")
     if len(hw) > MAX_HARDWARE_CHARS:
         raise NameFormError(f"hw is longer than {MAX_HARDWARE_CHARS} characters")
+    if hw.startswith("-") or not hw.isprintable():
+        raise NameFormError("hw begins with a hyphen, or holds what cannot be printed")
     return check_text(hw, "hw")
 
 

@@ -65,7 +65,9 @@ def test_what_is_no_card_is_refused_and_its_code_not_repeated(case):
     assert VECTORS["cards"][0]["code"][:20] not in str(caught.value)
 
 
-@pytest.mark.parametrize("hw", ["", "x" * 129, "a\nb", "\x00"])
+@pytest.mark.parametrize(
+    "hw", ["", "x" * 129, "a\nb", "\x00", "--version", "-", "a\u202eb", "\x9b2J"]
+)
 def test_hardware_has_a_name(hw):
     with pytest.raises(NameFormError):
         claims.check_hardware(hw)
