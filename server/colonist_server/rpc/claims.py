@@ -9,6 +9,7 @@ from colonist_protocol import claims as wire
 from colonist_protocol.claims import Approval
 from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.names import check_id
+from colonist_protocol.times import to_text
 from colonist_server.repo.claims import removed_at
 from colonist_server.repo.nouns import Executor
 from colonist_server.repo.records import ClaimRecord
@@ -28,7 +29,10 @@ async def add(rooms: Rooms, call: Call, message: wire.AddClaim) -> Reply:
     if not 1 <= message.count <= wire.MAX_COUNT:
         raise InvalidValueError(f"count {message.count} is not 1 to {wire.MAX_COUNT}")
     if not now_ms < message.expires <= now_ms + MAX_LIFE_MS:
-        raise InvalidValueError("expires is not within a year from now, in ms since 1970")
+        raise InvalidValueError(
+            "expires is not within a year from now, in ms since 1970, by the server's clock "
+            f"({to_text(now_ms * MILLISECOND_NS)}): is yours right?"
+        )
     if message.approval not in set(Approval):
         raise InvalidValueError(f"approval is not one of {', '.join(Approval)}")
     record = ClaimRecord(
