@@ -99,7 +99,10 @@ def _identity(environment: Mapping[str, str], name: str, custody: Custody) -> Id
     if text and path:
         raise InvalidValueError(f"both {name} and {name}_FILE are set")
     if path:
-        return keyfile.read(custody.find(path), custody)
+        try:
+            return keyfile.read(custody.find(path), custody)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{name}_FILE: {error}") from None
     if not text:
         return None
     try:
