@@ -6,11 +6,14 @@ import asyncio
 import hashlib
 import json
 import platform
+import re
 import secrets
 import shlex
+import tomllib
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,9 +24,11 @@ from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import note
 from colonist_client import secret_file
 from colonist_client.client import Client
+from colonist_client.failure import ServerError
 from colonist_client.http import HttpTransport
-from colonist_client.retry import Backoff, Retry
+from colonist_client.retry import Backoff, Retry, advice_s, is_transient
 from colonist_client.sealer import Pin
+from colonist_client.transport import UnreachableError
 from colonist_protocol.claims import CODE_BYTES, Card, Claim, Enrolled, make_code
 from colonist_protocol.executor import Executor, ExecutorState
 from colonist_protocol.identity import Identity
@@ -32,6 +37,10 @@ MACHINE_ID: Final = Path("/etc/machine-id")
 HOOK_S: Final = 30.0
 POLL_S: Final = 2.0
 WAIT_S: Final = 2.0
+
+_SECRETS: Final = re.compile("COLON(IES|IST)_.*(PRVKEY|KEY_FILE|PASSPHRASE|PASSWORD|ARCHIVE).*")
+"""Variables that hold secrets, or name their files."""
+_GONE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 _APPROVE: Final = 0
 _REJECT: Final = 1
@@ -85,13 +94,15 @@ def hardware() -> str:
 class Hook:
     """A command that decides: the executor comes as JSON on its standard input.
 
-    Exit code 0 approves, 1 rejects; with any other it waits on, and so it does after 30 s.
+    Exit code 0 approves, 1 rejects; with any other it waits on, and so it does after 30 s. It gets
+    the environment less our secrets.
     """
 
     command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
     @classmethod
-    def read(cls, text: str) -> Hook:
+    def read(cls, text: str, environment: Mapping[str, str]) -> Hook:
         """Raises `CliError`."""
         try:
             words = shlex.split(text)
@@ -99,13 +110,20 @@ class Hook:
             raise CliError(Exit.USAGE, f"--hook: {error}") from None
         if not words:
             raise CliError(Exit.USAGE, "--hook is empty")
-        return cls(command=words)
+        return cls(
+            command=words,
+            environment={
+                name: value
+                for name, value in environment.items()
+                if _SECRETS.fullmatch(name) is None
+            },
+        )
 
     async def decide(self, executor: Enrolled) -> bool | None:
         """True: approve, False: reject, None: neither. Raises `CliError` where it cannot run."""
         try:
             child = await asyncio.create_subprocess_exec(
-                *self.command, stdin=asyncio.subprocess.PIPE
+                *self.command, stdin=asyncio.subprocess.PIPE, env=self.environment
             )
         except OSError as error:
             raise CliError(Exit.USAGE, f"--hook {self.command[0]}: {error.strerror}") from None
@@ -130,15 +148,32 @@ async def settle(client: Client, colony: str, hook: Hook, told: Told) -> None:
         if verdict is None:
             continue
         change = client.approve_executor if verdict else client.reject_executor
-        await change(colony, executor.executorname)
+        try:
+            await change(colony, executor.executorname)
+        except ServerError as error:
+            if error.status not in _GONE:
+                raise
+            note(f"{executor.executorname}: {error}")  # removed or settled meanwhile by others
+            continue
         told(executor.executorname, "approved" if verdict else "rejected")
 
 
 async def settle_on(client: Client, colony: str, hook: Hook, told: Told) -> None:
-    """The same, again and again, until cancelled."""
+    """The same, again and again, until cancelled; a server that is away is waited for."""
+    backoff = Backoff(uniform=secrets.SystemRandom().uniform, floor_s=POLL_S)
+    failures = 0
     while True:
-        await settle(client, colony, hook, told)
-        await asyncio.sleep(POLL_S)
+        pause_s = POLL_S
+        try:
+            await settle(client, colony, hook, told)
+            failures = 0
+        except (UnreachableError, ServerError) as error:
+            if not is_transient(error):
+                raise
+            failures += 1
+            pause_s = backoff.delay_s(failures, at_least_s=advice_s(error))
+            note(f"{error}; trying again in {pause_s:.0f} s")
+        await asyncio.sleep(pause_s)
 
 
 # -- joining
@@ -159,24 +194,44 @@ async def join(
             await asyncio.sleep(WAIT_S)
 
 
+def is_agent_of(path: Path, card: Card, *, server: str, key_file: Path) -> bool:
+    """Whether the file says what `write_config` writes for that card, and its key is there."""
+    return key_file.exists() and _says(path, _settings(path, card, server, key_file))
+
+
 def write_config(
     path: Path, card: Card, executor: Executor, *, server: str, key_file: Path
 ) -> None:
-    """What an agent needs to run as that executor, the pin among it. Raises `CliError`."""
-    pin_file = path.with_name(f"{path.stem}.server-id")
-    settings = {
-        "url": server,
-        "colony": card.colony,
-        "name": executor.executorname,
-        "key_file": str(key_file.absolute()),
-        "server_id": card.server,
-        "server_id_file": str(pin_file.absolute()),
-    }
+    """What an agent needs to run as that executor, the pin among it. Raises `CliError`.
+
+    A file that says the same, whatever else it says, stays as it is.
+    """
+    settings = _settings(path, card, server, key_file) | {"name": executor.executorname}
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     text = "\n".join(["# Written by `colonist enroll join`.", *lines, ""])
     try:
         secret_file.write(path, text.encode())
     except FileExistsError:
-        raise CliError(Exit.CONFLICT, f"{path} is there already: not overwritten") from None
+        if not _says(path, settings):
+            raise CliError(Exit.CONFLICT, f"{path} is there already: not overwritten") from None
+        note(f"{path} is there already, and says so")
     except OSError as error:
         raise CliError(Exit.USAGE, f"{path}: {error.strerror}") from None
+
+
+def _settings(path: Path, card: Card, server: str, key_file: Path) -> dict[str, str]:
+    return {
+        "url": server,
+        "colony": card.colony,
+        "key_file": str(key_file.absolute()),
+        "server_id": card.server,
+        "server_id_file": str(path.with_name(f"{path.stem}.server-id").absolute()),
+    }
+
+
+def _says(path: Path, settings: Mapping[str, str]) -> bool:
+    try:
+        found = tomllib.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return all(found.get(name) == value for name, value in settings.items())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import stat
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
+from typing import cast
 
+import msgspec
 import pytest
 import segno
 
@@ -14,11 +19,18 @@ from colonist_cli import enrolling
 from colonist_cli.enrolling import Hook
 from colonist_cli.exits import CliError
 from colonist_cli.qr import BORDER, drawn
+from colonist_client.caller import OutcomeUnknownError
+from colonist_client.client import Client
+from colonist_client.failure import ServerError
+from colonist_client.retry import Backoff
+from colonist_client.transport import UnreachableError
 from colonist_protocol.claims import Card, Claim, Enrolled, pack_card, read_card
-from colonist_protocol.executor import Executor
+from colonist_protocol.envelope import Failure
+from colonist_protocol.executor import Executor, ExecutorState
 from tests.support.enrolling import code_of
 from tests.support.rooms import key
 
+ROOT = Path(__file__).parents[2]
 SERVER = key("server").id
 CARD = Card("colony.example:50080", SERVER, "home", code_of("card"))
 WAITING = Enrolled(
@@ -100,14 +112,170 @@ async def test_a_hook_that_takes_for_ever_decides_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(enrolling, "HOOK_S", 0.05)
-    assert await Hook.read("sleep 60").decide(WAITING) is None
+    assert await Hook.read("sleep 60", {}).decide(WAITING) is None
     assert "took over" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "  ", "'", "/nowhere/at/all"])
 async def test_a_hook_that_cannot_run_says_so(text: str) -> None:
     with pytest.raises(CliError, match="--hook"):
-        await Hook.read(text).decide(WAITING)
+        await Hook.read(text, {}).decide(WAITING)
+
+
+async def test_a_hook_gets_the_environment_less_our_secrets(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    secret = {
+        f"{name}{ending}": "SECRET"
+        for name in (
+            "COLONIES_PRVKEY",
+            "COLONIES_COLONY_PRVKEY",
+            "COLONIES_SERVER_PRVKEY",
+            "COLONIST_PASSPHRASE",
+            "COLONIST_ETCD_PASSWORD",
+            "COLONIST_ARCHIVE",
+        )
+        for ending in ("", "_FILE")
+    }
+    plain = {"PATH": os.environ["PATH"], "COLONIES_COLONY_NAME": "home", "BOOKS": "/srv/books"}
+    hook = Hook.read("sh -c 'env; cat > /dev/null'", secret | plain)
+    assert "SECRET" not in repr(hook)
+    assert await hook.decide(WAITING) is True
+    given = capfd.readouterr().out
+    assert "PRVKEY" not in given
+    assert "SECRET" not in given
+    assert all(f"{name}={value}\n" in given for name, value in plain.items())
+
+
+@pytest.mark.parametrize(
+    ("hw", "verdict"),
+    [
+        ("board 7", True),
+        ("board", False),
+        ("--version", False),
+        ("", False),
+        ("-f/dev/stdin", False),
+        ('board 7","hw":"', False),
+        (".*", False),
+    ],
+)
+async def test_the_hook_of_the_guide_lets_in_what_is_in_the_books(
+    tmp_path: Path, hw: str, verdict: bool
+) -> None:
+    guide = (ROOT / "docs/howto/enrol-devices.md").read_text()
+    lines = guide.partition("    #!/bin/sh\n")[2].split("\n\n")[0]
+    script = tmp_path / "in-the-books"
+    script.write_text("#!/bin/sh\n" + textwrap.dedent(lines))
+    script.chmod(0o700)
+    (tmp_path / "boards.txt").write_text("board 6\nboard 7\n")
+    hook = Hook.read(f"sh -c 'cd {tmp_path} && ./in-the-books'", {"PATH": os.environ["PATH"]})
+    assert await hook.decide(msgspec.structs.replace(WAITING, hw=hw)) is verdict
+
+
+class Queue:
+    """A client whose server has a queue of those who wait, and answers as scripted."""
+
+    def __init__(self, *names: str) -> None:
+        self.waiting = [msgspec.structs.replace(WAITING, executorname=name) for name in names]
+        self.faults: dict[str, list[Exception]] = {}
+        self.asked = asyncio.Event()
+
+    async def enrolled(self, colony: str, *, state: int) -> list[Enrolled]:
+        assert (colony, state) == ("home", ExecutorState.PENDING)
+        self._fail("list")
+        return list(self.waiting)
+
+    async def approve_executor(self, colony: str, name: str) -> None:
+        assert colony == "home"
+        self._fail(name)
+        self.waiting = [each for each in self.waiting if each.executorname != name]
+        if not self.waiting:
+            self.asked.set()
+
+    def _fail(self, what: str) -> None:
+        if faults := self.faults.get(what):
+            raise faults.pop(0)
+
+
+def refusal(status: int, text: str) -> ServerError:
+    return ServerError(Failure(status=status, message=text, code="x", retry_after_s=0))
+
+
+def at_once(backoff: Backoff, failures: int, *, at_least_s: float) -> float:
+    """Backoff without a pause."""
+    assert (backoff.floor_s, at_least_s) == (0.0, 0.0)
+    return 0.0 * failures
+
+
+def untold(name: str, what: str) -> None:
+    """Tell nobody."""
+
+
+YES = Hook(command=("true",), environment={"PATH": os.environ["PATH"]})
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_one_that_is_gone_does_not_keep_the_others_waiting(
+    status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, told = Queue("a", "b"), list[str]()
+    queue.faults["a"] = [refusal(status, "gone meanwhile")]
+    await enrolling.settle(cast("Client", queue), "home", YES, lambda name, _: told.append(name))
+    assert told == ["b"]
+    assert "a: gone meanwhile" in capsys.readouterr().err
+
+
+async def test_following_goes_on_over_a_bad_link(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(enrolling, "POLL_S", 0.0)
+    monkeypatch.setattr(Backoff, "delay_s", at_once)
+    queue = Queue("a", "b")
+    queue.faults["list"] = [UnreachableError("no route"), refusal(503, "out of disk")]
+    queue.faults["b"] = [OutcomeUnknownError("no reply"), refusal(429, "busy")]
+    work = asyncio.create_task(enrolling.settle_on(cast("Client", queue), "home", YES, untold))
+    async with asyncio.timeout(10):
+        await asyncio.wait(
+            {work, asyncio.create_task(queue.asked.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
+    assert not work.done()
+    work.cancel()
+    told = capsys.readouterr().err
+    for each in ("no route", "out of disk", "no reply", "busy"):
+        assert f"{each}; trying again" in told
+
+
+async def test_following_ends_where_it_is_refused_for_good() -> None:
+    queue = Queue("a")
+    queue.faults["list"] = [refusal(403, "not the owner")]
+    with pytest.raises(ServerError, match="not the owner"):
+        await enrolling.settle_on(cast("Client", queue), "home", YES, untold)
+
+
+def test_joining_again_needs_the_same_settings_and_the_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, key_file = tmp_path / "agent.toml", tmp_path / "agent.key"
+    executor = Executor(
+        executorid=key("device").id, executortype="t", executorname="t-1", colonyname="home"
+    )
+
+    def again(card: Card = CARD, server: str = "https://x") -> bool:
+        return enrolling.is_agent_of(path, card, server=server, key_file=key_file)
+
+    enrolling.write_config(path, CARD, executor, server="https://x", key_file=key_file)
+    assert not again()  # another key would be made
+    key_file.write_text("")
+    path.write_text(path.read_text() + 'log = "debug"\n')
+    before = path.read_text()
+    assert again()
+    assert not again(server="https://y")
+    assert not again(card=Card(CARD.host, SERVER, "other", CARD.code))
+    enrolling.write_config(path, CARD, executor, server="https://x", key_file=key_file)
+    assert path.read_text() == before
+    assert "is there already" in capsys.readouterr().err
+    path.write_text("[")
+    assert not again()
 
 
 def test_the_settings_of_an_agent_have_the_pin_and_overwrite_nothing(tmp_path: Path) -> None:
@@ -123,4 +291,4 @@ def test_the_settings_of_an_agent_have_the_pin_and_overwrite_nothing(tmp_path: P
     assert CARD.code not in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(CliError, match="not overwritten"):
-        enrolling.write_config(path, CARD, executor, server="https://x", key_file=key_file)
+        enrolling.write_config(path, CARD, executor, server="https://y", key_file=key_file)

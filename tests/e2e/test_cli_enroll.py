@@ -34,7 +34,10 @@ def test_a_device_joins_by_a_card_and_works(home: Path, tmp_path: Path) -> None:
     shown = run("enroll", "list", home=home).stdout
     assert "1 of 2" in shown
     again = run("enroll", "join", made["card"], *options, home=tmp_path)
-    assert again.returncode != 0
+    assert (again.returncode, again.stdout.strip()) == (0, name), again.stderr
+    elsewhere = run("enroll", "join", made["card"], *options, "--server", "https://x", home=home)
+    assert elsewhere.returncode == 7
+    assert "not overwritten" in elsewhere.stderr
     config.unlink()
     again = run("enroll", "join", made["card"], *options, home=tmp_path)
     assert again.stdout.strip() == name

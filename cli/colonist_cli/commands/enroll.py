@@ -144,7 +144,7 @@ async def approve(
     if bool(names) == bool(hook) or (follow and not hook):
         raise CliError(Exit.USAGE, "names, or --hook COMMAND, the latter perhaps with --follow")
     colony = shell.settings.colony
-    decider = Hook.read(hook) if hook else None
+    decider = Hook.read(hook, shell.environment) if hook else None
     async with shell.client(Role.COLONY) as client:
         for name in names or ():
             await client.approve_executor(colony, name)
@@ -185,7 +185,7 @@ async def join_colony(
 
     read = read_card(sys.stdin.readline().strip() if card == "-" else card)
     url = server or enrolling.address_of(read)
-    if config.exists():
+    if config.exists() and not enrolling.is_agent_of(config, read, server=url, key_file=key):
         raise CliError(Exit.CONFLICT, f"{config} is there already: not overwritten")
     identity = read_or_make(key, shell.place.custody)
     executor = await enrolling.join(
