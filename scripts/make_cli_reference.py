@@ -40,12 +40,15 @@ Flags win over the environment, this over the state folder, and this over defaul
 | `--key FILE`, as colony owner | `COLONIES_COLONY_PRVKEY[_FILE]` | `colony_key` | |
 | `--key FILE`, as server owner | `COLONIES_SERVER_PRVKEY[_FILE]` | `server_key` | |
 | `--type NAME` | `COLONIES_EXECUTOR_TYPE` | `executor_type` | |
+| (the *pin*: whose replies count) | `COLONIST_SERVER_ID` | `server_id` | nothing is sealed |
 
 Most commands sign with a member's key (a user's or an executor's), `executor add`, `approve`,
 `reject`, `remove`, `user add`, `remove` and `colony pause`, `resume`, `history` with the colony
 owner's, `colony add`, `list`, `remove` and `stats --all` with the server owner's. `rotate-key`
 signs with the key that it changes, which must be in a file. `--key` stands for whichever the
-command needs. `colonist up` writes `colonist.toml`. `NO_COLOR` turns colours off.
+command needs. The pin holds with any `--server`: nobody else's reply is believed there. For another
+server set `COLONIST_SERVER_ID` to its id. `colonist up` writes `colonist.toml`. `NO_COLOR` turns
+colours off.
 
 `-o json` prints what the server sent, in the protocol's own names; `watch` one JSON a line. Results
 go to stdout, everything else to stderr.

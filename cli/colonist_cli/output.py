@@ -6,6 +6,8 @@ NO_COLOR and whether there is a terminal.
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PIPE_COLUMNS: Final = 10_000
+_NOT_PLAIN: Final = re.compile(r"[^\n -~]")
 
 
 class Form(StrEnum):
@@ -68,18 +71,18 @@ class Screen:
         import msgspec
 
         packed = msgspec.json.encode(value)
-        sys.stdout.write(msgspec.json.format(packed, indent=2).decode() + "\n")
+        sys.stdout.write(_visible(msgspec.json.format(packed, indent=2).decode()) + "\n")
 
     def json_line(self, value: Any) -> None:
         """A value as JSON in one line, told at once: for what goes on and on."""
         import msgspec
 
-        sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+        sys.stdout.write(_visible(msgspec.json.encode(value).decode()) + "\n")
         sys.stdout.flush()
 
     def line(self, text: str) -> None:
-        """A line of the result."""
-        sys.stdout.write(f"{text}\n")
+        """A line of the result, safe for a terminal."""
+        sys.stdout.write(f"{clean(text)}\n")
 
 
 def console(*, columns: int = 0, is_error: bool = False) -> Console:
@@ -92,14 +95,21 @@ def console(*, columns: int = 0, is_error: bool = False) -> Console:
 
 
 def note(text: str) -> None:
-    """Tell a person something that is not the result."""
-    sys.stderr.write(f"{text}\n")
+    """Tell a person something that is not the result, safe for a terminal: errors, too."""
+    sys.stderr.write(f"{clean(text)}\n")
 
 
 def clean(text: str) -> str:
     """Text that others wrote, safe for a terminal: control characters become visible."""
     return "".join(
         char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
+    )
+
+
+def _visible(text: str) -> str:
+    """The same JSON, with what cannot be printed escaped."""
+    return _NOT_PLAIN.sub(
+        lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text
     )
 
 

@@ -89,11 +89,16 @@ class Settings:
     def server_id(self) -> str:
         """The id of the server whose replies are believed; "" where none is pinned.
 
-        What the state folder knows is about the server that it knows, and no other one.
+        The pin holds for whatever URL: one that is given, or mistyped, must not undo it unseen.
         """
-        if self._variables.server_id:
-            return self._variables.server_id
-        return self._notes.server_id if self.server == self._notes.server else ""
+        return self._variables.server_id or self._notes.server_id
+
+    @property
+    def pin_origin(self) -> str:
+        """Where the pin stands, or would stand, for a person to look at."""
+        if self._variables.server_id or not self._notes.server_id:
+            return SERVER_ID
+        return f"server_id in {self._place.notes_file}, or {SERVER_ID}"
 
     def pin(self) -> Pin | None:
         """The pinned server; where its key has changed, the state folder is told."""

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import Form, Screen
 from colonist_cli.place import Place, find_place
-from colonist_cli.settings import Flags, Role, Settings, Signer
+from colonist_cli.settings import SERVER_ID, Flags, Role, Settings, Signer
 
 if TYPE_CHECKING:
     from colonist_client.client import Client
+    from colonist_client.failure import ServerError
     from colonist_client.retry import Retry
     from colonist_client.subscriptions import Subscriber
     from colonist_client.transport import Transport
@@ -58,10 +59,11 @@ class Shell:
             try:
                 yield client
             except ServerError as error:
-                raise _told(error.status, str(error), signer) from error
+                raise told_of(error, signer, is_pinned=pin is not None) from error
             except NotGenuineError as error:
                 whose = f"signed with the key {_named(signer)}"
-                raise CliError(Exit.UNREACHABLE, f"{error} ({whose})") from error
+                remedy = f"is another server meant? the pin is {self.settings.pin_origin}"
+                raise CliError(Exit.UNREACHABLE, f"{error} ({whose}); {remedy}") from error
 
     def subscriber(self) -> Subscriber:
         """Follows processes with a member's key."""
@@ -87,11 +89,16 @@ def _named(signer: Signer) -> str:
     return f"{signer.identity.id[:12]}... from {signer.origin}"
 
 
-def _told(status: int, message: str, signer: Signer) -> CliError:
+def told_of(error: ServerError, signer: Signer, *, is_pinned: bool) -> CliError:
+    """What to say of a refusal: with which key it was asked, and a remedy where there is one."""
     from http import HTTPStatus
 
     from colonist_cli.exits import of_status
+    from colonist_protocol.errors import PlainRefusedError
 
-    if status == HTTPStatus.FORBIDDEN:
-        return CliError(Exit.REFUSED, f"refused: {message} (signed with the key {_named(signer)})")
-    return CliError(of_status(status), message)
+    if error.status != HTTPStatus.FORBIDDEN:
+        return CliError(of_status(error.status), str(error))
+    told = f"refused: {error} (signed with the key {_named(signer)})"
+    if error.code == PlainRefusedError.code and not is_pinned:
+        told += f"; pin the server: set {SERVER_ID} to its id, which its operator tells"
+    return CliError(Exit.REFUSED, told)

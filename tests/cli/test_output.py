@@ -9,7 +9,9 @@ import pytest
 from colonist_cli import tables
 from colonist_cli.command import guarded
 from colonist_cli.exits import MEANINGS, CliError, Exit, verdict
-from colonist_cli.output import Form, Screen, clean
+from colonist_cli.output import Form, Screen, clean, note
+from colonist_cli.settings import Signer
+from colonist_cli.shell import told_of
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.failure import ServerError
 from colonist_client.transport import NotSentError
@@ -86,6 +88,35 @@ def test_what_others_wrote_cannot_steer_the_terminal(capsys: pytest.CaptureFixtu
     assert "\x1b" not in shown
     assert "\\x1b[31m" in shown
     assert clean("a\tb\nc\r\x07\u202eå") == "a\tb\nc\\r\\x07\\u202eå"
+
+
+EVIL = "a\x1b[2J\x9b2J\u202eb\x7f"
+
+
+def test_nothing_that_is_told_can_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused() -> None:
+        raise ServerError(Failure(status=403, message=EVIL, code="x", retry_after_s=0))
+
+    assert guarded(refused) is Exit.REFUSED
+    note(EVIL)
+    Screen().line(EVIL)
+    Screen(Form.JSON).json({EVIL: [EVIL, "å"]})
+    Screen(Form.JSON).json_line({"a": EVIL + "\U000e0001"})
+    told = capsys.readouterr()
+    assert all(char.isprintable() or char == "\n" for char in told.out + told.err)
+    line, *whole, event = told.out.splitlines()
+    assert line == clean(EVIL)
+    assert json.loads("".join(whole)) == {EVIL: [EVIL, "å"]}
+    assert json.loads(event) == {"a": EVIL + "\U000e0001"}
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_who_is_refused_for_want_of_a_pin_is_told_so(is_pinned: bool) -> None:
+    signer = Signer(Identity(b"\1" * 32), "here")
+    failure = Failure(status=403, message="no", code="plain_refused", retry_after_s=0)
+    told = told_of(ServerError(failure), signer, is_pinned=is_pinned)
+    assert told.exit is Exit.REFUSED
+    assert ("set COLONIST_SERVER_ID" in str(told)) is not is_pinned
 
 
 def test_times_are_for_people() -> None:

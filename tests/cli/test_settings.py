@@ -185,11 +185,19 @@ def test_a_key_that_is_in_no_file_cannot_be_changed(place: Place, tmp_path: Path
 PINNED, OTHER = KEYS[1].id, KEYS[2].id
 
 
-def test_the_pin_of_the_state_folder_is_for_its_own_server_only(place: Place) -> None:
+def test_the_pin_of_the_state_folder_holds_for_every_url(place: Place) -> None:
+    assert settings(place, Flags(server="http://127.0.0.1:2")).pin() is None
+    assert settings(place).pin_origin == "COLONIST_SERVER_ID"
     place.write(replace(place.read(), server_id=PINNED))
     assert settings(place).server_id == PINNED
-    assert settings(place, Flags(server="http://127.0.0.1:2")).server_id == ""
-    assert settings(place, Flags(server="http://127.0.0.1:2")).pin() is None
+    for elsewhere in (Flags(server="http://127.0.0.1:2"), Flags(server="https://[::1]")):
+        found = settings(place, elsewhere)  # a mistyped address does not undo the pin
+        assert (found.server_id, found.pin_origin) == (
+            PINNED,
+            f"server_id in {place.notes_file}, or COLONIST_SERVER_ID",
+        )
+    environment = {"COLONIES_SERVER_HOST": "elsewhere.example"}
+    assert settings(place, environment=environment).server_id == PINNED
     assert settings(place, environment={"COLONIST_SERVER_ID": OTHER}).server_id == OTHER
 
 
