@@ -280,6 +280,8 @@ async def _collect(process: Process, output: _Output) -> None:
         if len(output.data) + len(chunk) > output.limit:
             output.is_over = True
             _signal_group(process, signal.SIGKILL)
+            # A reader that is full reads its pipe no more: it would never see that it is closed.
+            await _discard(process.stdout)
             return
         output.data += chunk
 
