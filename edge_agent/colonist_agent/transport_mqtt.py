@@ -137,10 +137,6 @@ class MqttTransport:
         async with asyncio.TaskGroup() as group:
             self._runner = group.create_task(self._link.run())
 
-    async def connected_once(self) -> None:
-        """Return once there is a connection that is announced and subscribed."""
-        await self._link.connection()
-
     async def exchange(self, body: bytes, *, wait_s: float) -> bytes:
         """Send one signed request and return its reply's body, within `wait_s`.
 

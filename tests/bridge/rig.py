@@ -104,8 +104,7 @@ class Rig:
             **options,  # type: ignore[arg-type]
         )
         async with running(made) as transport:
-            async with asyncio.timeout(WAIT_S):
-                await transport.connected_once()
+            await eventually(lambda: made.is_connected)
             yield Device(key, transport)
 
     async def counted(self, name: str, at_least: int = 1) -> None:

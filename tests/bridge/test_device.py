@@ -78,7 +78,7 @@ async def pair(place: Place, **options: object) -> AsyncIterator[tuple[MqttTrans
             **options,  # type: ignore[arg-type]
         )
         async with running(made) as transport:
-            await transport.connected_once()
+            await eventually(lambda: made.is_connected)
             yield transport, Bridge(by_hand)
 
 

@@ -131,7 +131,7 @@ async def pair(place: Place) -> AsyncIterator[tuple[MqttTransport, Wire]]:
     async with wire(place, "gw-edge", TOPICS.every_device("req")) as by_hand:
         made = MqttTransport(place.url, ANNA.id, reconnect_base_s=0.02, pin=Pin(SERVER.id))
         async with running(made) as transport:
-            await transport.connected_once()
+            await eventually(lambda: made.is_connected)
             yield transport, by_hand
 
 
