@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from colonist_protocol import envelope
 from colonist_protocol.colony import GetColony
 from colonist_protocol.errors import WrongServerError
 from colonist_protocol.process import AssignProcess, CloseSuccessful, SubmitFunctionSpec
@@ -96,6 +97,18 @@ async def test_who_has_pinned_a_former_key_is_led_to_the_newest() -> None:
             sent = sealing.seal(READ, ADA, given)
             genuine = sent.opened((await made.dispatch.answer(sent.body)).body)
             assert (genuine.server, genuine.seal.ok) == (NEWER.id, True)
+
+
+@virtual
+async def test_who_has_pinned_another_server_is_told_which_one_this_is() -> None:
+    async with bench(MemoryStore(), server_keys=BEFORE) as made:
+        await made.found("ada")
+        given = sealing.EpochSeal(1, NEW.id, made.rooms.epochs.token, "0" * 32, 60)
+        body = (await made.dispatch.answer(sealing.seal(READ, ADA, given).body)).body
+        told = envelope.parse_reply(body)
+        assert isinstance(told, envelope.Failure)
+        assert told.code == WrongServerError.code
+        assert f"{OLD.id}: check the server id" in told.message
 
 
 @virtual
