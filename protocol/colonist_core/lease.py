@@ -28,8 +28,8 @@ as above and d is in 0 to A.
   it takes to be written by a clock that is d ahead of R as well: the same holds.
 
 **Steps.** What was counted from a grant or a renewal is not counted anew by a clock that was set:
-neither what is told (the server's clock goes on where the machine's is set back; where that is set
-forward less is told) nor when it is taken back (a lease that was counted is never cut).
+neither when it is taken back (a lease that was counted is never cut) nor what is told: no more than
+is sure to be over before it is taken back (`told_s`).
 
 What an executor cannot count (a sleep in which its clock stood, a reboot, work that a bridge held)
 it must not guess: it goes on only after the reply to a renewal.
@@ -99,6 +99,12 @@ def most_renewals(started_ns: int, limit_s: int, now_ns: int) -> int:
 def left_s(end: int, now_ns: int) -> float:
     """What a reply tells, in seconds, rounded down to milliseconds."""
     return max(0, end - now_ns) // 1_000_000 / 1000
+
+
+def told_s(left: float, held: float, flags: int) -> float:
+    """What a reply tells, of which so much is left, where it is not taken back for so long."""
+    sure = held / apart(1.0) if flags & Flag.NEVER_OVERLAPS else held
+    return min(left, int(max(0.0, sure) * 1000) / 1000)
 
 
 def stop_after_s(lease_s: float, *, never_overlaps: bool) -> float:

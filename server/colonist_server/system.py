@@ -3,54 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable
 from typing import Final
 
-from colonist_protocol.times import SECOND_NS
 from colonist_server.repo.clock import Timer
 
-log = logging.getLogger(__name__)
-
 POOL_BYTES: Final = 4096
-TOLD_NS: Final = SECOND_NS
-"""An operator is told of a machine whose clock was set back by more."""
 
 
 class SystemClock:
-    """The machine's time. Where that is set back it goes on as if nothing had happened.
+    """The machine's time."""
 
-    What stood still would tell leases that are longer than they are.
-    """
-
-    __slots__ = ("_ahead_ns", "_last_ns", "_loop", "_ticks_ns")
+    __slots__ = ("_last_ns", "_loop")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._last_ns = 0
-        self._ticks_ns = time.monotonic_ns()
-        self._ahead_ns = 0
 
     def now_ns(self) -> int:
-        """Nanoseconds since 1970; never the same twice, never back, never still."""
-        wall_ns, ticks_ns = time.time_ns(), time.monotonic_ns()
-        least_ns = self._last_ns + max(1, ticks_ns - self._ticks_ns)
-        self._note(least_ns - wall_ns if self._last_ns else 0)
-        self._last_ns, self._ticks_ns = max(wall_ns, least_ns), ticks_ns
+        """Nanoseconds since 1970; never the same twice, never back."""
+        self._last_ns = max(time.time_ns(), self._last_ns + 1)
         return self._last_ns
-
-    def _note(self, ahead_ns: int) -> None:
-        if ahead_ns > self._ahead_ns + TOLD_NS:
-            log.warning(
-                "the machine's clock was set back, this server's is %.1f s ahead of it and stays so"
-                " until it is started again",
-                ahead_ns / SECOND_NS,
-            )
-            self._ahead_ns = ahead_ns
-        elif ahead_ns <= 0:
-            self._ahead_ns = 0
 
     def monotonic(self) -> float:
         """Seconds that only grow."""

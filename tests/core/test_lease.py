@@ -49,6 +49,13 @@ def test_clocks_that_are_apart_cost_a_tenth_more_than_they_are_apart():
     assert lease.apart(0.0) == 0
 
 
+def test_no_more_is_told_than_is_over_before_it_is_taken_back():
+    assert lease.told_s(5.0, 11.0, 0) == 5.0
+    assert lease.told_s(50.0, 11.0, 0) == 11.0
+    assert lease.told_s(50.0, 11.0001, Flag.NEVER_OVERLAPS) == 10.0
+    assert lease.told_s(50.0, -1.0, Flag.NEVER_OVERLAPS) == 0
+
+
 def test_what_went_by_is_counted_in_whole_periods():
     for elapsed_ns, most in ((-5, 1), (0, 1), (10 * SECOND_NS - 1, 1), (10 * SECOND_NS, 2)):
         assert lease.most_renewals(START_NS, 10, START_NS + elapsed_ns) == most

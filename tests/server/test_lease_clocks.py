@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import pytest
 
 from colonist_protocol.log import AddLog
 from colonist_protocol.process import State
-from colonist_server import system
 from colonist_server.config import ServerConfig
 from colonist_server.loops.deadlines import APART_S
 from colonist_server.repo.nodes import SKEW_NS
-from colonist_server.system import SystemClock
 from colonist_server.work import at_work
 from tests.support.attempts import Held, take
 from tests.support.clock import virtual
@@ -101,44 +98,21 @@ async def test_a_clock_that_is_set_forward_cuts_no_lease() -> None:
         assert not is_held(made, mine)
 
 
-class Machine:
-    """What stands for the module `time`."""
-
-    def __init__(self) -> None:
-        self.wall_ns = 10**18
-        self.ticks_ns = 5
-
-    def time_ns(self) -> int:
-        return self.wall_ns
-
-    def monotonic_ns(self) -> int:
-        return self.ticks_ns
-
-    def passes(self, ns: int) -> None:
-        self.wall_ns += ns
-        self.ticks_ns += ns
-
-
-async def test_where_the_machines_clock_is_set_back_the_servers_goes_on(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    machine = Machine()
-    monkeypatch.setattr(system, "time", machine)
-    clock = SystemClock()
-    begun = clock.now_ns()
-    assert begun == machine.wall_ns
-    assert clock.now_ns() == begun + 1
-    machine.passes(10**9)
-    assert clock.now_ns() == begun + 10**9 + 1
-    with caplog.at_level(logging.WARNING):
-        machine.wall_ns -= 86_400 * 10**9
-        machine.passes(90 * 10**9)
-        assert clock.now_ns() == begun + 91 * 10**9 + 1
-        machine.passes(10**9)
-        assert clock.now_ns() == begun + 92 * 10**9 + 1
-    assert [each.message for each in caplog.records] == [
-        "the machine's clock was set back, this server's is 86400.0 s ahead of it and stays so"
-        " until it is started again"
-    ]
-    machine.wall_ns = begun + 10**12
-    assert clock.now_ns() == begun + 10**12
+@pytest.mark.parametrize("overlap", ["never", "allow"])
+@virtual
+async def test_a_clock_that_is_set_back_tells_no_longer_leases(overlap: str) -> None:
+    clock = WrongClock(2 * 86_400)
+    async with (
+        MemoryStore() as store,
+        at_work(
+            ServerConfig(owner=OWNER.id), store, clock, OWNER.id, server_keys=SERVER_KEYS
+        ) as dispatch,
+    ):
+        made = Bench(dispatch)
+        await made.found("ada")
+        await made.submit("ada", maxexectime=100, maxretries=9, overlap=overlap)
+        mine = await take(made, "ada")
+        assert mine.lease == pytest.approx(100, abs=0.01)
+        clock.ahead_s -= 86_400
+        await asyncio.sleep(90)
+        assert (await mine.renew())["lease"] <= 20 / 1.1

@@ -7,8 +7,8 @@ Where nodes share the store each has them all, and the leader rings. The clock t
 may be another node's: so what counts is how long it was when it was written, from when this node
 heard of that; only of what was loaded it counts what is left by the clock of whoever wrote it.
 
-Where no two attempts may overlap a lease that was counted is never cut, whatever the clocks are set
-to, and nodes that share a store wait as much longer as their clocks may be apart
+A lease that was counted is never cut, whatever the clocks are set to. Where no two attempts may
+overlap, nodes that share a store wait as much longer as their clocks may be apart
 (`colonist_core.lease`).
 """
 
@@ -84,17 +84,19 @@ class Deadlines:
     def row_changed(self, row: Row) -> None:
         """Note a deadline."""
         if row.state != State.RUNNING:
-            row.held_until = 0.0
+            row.held_until, row.held_for = 0.0, 0
         if row.deadline_ns:
             self._push(self._due_at(row), row, row.deadline_ns)
 
     def _due_at(self, row: Row) -> float:
+        if row.held_for == row.deadline_ns:
+            return row.held_until
         due = self._clock.monotonic() + (row.deadline_ns - self._began_ns(row)) / SECOND_NS
-        if row.state != State.RUNNING or not row.live().flags & Flag.NEVER_OVERLAPS:
+        if row.state != State.RUNNING:
             return due
-        if self._view.is_shared:
+        if self._view.is_shared and row.live().flags & Flag.NEVER_OVERLAPS:
             due += APART_S
-        row.held_until = max(row.held_until, due)
+        row.held_until, row.held_for = max(row.held_until, due), row.deadline_ns
         return row.held_until
 
     def _began_ns(self, row: Row) -> int:

@@ -6,7 +6,7 @@ one that comes back proves that there was such a grant, also where a restore has
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,9 @@ from colonist_server.repo.processes import is_assignee
 from colonist_server.repo.records import all_ids
 from colonist_server.repo.view import View
 from colonist_server.store.interface import Guard
+
+EARLY_S: Final = 1e-6
+"""What counting in floats may lose."""
 
 
 class Said(NamedTuple):
@@ -61,8 +64,16 @@ class Attempts:
         key = self._server_keys.current
         token = key.attempt_token(process_id, live.executor, live.attempt, live.nonce.hex())
         end = live.lease_end_ns
-        left = lease.left_s(end, self._clock.now_ns()) if end else msgspec.UNSET
+        left = self._left_s(process_id, live, end) if end else msgspec.UNSET
         return Attempt(number=live.attempt, token=token, lease=left)
+
+    def _left_s(self, process_id: str, live: Live, end: int) -> float:
+        """By the clock, and no more than is sure where that was set back."""
+        left_s = lease.left_s(end, self._clock.now_ns())
+        row = self._view.rows.get(bytes.fromhex(process_id))
+        if row is None or not row.held_until:
+            return left_s
+        return lease.told_s(left_s, row.held_until - self._clock.monotonic() + EARLY_S, live.flags)
 
     def granted(self, shown: Process, live: Live) -> Process:
         """A process as it is shown to whom it was just granted."""

@@ -34,7 +34,8 @@ class Row(msgspec.Struct, eq=False, gc=False):
     assignment was committed by a node that died before anybody could see a reply. `blocked`: a
     member of a workflow that may not run, now or ever. `left_at`: since when this node has left it
     to others that go first (`sharing`); 0: it has not. `held_until`: before that, on the monotonic
-    clock, an attempt that may not overlap is not taken back, whatever the clocks are set to.
+    clock, an attempt is not taken back, and no more is told of it, whatever the clocks are set to;
+    `held_for`: the deadline that was counted so.
     """
 
     pid: bytes
@@ -54,6 +55,7 @@ class Row(msgspec.Struct, eq=False, gc=False):
     blocked: bool = False
     left_at: float = 0.0
     held_until: float = 0.0
+    held_for: int = 0
 
     @property
     def id(self) -> str:
