@@ -11,6 +11,7 @@ from colonist_protocol import codec, envelope
 from colonist_protocol.envelope import Failure
 from colonist_protocol.process import (
     AssignProcess,
+    CloseSuccessful,
     GetProcess,
     StandingOrder,
     SubmitFunctionSpec,
@@ -20,6 +21,7 @@ from tests.support import sealing
 from tests.support.clock import virtual
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, Bench, bench, key, spec
+from tests.support.stores import CountingStore
 
 ADA, UMA = key("ada"), key("uma")
 
@@ -132,6 +134,25 @@ async def test_nobody_hoards_work_in_the_name_of_a_silent_device() -> None:
         assert (busy.code, busy.retry_after_s) == ("busy", 1.0)
         assert (await _grant(made, sent, 1))["processid"] == granted[1]["processid"]
         assert len(made.colony.running) == 2
+
+
+@virtual
+async def test_sealed_work_costs_a_commit_a_request_and_no_read() -> None:
+    store = CountingStore()
+    async with bench(store) as made:
+        await made.found("ada")
+        order = _standing(made, count=100)
+        for index in range(3):
+            store.asked.clear()
+            sent = sealing.of_now(made.dispatch, SubmitFunctionSpec(spec=spec()), ADA)
+            await sealing.present(made.dispatch, sent)
+            granted = await _grant(made, order, index)
+            result = CloseSuccessful(processid=granted["processid"], out=msgspec.Raw(b"[1]"))
+            token = granted["attempt"]["token"]
+            await sealing.present(
+                made.dispatch, sealing.of_attempt(made.dispatch, result, ADA, token, 1)
+            )
+            assert store.asked == ["commit"] * 3
 
 
 @virtual

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from colonist_core.process import Live
 from colonist_protocol.errors import BusyError, ConflictError
@@ -27,8 +27,12 @@ MOST_BOOKS: Final = 20_000
 RETRY_AFTER_S: Final = 1.0
 
 
-_Noted = tuple[bytes, int]
-"""A grant: the process, and the number of the attempt."""
+class _Noted(NamedTuple):
+    """A grant: the process, and the number of the attempt; whether this node's view has had it."""
+
+    pid: bytes
+    number: int
+    is_seen: bool
 
 
 class _Book:
@@ -40,11 +44,11 @@ class _Book:
         self.made = 0
         self.open: list[_Noted] = []
 
-    def note(self, value: bytes) -> None:
+    def note(self, value: bytes, *, is_seen: bool) -> None:
         """One more grant, as its record says."""
         self.made += 1
         pid, number = value[: keys.PID_BYTES], int.from_bytes(value[keys.PID_BYTES :], "big")
-        self.open.append((pid, number))
+        self.open.append(_Noted(pid, number, is_seen))
 
 
 class Standing:
@@ -84,7 +88,7 @@ class Standing:
             return
         book = self._books.get(bound.mark.digest)
         if book is not None and book.made == bound.mark.turn:
-            book.note(bound.value)
+            book.note(bound.value, is_seen=True)
 
     async def _read(self, bound: Once, book: _Book) -> _Book:
         """The book of a request, brought from its records up to the grant that is asked for."""
@@ -96,26 +100,29 @@ class Standing:
             after = family + (made - 1).to_bytes(TURN_BYTES, "big") if made else b""
             page = await self._writes.range(family, after=after, limit=bound.mark.turn - made)
             for item in page.items[book.made - made :]:  # others may have read them meanwhile
-                book.note(item.value)
+                book.note(item.value, is_seen=False)
         return book
 
     async def _over(self, noted: Sequence[_Noted]) -> set[_Noted]:
         """Those that are no attempts under way, or of which the device has said something.
 
-        The records of the request may tell of grants of which this node has not heard yet. So what
-        its view does not show as open is read, once: it never opens again.
+        What the view shows as open no more was in it, or is read, once: the records of the request
+        may tell of grants of which this node has not heard yet. None opens again.
         """
-        unsure = [each for each in noted if not self._is_open(*each)]
-        items = await self._writes.read_many([keys.live(pid) for pid, _ in unsure])
-        return {
-            each
-            for each, item in zip(unsure, items, strict=True)
-            if item is None or not _is_silent(decode_live(item.value), each[1])
-        }
+        over = {each for each in noted if not self._is_open(each)}
+        unsure = [each for each in over if not each.is_seen]
+        if unsure:
+            items = await self._writes.read_many([keys.live(each.pid) for each in unsure])
+            over -= {
+                each
+                for each, item in zip(unsure, items, strict=True)
+                if item is not None and _is_silent(decode_live(item.value), each.number)
+            }
+        return over
 
-    def _is_open(self, pid: bytes, number: int) -> bool:
-        row = self._view.rows.get(pid)
-        return row is not None and _is_silent(row.live(), number)
+    def _is_open(self, noted: _Noted) -> bool:
+        row = self._view.rows.get(noted.pid)
+        return row is not None and _is_silent(row.live(), noted.number)
 
 
 def _is_silent(live: Live, number: int) -> bool:
