@@ -1,6 +1,7 @@
 """For every test: a clean environment, a report of the real parts, a list of what was skipped."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Generator
 
@@ -16,6 +17,11 @@ OURS = ("COLONIST_", "COLONIES_")
 # At import, so that it comes before anything that might read them.
 for _name in [name for name in os.environ if name.startswith(OURS)]:
     del os.environ[_name]
+
+# Where tests are started in the background, Ctrl-C is ignored, and programs that they start would
+# inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # The gates try the same examples each time; `make campaign` explores.

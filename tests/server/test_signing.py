@@ -7,18 +7,19 @@ import os
 import signal
 from contextlib import AsyncExitStack
 
-from colonist_protocol.identity import Identity, digest, recover_digest
-from colonist_server.rpc.signing import Beside, Here, beside
+from colonist_protocol.identity import Identity, recover
+from colonist_server.rpc.signing import MAX_TEXT_BYTES, Beside, Here, beside
 
 KEY = Identity.from_entropy(b"a server's key, known to the tests")
 DEADLINE_S = 20.0
 
 
 async def _check(signer: Beside | Here, count: int) -> None:
-    digests = [digest(os.urandom(8)) for _ in range(count)]
-    signatures = await asyncio.gather(*map(signer.sign, digests))
-    for each, signature in zip(digests, signatures, strict=True):
-        assert recover_digest(each, bytes.fromhex(signature)) == KEY.id
+    sizes = (1, 1_000, MAX_TEXT_BYTES, MAX_TEXT_BYTES + 1)
+    texts = [os.urandom(sizes[number % len(sizes)]) for number in range(count)]
+    signatures = await asyncio.gather(*map(signer.sign, texts))
+    for text, signature in zip(texts, signatures, strict=True):
+        assert recover(text, signature) == KEY.id
 
 
 async def test_what_comes_alone_needs_no_process() -> None:
@@ -61,7 +62,7 @@ async def test_who_has_gone_holds_up_nobody() -> None:
         assert isinstance(signer, Beside)
         while not signer.is_beside:
             await _check(signer, 3)
-        gone = [asyncio.create_task(signer.sign(digest(b"gone"))) for _ in range(3)]
+        gone = [asyncio.create_task(signer.sign(b"gone")) for _ in range(3)]
         await asyncio.sleep(0)
         for task in gone:
             task.cancel()

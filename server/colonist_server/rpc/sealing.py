@@ -6,7 +6,6 @@ from colonist_core.process import MILLISECOND_NS, Cause
 from colonist_protocol import envelope
 from colonist_protocol.envelope import Envelope
 from colonist_protocol.errors import SealError, WrongServerError
-from colonist_protocol.identity import digest
 from colonist_protocol.seal import (
     MAX_SHORT_TTL_S,
     VERSION,
@@ -83,7 +82,7 @@ class Sealing:
         key = self._server_keys.signing(asker.to)
         if key is not self._server_keys.current:
             return unsigned.signed(key.identity.sign(unsigned.text))
-        signature = await self._signer.sign(digest(unsigned.text))
+        signature = await self._signer.sign(unsigned.text)
         return unsigned.signed(signature, self._server_keys.via)
 
     def reply_at_once(

@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections import deque
@@ -26,21 +27,31 @@ from contextvars import Context
 from typing import Final, Protocol, cast
 
 from colonist_client import memory
-from colonist_protocol.identity import DIGEST_BYTES, KEY_BYTES, SIGNATURE_BYTES, Identity
+from colonist_protocol.identity import (
+    DIGEST_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    Identity,
+    digest,
+)
 
 log = logging.getLogger(__name__)
 
 MODULE: Final = "colonist_server.rpc.signing"
-RECEIVED_BYTES: Final = 65_536
+RECEIVED_BYTES: Final = 262_144
+MAX_TEXT_BYTES: Final = 16_384
 START_S: Final = 20.0
 STOP_S: Final = 5.0
 
+_SIZE: Final = struct.Struct("<H")
+_DIGEST: Final = _SIZE.pack(0)
+
 
 class Signer(Protocol):
-    """Signs digests with the server's key."""
+    """Signs with the server's key."""
 
-    async def sign(self, digest: bytes) -> str:
-        """The signature of a SHA3-256 digest, as 130 hex characters."""
+    async def sign(self, text: bytes) -> str:
+        """The signature of the SHA3-256 of a text, as 130 hex characters."""
         ...
 
 
@@ -52,9 +63,9 @@ class Here:
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
 
-    async def sign(self, digest: bytes) -> str:
-        """The signature of a digest."""
-        return self._identity.sign_digest(digest).hex()
+    async def sign(self, text: bytes) -> str:
+        """The signature of a text."""
+        return self._identity.sign(text)
 
 
 _Job = tuple[bytes, asyncio.Future[str]]
@@ -91,12 +102,12 @@ class Beside(asyncio.Protocol):
         """How many signatures the process owes."""
         return len(self._sent)
 
-    async def sign(self, digest: bytes) -> str:
-        """The signature of a digest."""
+    async def sign(self, text: bytes) -> str:
+        """The signature of a text."""
         future: asyncio.Future[str] = self._loop.create_future()
         if not self._due:
             self._loop.call_soon(self._flush)
-        self._due.append((digest, future))
+        self._due.append((text, future))
         return await future
 
     def _flush(self) -> None:
@@ -107,13 +118,13 @@ class Beside(asyncio.Protocol):
             self._sign_here(due)
         else:
             self._sent.extend(due)
-            self._transport.write(b"".join([digest for digest, _ in due]))
+            self._transport.write(b"".join([pack(text) for text, _ in due]))
         if self._starting is None and not is_alone:
             self._starting = self._loop.create_task(self._start(), context=Context())
 
     def _sign_here(self, jobs: list[_Job]) -> None:
-        for digest, future in jobs:
-            _settle(future, self._identity.sign_digest(digest))
+        for text, future in jobs:
+            _settle(future, self._identity.sign_digest(digest(text)))
 
     async def _start(self) -> None:
         """Start the process; until it is ready, and if it never is, replies are signed here."""
@@ -198,18 +209,39 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
+def pack(text: bytes) -> bytes:
+    """A text as it goes to the process: whole, or as its digest where it is long."""
+    if len(text) > MAX_TEXT_BYTES:
+        return _DIGEST + digest(text)
+    return _SIZE.pack(len(text)) + text
+
+
+def unpack(received: bytearray) -> list[bytes]:
+    """The digests of what has come whole, which is taken out."""
+    found: list[bytes] = []
+    at, end = 0, len(received)
+    while end - at >= _SIZE.size:
+        (size,) = _SIZE.unpack_from(received, at)
+        start = at + _SIZE.size
+        stop = start + (size or DIGEST_BYTES)
+        if stop > end:
+            break
+        part = bytes(received[start:stop])
+        found.append(digest(part) if size else part)
+        at = stop
+    del received[:at]
+    return found
+
+
 def serve(end: socket.socket) -> None:
     """Sign what comes, until the other end is closed."""
     key = end.recv(KEY_BYTES, socket.MSG_WAITALL)
     identity = Identity(key)
     end.sendall(b"!")
-    rest = b""
+    received = bytearray()
     while data := end.recv(RECEIVED_BYTES):
-        rest += data
-        whole = len(rest) - len(rest) % DIGEST_BYTES
-        digests = [rest[at : at + DIGEST_BYTES] for at in range(0, whole, DIGEST_BYTES)]
-        rest = rest[whole:]
-        end.sendall(b"".join(map(identity.sign_digest, digests)))
+        received += data
+        end.sendall(b"".join(map(identity.sign_digest, unpack(received))))
 
 
 def main() -> None:
