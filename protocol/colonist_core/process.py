@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -189,7 +189,7 @@ class Live(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return lease.end_ns(self.started_ns, self.max_exec_s, self.renewed)
 
 
-class Grantee(NamedTuple):
+class Grantee(msgspec.Struct, frozen=True, gc=False):
     """One attempt: its number and nonce, and the id that it was granted to."""
 
     number: int

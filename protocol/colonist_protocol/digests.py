@@ -27,7 +27,7 @@ ATTEMPT: Final = "colonist:attempt:1"
 
 def tagged_text(tag: str, *parts: str) -> bytes:
     """What `tagged_digest` hashes. Raises `InvalidValueError` for a part that has a line feed."""
-    text = "\n".join((tag, *parts))
+    text = "\n".join([tag, *parts])
     if text.count("\n") != len(parts):
         raise InvalidValueError("a part of a digest holds a line feed: it could be read as two")
     return text.encode()

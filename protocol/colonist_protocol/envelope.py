@@ -8,6 +8,7 @@ Ours besides: a `seal`, both ways, that the signature covers as well (`colonist_
 from __future__ import annotations
 
 import binascii
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple, cast
 
@@ -251,7 +252,7 @@ def _another_type(name: str) -> MessageTypeError:
 def pack_reply(payloadtype: str, payload: bytes) -> bytes:
     """The body of a success; `payload` is the reply's JSON."""
     return b'{"payloadtype":%b,"payload":"%b","error":false}' % (
-        codec.encode(payloadtype),
+        _quoted(payloadtype),
         binascii.b2a_base64(payload, newline=False),
     )
 
@@ -269,7 +270,7 @@ def pack_failure(error: ColonistError) -> bytes:
     return b'{"payloadtype":"error","payload":"%b","error":true}' % payload.encode()
 
 
-class Unsigned(NamedTuple):
+class Unsigned(msgspec.Struct, frozen=True, gc=False):
     """A sealed reply that still needs its signature over `text`."""
 
     payloadtype: str
@@ -285,7 +286,7 @@ class Unsigned(NamedTuple):
     def signed(self, signature: str, via: tuple[tuple[str, str], ...] = ()) -> bytes:
         """The body of the reply."""
         return b'{"payloadtype":%b,"payload":"%b","error":%b,"seal":"%b","signature":"%b"%b}' % (
-            codec.encode(self.payloadtype),
+            _quoted(self.payloadtype),
             self.payload,
             b"true" if self.is_error else b"false",
             self.seal,
@@ -355,6 +356,11 @@ def _follows(pinned: str, signer: str, via: tuple[tuple[str, str], ...]) -> bool
             pairwise(line), via[olds.index(pinned) :], strict=True
         )
     )
+
+
+@lru_cache(maxsize=256)
+def _quoted(payloadtype: str) -> bytes:
+    return codec.encode(payloadtype)
 
 
 _PLAIN: Final = msgspec.json.Decoder(Envelope)

@@ -52,6 +52,7 @@ def read_epoch(text: str) -> EpochToken | None:
     return EpochToken(int(found[1]), found[2], found[3])
 
 
+@lru_cache(maxsize=256)
 def read_attempt(text: str) -> AttemptToken | None:
     """The parts of an attempt token; None for what has another form."""
     found = _ATTEMPT.fullmatch(text)
@@ -162,7 +163,9 @@ class ServerKeys:
 
     def made_attempt(self, token: AttemptToken, process_id: str, executor_id: str) -> bool:
         """Whether one of these keys made it for that process and executor."""
-        return any(key.made_attempt(token, process_id, executor_id) for key in self._all)
+        if self.current.made_attempt(token, process_id, executor_id):
+            return True
+        return any(key.made_attempt(token, process_id, executor_id) for key in self._all[1:])
 
     def __repr__(self) -> str:
         return f"ServerKeys({self.id}, {len(self._all) - 1} others)"

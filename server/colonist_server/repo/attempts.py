@@ -6,7 +6,7 @@ one that comes back proves that there was such a grant, also where a restore has
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -27,7 +27,7 @@ EARLY_S: Final = 1e-6
 """What counting in floats may lose."""
 
 
-class Said(NamedTuple):
+class Said(msgspec.Struct, frozen=True, gc=False):
     """A request about an attempt, by its executor: which attempt, and which of its requests."""
 
     by: Grantee

@@ -30,6 +30,7 @@ class Epochs:
         "_revision",
         "_writes",
         "era",
+        "guard",
         "n",
         "server_keys",
         "since_n",
@@ -44,17 +45,14 @@ class Epochs:
         self._clock = clock
         self._entropy = entropy
         self._revision: Revision = 0
+        self.guard = Guard(keys.EPOCH, 0)
+        """Holds as long as it is the minute that this node believes."""
         self.n = 0
         self.era = ""
         self.since_n = 0
         """What was sealed before that minute was for none of the colonies that are yet to come."""
         self.token = ""
         writes.view.hold(keys.EPOCH, self._apply, self._held)
-
-    @property
-    def guard(self) -> Guard:
-        """Holds as long as it is the minute that this node believes."""
-        return Guard(keys.EPOCH, self._revision)
 
     def is_own(self, token: EpochToken, text: str) -> bool:
         """Whether the server made it; the newest one is known by its text."""
@@ -100,6 +98,7 @@ class Epochs:
             return
         record = decode_epoch(value) if value is not None else EpochRecord(0, b"")
         self._revision = revision if value is not None else 0
+        self.guard = Guard(keys.EPOCH, self._revision)
         self.n, self.era, self.since_n = record.n, record.era.hex(), record.since_n
         self._writes.n = self.n
         self.token = self.server_keys.current.epoch_token(self.n, self.era) if self.era else ""

@@ -19,7 +19,9 @@ import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 from colonist_core.process import Cause
 from colonist_protocol.errors import ColonistError
@@ -50,7 +52,7 @@ def key_of(cause: Cause) -> bytes:
     return hashlib.sha3_256(cause.digest + bytes.fromhex(cause.who)).digest()
 
 
-class Mark(NamedTuple):
+class Mark(msgspec.Struct, frozen=True, gc=False):
     """Which request: its token and ttl, and what `key_of` says of it.
 
     `turn` numbers the grants of a standing one.
@@ -100,7 +102,7 @@ class Minutes(Protocol):
         ...
 
 
-class Derived(NamedTuple):
+class Derived(msgspec.Struct, frozen=True, gc=False):
     """An object whose id follows from the request: its key, and what a record says of it.
 
     `is_made` tells from what stands under the key whether it is there already.
@@ -119,6 +121,7 @@ class Once:
     """
 
     __slots__ = (
+        "_absent",
         "_admit",
         "_epochs",
         "_is_last",
@@ -145,6 +148,7 @@ class Once:
     ) -> None:
         self.mark = mark
         self._key = mark.key
+        self._absent = Guard(self._key, 0)
         self._epochs = epochs
         self._admit = admit
         self._member = member
@@ -181,7 +185,7 @@ class Once:
     def own_guards(self) -> list[Guard]:
         """What is joined to a commit that is, or leads to, the effect."""
         member = [self._member] if self._member is not None else []
-        return [Guard(self._key, 0), self._epochs.guard, *member]
+        return [self._absent, self._epochs.guard, *member]
 
     def join(
         self, guards: Sequence[Guard], ops: Sequence[Op]
@@ -190,11 +194,11 @@ class Once:
 
         Raises `EpochStaleError`.
         """
-        if self.is_spent or any(guard.key == self._key for guard in guards):
+        if self.is_spent or self._absent in guards:
             return guards, ops
         self._epochs.check(self.mark.token, self.mark.ttl_s)
-        held = {guard.key for guard in guards}
-        joined = [*guards, *(guard for guard in self.own_guards if guard.key not in held)]
+        held = [guard.key for guard in guards]
+        joined = [*guards, *[guard for guard in self.own_guards if guard.key not in held]]
         is_record = self.derived is not None and not self.is_old
         if is_record or self._is_preparing or not self._is_last:
             return joined, ops

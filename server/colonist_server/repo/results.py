@@ -11,7 +11,9 @@ and again.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from colonist_core.attempt import counts, recorded, winner
 from colonist_core.process import Live, What, ended, is_newest
@@ -39,7 +41,7 @@ _CONFLICT: Final = "this attempt has another result already"
 _FORGOTTEN: Final = "nothing is known any more of a process so old, nor of what became of it"
 
 
-class Taken(NamedTuple):
+class Taken(msgspec.Struct, frozen=True, gc=False):
     """What became of a result, and the hash of the event that says so, if it was just made."""
 
     outcome: str

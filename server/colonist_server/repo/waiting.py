@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from colonist_core.matching import Profile
 from colonist_core.process import Cause, Live
@@ -27,7 +29,7 @@ class Wake(Enum):
     LOOK_AGAIN = 4
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """Who asks for work, with what to offer, by which request."""
 
     colony: Colony
@@ -121,7 +123,7 @@ class Alike:
         return [waiter for waiter in alike if waiter.parking is Parking.PARKED]
 
 
-class Grant(NamedTuple):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """A committed assignment on its way to its executor."""
 
     pid: bytes

@@ -34,7 +34,8 @@ class Admission:
 
     def admit(self, asked: Asked) -> Call:
         """Check the caller's access, once."""
-        route, cause, payload, message, seal = asked
+        route, cause, payload = asked.route, asked.cause, asked.payload
+        message, seal = asked.message, asked.seal
         access = route.access
         if access is Access.SERVER_OWNER:
             check_server_owner(cause.who, self._rooms.owner.id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from colonist_core.process import Cause
 from colonist_protocol import messages
@@ -13,7 +15,7 @@ from colonist_protocol.seal import RequestSeal
 from colonist_server.rpc.table import PUBSUB, ROUTES, Route
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A request that was opened: what is asked for, by whom, under which seal."""
 
     route: Route[Any]

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
+import msgspec
+
 from colonist_core.limits import Limits
 from colonist_core.process import Cause
 from colonist_protocol import codec, envelope, messages
@@ -58,7 +60,7 @@ _ID_BYTES: Final = 28
 """What ids of a process, and of its workflow, begin with."""
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A reply as it goes out; `lost` is to be called when it cannot be delivered."""
 
     status: int

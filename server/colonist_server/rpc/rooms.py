@@ -120,7 +120,7 @@ def check_plain(colony: Colony | None, member: Executor | User | None) -> None:
         raise PlainRefusedError(MUST_BE_SEALED)
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """One request that passed its access check.
 
     `scope` is the colony that the message is about and `caller` the member of it that signed; both
@@ -140,7 +140,7 @@ class Call(NamedTuple):
         """
         if self.seal is None:
             check_plain(colony, member)
-        return self._replace(scope=colony, caller=member)
+        return msgspec.structs.replace(self, scope=colony, caller=member)
 
     @property
     def attempt(self) -> AttemptSeal | None:
@@ -181,7 +181,7 @@ class Call(NamedTuple):
         return self.caller
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What a handler answers: a value to encode; `lost` is called if it cannot be delivered.
 
     `event` is the hash of the event that the request caused, for the seal of the reply.
