@@ -270,39 +270,36 @@ def pack_failure(error: ColonistError) -> bytes:
     return b'{"payloadtype":"error","payload":"%b","error":true}' % payload.encode()
 
 
-class Unsigned(msgspec.Struct, frozen=True, gc=False):
-    """A sealed reply that still needs its signature over `text`."""
+class Unsigned(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A sealed reply that still needs its signature; payload and seal as JSON."""
 
     payloadtype: str
     payload: bytes
     seal: bytes
     is_error: bool
 
-    @property
-    def text(self) -> bytes:
-        """What is to be signed: its SHA3-256."""
-        return b"%b\n%b\n%b" % (_REPLY_TAG, self.payload, self.seal)
-
-    def signed(self, signature: str, via: tuple[tuple[str, str], ...] = ()) -> bytes:
+    def signed(self, identity: Identity, via: tuple[tuple[str, str], ...] = ()) -> bytes:
         """The body of the reply."""
-        return b'{"payloadtype":%b,"payload":"%b","error":%b,"seal":"%b","signature":"%b"%b}' % (
+        payload = binascii.b2a_base64(self.payload, newline=False)
+        seal = binascii.b2a_base64(self.seal, newline=False)
+        body = b'{"payloadtype":%b,"payload":"%b","error":%b,"seal":"%b","signature":"%b"}' % (
             _quoted(self.payloadtype),
-            self.payload,
+            payload,
             b"true" if self.is_error else b"false",
-            self.seal,
-            signature.encode(),
-            b',"via":' + codec.encode(via) if via else b"",
+            seal,
+            identity.sign(b"%b\n%b\n%b" % (_REPLY_TAG, payload, seal)).encode(),
         )
+        return with_via(body, via) if via else body
+
+
+def with_via(body: bytes, via: tuple[tuple[str, str], ...]) -> bytes:
+    """The body of a sealed reply that was made without them, with the server keys that were."""
+    return b'%b,"via":%b}' % (body[:-1], codec.encode(via))
 
 
 def sealed_reply(payloadtype: str, payload: bytes, seal: ReplySeal) -> Unsigned:
     """A reply with a seal; `payload` is its JSON."""
-    return Unsigned(
-        payloadtype if seal.ok else ERROR,
-        binascii.b2a_base64(payload, newline=False),
-        binascii.b2a_base64(codec.encode(seal), newline=False),
-        not seal.ok,
-    )
+    return Unsigned(payloadtype if seal.ok else ERROR, payload, codec.encode(seal), not seal.ok)
 
 
 class Genuine(NamedTuple):

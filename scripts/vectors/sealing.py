@@ -431,7 +431,7 @@ def reply(
 ) -> str:
     seal = ReplySeal(**{**GOOD_REPLY_SEAL, **change})
     unsigned = envelope.sealed_reply("getprocessmsg", payload, seal)
-    return unsigned.signed(signer.sign(unsigned.text), via).decode()
+    return unsigned.signed(signer, via).decode()
 
 
 def bad_replies() -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from colonist_bridge.reply import read_reply
 from colonist_bridge.state import GatewayState, StatePublisher
 from colonist_protocol.envelope import pack_reply, sealed_reply
 from colonist_protocol.errors import InvalidMessageError, MalformedError
+from colonist_protocol.identity import Identity
 from colonist_protocol.seal import ReplySeal
 from tests.support.clock import virtual
 
@@ -69,9 +70,12 @@ def test_a_plain_reply_is_named_at_its_end(payload: bytes) -> None:
     assert named == body[:-1] + b',"req":"0123456789abcdef"}'
 
 
+KEY = Identity.from_entropy(b"a server's key, known to the tests")
+
+
 def _sealed(payload: bytes = b"{}", *, re: str = "ab" * 32, index: int = 0) -> bytes:
     seal = ReplySeal(1, "cd" * 32, re, index, True, "", 0)
-    return sealed_reply("x", payload, seal).signed("00" * 65)
+    return sealed_reply("x", payload, seal).signed(KEY)
 
 
 def test_a_sealed_reply_passes_byte_for_byte() -> None:

@@ -74,7 +74,7 @@ class SealedServer:
         """A reply under this server's key."""
         given = ReplySeal(1, to, re, index, ok, self.token, 0)
         unsigned = envelope.sealed_reply(kind, payload, given)
-        return unsigned.signed(self.keys.current.identity.sign(unsigned.text), self.keys.via)
+        return unsigned.signed(self.keys.current.identity, self.keys.via)
 
     def _perform(self, request: Envelope, seal: EpochSeal, re: str) -> bytes:
         if seal.to not in self.keys.ids:

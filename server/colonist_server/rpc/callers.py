@@ -23,11 +23,11 @@ class Callers:
 
     def of(self, request: Envelope, seal: bytes = b"") -> Signed:
         """Who signed it; `seal` is the JSON of its seal. Raises `SignatureError`."""
-        if self._kept:
-            signed = self._kept.pop(_texts(request), None)
-            if signed is not None:
-                return signed
-        return envelope.authenticate(request, seal)
+        return self.kept(request) or envelope.authenticate(request, seal)
+
+    def kept(self, request: Envelope) -> Signed | None:
+        """Who signed it, where that was worked out just now."""
+        return self._kept.pop(_texts(request), None) if self._kept else None
 
     def keep(self, request: Envelope, cause: Cause) -> None:
         """It will be asked for again soon."""

@@ -152,7 +152,7 @@ class Dispatch:
         Raises what a stranger is refused with. What this lets pass is judged as if it were new.
         """
         if request.seal:
-            cause, seal = self._sealed.open_seal(request)
+            cause, seal = self._sealed.open_seal_at_once(request)
         else:
             cause, seal = self._opener.cause_of(request), None
         try:
@@ -188,7 +188,10 @@ class Dispatch:
         """Errors too are sealed, for those who are known here; a stranger costs no signature."""
         order = self._sealed.known(request)
         try:
-            cause, seal = (order.cause, order.seal) if order else self._sealed.open_seal(request)
+            if order is not None:
+                cause, seal = order.cause, order.seal
+            else:
+                cause, seal = await self._sealed.open_seal(request)
         except ColonistError as error:
             return Answer(error.status, envelope.pack_failure(error))
         asker = Asker(cause, request.index, seal.to if seal is not None else "")
@@ -257,7 +260,7 @@ class Dispatch:
     async def _subscribe_sealed(
         self, request: Envelope, sink: Sink, admit: Callable[[str], None]
     ) -> Subscription | Refusal:
-        cause, seal = self._sealed.open_seal(request)
+        cause, seal = await self._sealed.open_seal(request)
         asker = Asker(cause, 0, seal.to)
         sealed = SealedSink(sink, self._sealing, asker)
         try:

@@ -76,13 +76,15 @@ class SealedRequests:
         # The grants of one standing assign are asked for by the same bytes, verified once.
         self._standing: dict[tuple[str, str, str], Asked] = {}
 
-    def open_seal(self, request: Envelope) -> tuple[Cause, RequestSeal]:
-        """Who signed it, under which seal. An index is for standing assigns only."""
-        if request.index and request.payloadtype != _ASSIGN:
-            raise SealError("only an assign has an index")
-        if request.index < 0 or request.index > MAX_INDEX:
-            raise SealError("the index is no unsigned number of 32 bits")
-        return self._sealing.open(request)
+    async def open_seal(self, request: Envelope) -> tuple[Cause, RequestSeal]:
+        """Who signed it, under which seal."""
+        _check_index(request)
+        return await self._sealing.open(request)
+
+    def open_seal_at_once(self, request: Envelope) -> tuple[Cause, RequestSeal]:
+        """The same, where nothing may come between."""
+        _check_index(request)
+        return self._sealing.open_at_once(request)
 
     def known(self, request: Envelope) -> Asked | None:
         """A standing assign that was opened before."""
@@ -224,6 +226,14 @@ class SealedRequests:
             raise refusal
         call = Call(asked.cause, asked.payload, seal=seal)
         return await asked.route.again(self._rooms, call, asked.message, record.value)
+
+
+def _check_index(request: Envelope) -> None:
+    """An index is for standing assigns only."""
+    if request.index and request.payloadtype != _ASSIGN:
+        raise SealError("only an assign has an index")
+    if request.index < 0 or request.index > MAX_INDEX:
+        raise SealError("the index is no unsigned number of 32 bits")
 
 
 def _life_minutes(asked: Asked, seal: EpochSeal, index: int) -> int:

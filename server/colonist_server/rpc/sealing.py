@@ -60,19 +60,30 @@ class Sealing:
         self._clock = clock
         self._callers = callers
 
-    def open(self, request: Envelope) -> tuple[Cause, RequestSeal]:
+    async def open(self, request: Envelope) -> tuple[Cause, RequestSeal]:
         """Who signed a sealed request, cheapest check first.
 
         Raises `SealError`, `WrongServerError`, `SignatureError`.
         """
+        seal, text = self._meant(request)
+        signed = self._callers.kept(request) or await self._signer.verify(request, text)
+        return Cause(signed.caller, signed.digest, signed.signature, text), seal
+
+    def open_at_once(self, request: Envelope) -> tuple[Cause, RequestSeal]:
+        """The same, where nothing may come between."""
+        seal, text = self._meant(request)
+        signed = self._callers.of(request, text)
+        return Cause(signed.caller, signed.digest, signed.signature, text), seal
+
+    def _meant(self, request: Envelope) -> tuple[RequestSeal, bytes]:
+        """The seal of what is meant for this server, and its JSON."""
         seal, text = read_request_seal(request.seal, request.payloadtype)
         if seal.to not in self._server_keys.ids:
             raise WrongServerError(
                 f"the seal names another server than this one, {self._server_keys.id}: check the "
                 "server id that the client has pinned"
             )
-        signed = self._callers.of(request, text)
-        return Cause(signed.caller, signed.digest, signed.signature, text), seal
+        return seal, text
 
     async def reply(
         self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes = b""
@@ -81,9 +92,9 @@ class Sealing:
         unsigned = self._sealed(asker, payloadtype, payload, ok=ok, event=event)
         key = self._server_keys.signing(asker.to)
         if key is not self._server_keys.current:
-            return unsigned.signed(key.identity.sign(unsigned.text))
-        signature = await self._signer.sign(unsigned.text)
-        return unsigned.signed(signature, self._server_keys.via)
+            return unsigned.signed(key.identity)
+        body, via = await self._signer.sign(unsigned), self._server_keys.via
+        return envelope.with_via(body, via) if via else body
 
     def reply_at_once(
         self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes = b""
@@ -92,7 +103,7 @@ class Sealing:
         unsigned = self._sealed(asker, payloadtype, payload, ok=ok, event=event)
         key = self._server_keys.signing(asker.to)
         via = self._server_keys.via if key is self._server_keys.current else ()
-        return unsigned.signed(key.identity.sign(unsigned.text), via)
+        return unsigned.signed(key.identity, via)
 
     def _sealed(
         self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes
