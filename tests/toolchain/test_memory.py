@@ -13,12 +13,12 @@ DUMPABLE = "import ctypes; print('dumpable', ctypes.CDLL(None).prctl(3, 0, 0, 0,
 SERVER = "from colonist_server import main as m; m.run_blocking(m.configure(['--keys=/dev/null']))"
 SIGNING = """
 import socket, sys
-from colonist_server.rpc import signing
+from colonist_server.rpc import signing_process
 ours, theirs = socket.socketpair()
 ours.sendall(bytes(31) + bytes([1]))
 ours.shutdown(socket.SHUT_WR)
 sys.argv = ["", str(theirs.detach())]
-signing.main()
+signing_process.main()
 """
 AGENT = "from colonist_agent.main import main; main(['--check'])"
 BRIDGE = "from colonist_bridge.main import main; main(['--name', ''])"
