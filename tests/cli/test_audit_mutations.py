@@ -182,6 +182,87 @@ def test_who_mends_the_last_line_can_only_drop_requests_and_what_is_unproven(
     assert refused > MENDED // BATCHES // 2
 
 
+def without_all(lines: list[bytes]) -> list[bytes]:
+    return lines[:1]
+
+
+def without_chains(lines: list[bytes]) -> list[bytes]:
+    return [line for line in lines if b'"chain":' not in line and b'"of":"event"' not in line]
+
+
+def without_processes(lines: list[bytes]) -> list[bytes]:
+    starts = [start for start, _ in chains([*lines, b""])]
+    return lines[: starts[1]]
+
+
+def without_the_colony(lines: list[bytes]) -> list[bytes]:
+    (start, end), *_ = chains([*lines, b""])
+    return lines[:start] + lines[end:]
+
+
+def without_the_last_chain(lines: list[bytes]) -> list[bytes]:
+    return lines[: chains([*lines, b""])[-1][0]]
+
+
+def without_checkpoints(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], *lines[chains([*lines, b""])[0][0] :]]
+
+
+def without_the_first_checkpoint(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], *lines[3:]]
+
+
+def without_the_last_signature(lines: list[bytes]) -> list[bytes]:
+    first = chains([*lines, b""])[0][0]
+    return lines[: first - 1] + lines[first:]
+
+
+def without_the_last_checkpoint_and_chains(lines: list[bytes]) -> list[bytes]:
+    return without_chains(lines)[:-2]
+
+
+CUTS: tuple[Callable[[list[bytes]], list[bytes]], ...] = (
+    without_all,
+    without_chains,
+    without_processes,
+    without_the_colony,
+    without_the_last_chain,
+    without_checkpoints,
+    without_the_first_checkpoint,
+    without_the_last_signature,
+    without_the_last_checkpoint_and_chains,
+)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_what_is_cut_off_is_missed_though_the_last_line_fits(
+    cut: Callable[[list[bytes]], list[bytes]], tmp_path: Path
+) -> None:
+    lines = colony(1, steps=40).lines()
+    fewer = cut(lines)
+    assert 0 < len(fewer) < len(lines)
+    report = judge(tmp_path / "audit.jsonl", finished(fewer), 1, 3_000)
+    assert not report.sound
+    assert 0 < report.line <= len(fewer) + 1
+
+
+def test_a_file_cut_back_to_a_checkpoint_says_so_little_as_it_proves(tmp_path: Path) -> None:
+    """What came after it cannot be missed: what is left is what there was then."""
+    made = colony(1, steps=40)
+    events, last = sum(map(len, made.chains.values())), len(made.checkpoints)
+    then = finished(made.lines())
+    for _ in range(3):
+        made.submit()
+    made.checkpoint()
+    kept = set(then.splitlines())
+    older = [made.lines()[0], *(line for line in made.lines()[1:] if line in kept)]
+    report = judge(tmp_path / "audit.jsonl", finished(older), 1, 3_000)
+    assert (report.sound, report.last_checkpoint, report.events) == (True, last, events)
+    later = [line for line in made.lines() if line not in made.checkpoints[-1]]
+    report = judge(tmp_path / "audit.jsonl", finished(later), 1, 3_000)
+    assert (report.sound, report.last_checkpoint, report.unproven) == (True, last, 3)
+
+
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_a_change_of_what_is_signed_is_named_where_it_is(batch: int, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
