@@ -27,8 +27,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     most `requests` under way, of which an executor's `polls` are assigns. In a colony at most
     `colony_polls` assigns are under way, and `waiting` processes wait. Of one message the JSON has
     so many bytes: of a function spec, a workflow, packed arguments, an output, an attribute, log
-    lines. From one address `strangers` signatures of unknown callers a second are worked through,
-    and from all addresses that sent nothing else lately `all_strangers`.
+    lines. A process has `process_attributes` attributes set while it runs, of
+    `process_attribute_bytes` together. From one address `strangers` signatures of unknown callers a
+    second are worked through, and from all addresses that sent nothing else lately `all_strangers`.
     """
 
     rate: int = 10_000
@@ -42,6 +43,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     args_bytes: int = 1_048_576
     output_bytes: int = 1_048_576
     attribute_bytes: int = 1_048_576
+    process_attributes: int = 1_000
+    process_attribute_bytes: int = 4_194_304
     log_bytes: int = 1_048_576
     strangers: int = 1_000
     all_strangers: int = 4_000

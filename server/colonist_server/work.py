@@ -35,6 +35,7 @@ from colonist_server.repo import agreement, keys
 from colonist_server.repo.archive_claim import claim as claim_archive
 from colonist_server.repo.archiving import Archiving
 from colonist_server.repo.attempts import Attempts
+from colonist_server.repo.attributes import Attributes
 from colonist_server.repo.audit import Audit
 from colonist_server.repo.births import Births
 from colonist_server.repo.checkpoints import Checkpoints
@@ -353,6 +354,7 @@ def _rooms(
     workflows = Workflows(writes, births, settling, clock=clock, entropy=entropy)
     attempts = Attempts(writes.view, server_keys, clock)
     return Rooms(
+    attributes = Attributes(writes, config.limits)
         view=writes.view,
         nodes=nodes,
         fault=fault,
@@ -366,10 +368,10 @@ def _rooms(
         processes=processes,
         attempts=attempts,
         results=Results(writes, processes, trail, clock, checkpoints),
-        reports=Reports(writes, attempts, clock),
+        reports=Reports(writes, attempts, attributes, clock),
         removal=removal,
         listing=listing,
-        journal=Journal(writes, births, clock),
+        journal=Journal(writes, births, attributes, clock),
         workflows=workflows,
         generators=Generators(
             writes, GeneratorView(writes.view), workflows, clock=clock, entropy=entropy

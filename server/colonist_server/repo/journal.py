@@ -13,6 +13,7 @@ from colonist_protocol.errors import ContendedError, NotFoundError
 from colonist_protocol.log import GetLogs, Log
 from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import chain, keys
+from colonist_server.repo.attributes import Attributes, Setting
 from colonist_server.repo.births import Births
 from colonist_server.repo.budget import Budget
 from colonist_server.repo.clock import Clock
@@ -42,10 +43,13 @@ _LIGHT_BYTES: Final = 1_048_576
 class Journal:
     """Attributes and logs."""
 
-    __slots__ = ("_births", "_clock", "_view", "_writes")
+    __slots__ = ("_attributes", "_births", "_clock", "_view", "_writes")
 
-    def __init__(self, writes: Writes, births: Births, clock: Clock) -> None:
+    def __init__(
+        self, writes: Writes, births: Births, attributes: Attributes, clock: Clock
+    ) -> None:
         self._writes = writes
+        self._attributes = attributes
         self._view: View = writes.view
         self._births = births
         self._clock = clock
@@ -53,21 +57,33 @@ class Journal:
     # -- attributes
 
     async def set_attribute(self, row: Row, record: AttributeRecord, cause: Cause) -> str:
-        """Set an attribute of a running process, anew or over an older value; its id."""
+        """Set an attribute of a running process, anew or over an older value; its id.
+
+        Raises `TooLargeError` where it has as many as it may.
+        """
+        check_running(row, self._view, cause, "Failed to add attribute")
+        async with self._attributes.setting(row) as setting:
+            return await self._set_attribute(row, record, cause, setting)
+
+    async def _set_attribute(
+        self, row: Row, record: AttributeRecord, cause: Cause, setting: Setting
+    ) -> str:
         id = attribute_id(row.id, record.key, record.kind)
-        key = keys.attribute(row.pid, id)
+        key, value = keys.attribute(row.pid, id), encode(record)
         for _ in range(ATTEMPTS):
             before = await self._writes.read(key)
             live = check_running(row, self._view, cause, "Failed to add attribute")
+            setting.begin(before, value)
             row.has_attributes = True
             guards = [
                 Guard(keys.live(row.pid), row.revision),
                 Guard(key, before.modified if before else 0),
             ]
-            ops: list[Op] = [Put(key, encode(record)), Put(keys.attribute_index(id), row.pid)]
+            ops: list[Op] = [Put(key, value), Put(keys.attribute_index(id), row.pid)]
             if self._writes.store.is_shared:
                 ops += chain.noted(row, live)
             if await self._writes.commit(guards, ops):
+                setting.done()
                 return id
             await self._writes.refresh([guards[0].key])
         raise ContendedError("the attribute changed too often")

@@ -11,6 +11,7 @@ from colonist_core.process import Closed, Live
 from colonist_protocol.errors import NotFoundError
 from colonist_protocol.process import FINAL, GetProcesses, Process, State
 from colonist_server.repo import keys, render
+from colonist_server.repo.attributes import attributes_of
 from colonist_server.repo.births import Births, Submitted
 from colonist_server.repo.budget import Budget
 from colonist_server.repo.kin import Family
@@ -22,7 +23,6 @@ from colonist_server.repo.records import (
     AttributeRecord,
     Ended,
     all_ids,
-    decode_attribute,
     decode_closed,
     decode_ended,
 )
@@ -294,14 +294,7 @@ class Listing:
     async def _attributes(
         self, pid: bytes, closed: Closed | None
     ) -> list[tuple[str, AttributeRecord]]:
-        """The attributes set while a process ran, with their ids."""
-        found = await self._writes.range(keys.attributes(pid))
-        if not found.items and closed is not None:  # they leave the store all at once
-            found = await self._past.range(keys.attributes(pid))
-        return [
-            (item.key[-keys.ATTRIBUTE_BYTES :].hex(), decode_attribute(item.value))
-            for item in found.items
-        ]
+        return await attributes_of(self._writes, pid, has_ended=closed is not None)
 
     def _source(self, *, is_past: bool) -> Reads:
         """What lives is never asked for in the archive."""

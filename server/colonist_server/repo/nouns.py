@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -25,6 +26,15 @@ from colonist_server.repo.records import (
     decode_live,
 )
 from colonist_server.store.interface import Revision
+
+
+class Beside(msgspec.Struct, eq=False):
+    """How many attributes are set beside a process, and their bytes; if known, those it has."""
+
+    count: int = 0
+    size: int = 0
+    is_known: bool = False
+    lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
 
 class Row(msgspec.Struct, eq=False, gc=False):
@@ -56,6 +66,7 @@ class Row(msgspec.Struct, eq=False, gc=False):
     left_at: float = 0.0
     held_until: float = 0.0
     held_for: int = 0
+    beside: Beside | None = None
 
     @property
     def id(self) -> str:

@@ -21,6 +21,7 @@ from colonist_protocol.errors import AttemptOverError, ContendedError
 from colonist_protocol.process import Attempt, State
 from colonist_server.repo import chain, keys
 from colonist_server.repo.attempts import Attempts, Said
+from colonist_server.repo.attributes import Attributes, Setting
 from colonist_server.repo.clock import Clock
 from colonist_server.repo.journal import executor_pid
 from colonist_server.repo.nouns import Executor, Row
@@ -40,10 +41,13 @@ from colonist_server.store.interface import Guard, Item, Op, Put
 class Reports:
     """Takes what attempts say of themselves."""
 
-    __slots__ = ("_attempts", "_clock", "_view", "_writes")
+    __slots__ = ("_attempts", "_attributes", "_clock", "_view", "_writes")
 
-    def __init__(self, writes: Writes, attempts: Attempts, clock: Clock) -> None:
+    def __init__(
+        self, writes: Writes, attempts: Attempts, attributes: Attributes, clock: Clock
+    ) -> None:
         self._writes = writes
+        self._attributes = attributes
         self._view: View = writes.view
         self._attempts = attempts
         self._clock = clock
@@ -68,24 +72,34 @@ class Reports:
     ) -> tuple[str, AttributeRecord]:
         """Set an attribute, unless a later request did: its id, and what stands there.
 
-        Raises `AttemptOverError`.
+        Raises `AttemptOverError`, and `TooLargeError` where it has as many as it may.
         """
+        row, _ = self._running(pid, said)
+        async with self._attributes.setting(row) as setting:
+            return await self._attribute(pid, wanted, said, setting)
+
+    async def _attribute(
+        self, pid: bytes, wanted: AttributeRecord, said: Said, setting: Setting
+    ) -> tuple[str, AttributeRecord]:
         id = attribute_id(pid.hex(), wanted.key, wanted.kind)
         key = keys.attribute(pid, id)
         record = msgspec.structs.replace(wanted, attempt=said.by.number, seq=said.seq)
+        value = encode(record)
         for _ in range(ATTEMPTS):
             before = await self._writes.read(key)
             row, live = self._running(pid, said)
             stored = decode_attribute(before.value) if before is not None else None
             if stored is not None and (stored.attempt, stored.seq) >= (said.by.number, said.seq):
                 return id, stored
+            setting.begin(before, value)
             row.has_attributes = True
             ops = [
-                Put(key, encode(record)),
+                Put(key, value),
                 Put(keys.attribute_index(id), pid),
                 *self._noted(row, live, said),
             ]
             if await self._commit(row, said, before, key, ops):
+                setting.done()
                 return id, record
         raise ContendedError("the attribute changed too often")
 
