@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -236,6 +238,37 @@ async def test_an_export_has_the_last_line_that_verify_wants(made: Colony, file:
     with pytest.raises(CliError) as caught:
         await export(pages(lines), file, lambda _: None, may_replace=False)
     assert caught.value.exit is Exit.CONFLICT
+
+
+async def test_what_others_planted_beside_the_file_is_not_written_to(
+    made: Colony, file: Path
+) -> None:
+    victim = file.with_name("victim")
+    victim.write_text("mine")
+    file.with_name(f".{file.name}.part").symlink_to(victim)
+    lines = [line.decode() for line in made.lines()]
+    await export(pages(lines), file, lambda _: None, may_replace=False)
+    assert victim.read_text() == "mine"
+    assert sorted(kinds(file.parent)) == [stat.S_IFREG, stat.S_IFREG, stat.S_IFLNK]
+
+
+def link(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+def kinds(folder: Path) -> list[int]:
+    return [stat.S_IFMT(each.lstat().st_mode) for each in folder.iterdir()]
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, Path.mkdir, link])
+async def test_only_a_file_is_replaced(file: Path, plant: Callable[[Path], None]) -> None:
+    plant(file)
+    planted = kinds(file.parent)
+    for may_replace in (True, False):
+        with pytest.raises(CliError, match="no regular file") as caught:
+            await export(pages(["x"]), file, lambda _: None, may_replace=may_replace)
+        assert caught.value.exit is Exit.CONFLICT
+    assert kinds(file.parent) == planted
 
 
 @pytest.mark.parametrize("line", ["", "a\nb"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,21 @@ def test_file_that_is_there_is_not_replaced_unless_told(tmp_path: Path) -> None:
     write(path, may_replace=True)
     BackupReader(path).check()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def link(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, Path.mkdir, link])
+def test_only_a_file_is_replaced(tmp_path: Path, plant: Callable[[Path], None]) -> None:
+    path = tmp_path / "b"
+    plant(path)
+    kind = stat.S_IFMT(path.lstat().st_mode)
+    for may_replace in (True, False):
+        with pytest.raises(BackupError, match="no regular file"):
+            write(path, may_replace=may_replace)
+    assert [stat.S_IFMT(each.lstat().st_mode) for each in tmp_path.iterdir()] == [kind]
 
 
 def test_file_that_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import stat
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from colonist_protocol.audit_reading import CHECKPOINT_START, EVENT_START, End
 
 MODE: Final = 0o600
 """Requests stand in it as they were sent."""
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHAIN: Final = slice(len(EVENT_START), len(EVENT_START) + 64)
 
 
@@ -94,11 +97,15 @@ async def export(
 @contextmanager
 def _appearing(file: Path, *, may_replace: bool) -> Generator[IO[bytes]]:
     """A file that has its name once it is whole and on the disk. Raises `CliError`."""
-    if file.exists() and not may_replace:
-        raise CliError(Exit.CONFLICT, f"{file} is there already; --force replaces it")
-    part = file.with_name(f".{file.name}.part")
+    # Nobody can plant a name that he cannot guess; else he would own the evidence, or choose the
+    # file that it is written over.
+    part = file.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        number = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
+        if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
+            raise CliError(Exit.CONFLICT, f"{file} is no regular file: it is not replaced")
+        if file.exists() and not may_replace:
+            raise CliError(Exit.CONFLICT, f"{file} is there already; --force replaces it")
+        number = os.open(part, _CREATE, MODE)
         with os.fdopen(number, "wb") as opened:
             yield opened
             opened.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from colonist_server.archive.interface import Row
@@ -16,9 +17,14 @@ class BackupWriter:
     """A file that comes to be at `finish`; left before, nothing is there. Blocking."""
 
     def __init__(self, path: Path, about: About, *, may_replace: bool) -> None:
-        """Raises `BackupError` when the file is there and may not be replaced, and `OSError`."""
+        """Raises `BackupError` when the file is there and may not be replaced, and `OSError`.
+
+        Only a regular file is ever replaced: no device, no link, no folder.
+        """
         self._path = path
         self._may_replace = may_replace
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise BackupError(f"{path} is no regular file: it is not replaced; give another name")
         if not may_replace and os.path.lexists(path):
             raise BackupError(_IS_THERE.format(path=path))
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
