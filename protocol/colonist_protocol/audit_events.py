@@ -212,7 +212,8 @@ class EventWalk:
         if who != event.who:
             raise AuditError(f"signed by {who[:12]}..., not by {event.who[:12]}...")
         self._signed += 1
-        if self._frame.members is not None and event.chain != self._colony_chain:
+        is_proven = cover.group != self._frame.tail  # else who came since may not be in the file
+        if is_proven and self._frame.members is not None and event.chain != self._colony_chain:
             self._frame.members.check(who, cover)
 
     def _note(self, place: _Place) -> None:

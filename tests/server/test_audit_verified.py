@@ -218,3 +218,28 @@ async def test_who_edits_the_store_is_found_out() -> None:
         await settle()
         found = problem(await file_of(made), made.rooms.server_keys.id)
         assert "names another event 2" in found
+
+
+@virtual
+async def test_who_joins_while_an_export_is_made_does_not_spoil_it() -> None:
+    async with historic(None) as made:
+        await made.found("ada")
+        await made.enrol("uma")
+        for _ in range(5):
+            await made.submit("uma")
+        await asyncio.sleep(SOON_S)
+        lines: list[bytes] = []
+        cursor = ""
+        has_joined = False
+        while cursor or not lines:
+            message = GetAudit(colonyname=COLONY, cursor=cursor, size=1_500)
+            page = await made.call(message, COLONY_OWNER)
+            lines += [line.encode() for line in page["lines"]]
+            cursor = page["cursor"]
+            if ".p." in cursor and not has_joined:
+                has_joined = True
+                await asyncio.sleep(60)  # ids begin with the minute: the new one comes last
+                await made.enrol("zoe")
+                await made.submit("zoe")
+        tally, unknown, _ = examine(finished(lines), made.rooms.server_keys.id)
+        assert (has_joined, tally.unproven, unknown) == (True, 1, "")

@@ -50,6 +50,16 @@ def test_events_after_the_last_checkpoint_are_counted_as_unproven() -> None:
     assert check(made.export(), made.server_id).unproven == 2
 
 
+def test_who_signed_what_is_under_no_checkpoint_may_have_joined_since() -> None:
+    made = small()
+    key = identity("joined while the export was made")
+    message = {"msgtype": "submitfuncspecmsg", "spec": {"conditions": {"colonyname": made.name}}}
+    made.event(made.new_id(), "submitted", made.request(key, message))
+    assert check(made.export(), made.server_id).unproven == 1
+    made.checkpoint()
+    assert "was no member" in problem(made.export(), made.server_id)
+
+
 def test_an_empty_colony_is_sound() -> None:
     made = Colony(2)
     made.checkpoint()
