@@ -188,6 +188,7 @@ async def _join(writes: Writes, rooms: Rooms) -> None:
     """Take up work beside the other nodes, and look after what those that crashed have left."""
     nodes = rooms.nodes
     for told in (
+        rooms.owner.usurped(rooms.server_keys.ids),
         rooms.owner.disagreement(nodes.others()),
         agreement.disagreement(rooms.server_keys, nodes.others()),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from colonist_protocol.errors import AccessError, CorruptRecordError
 from colonist_server.repo import keys
@@ -51,6 +51,17 @@ class Owner:
     def configured(self) -> str:
         """Whom the configuration names."""
         return self._configured
+
+    def usurped(self, server_ids: Collection[str]) -> str:
+        """Why the server cannot obey whoever it is told to: that is itself; "" if it is not."""
+        id = self._stored or self._configured
+        if id not in server_ids:
+            return ""
+        return (
+            f"the server's owner {id} has a key of the server's own (server.key, .next or .N), "
+            "which is nobody's: give COLONIES_SERVER_ID the id of another key, or put another "
+            "server-owner.key into the folder of keys"
+        )
 
     def disagreement(self, others: Iterable[Node]) -> str:
         """Why the nodes of a store do not obey the same owner; "" when they do."""

@@ -19,10 +19,11 @@ from colonist_server.store.interface import Guard
 class Admission:
     """Lets callers in."""
 
-    __slots__ = ("_rooms",)
+    __slots__ = ("_rooms", "_server_ids")
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
+        self._server_ids = rooms.server_keys.ids
 
     async def let_in(self, asked: Asked) -> Call:
         """`admit`, and once more on a fresh view before anybody is refused."""
@@ -37,6 +38,8 @@ class Admission:
         route, cause, payload = asked.route, asked.cause, asked.payload
         message, seal = asked.message, asked.seal
         access = route.access
+        if cause.who in self._server_ids:  # a key change may bring one that is somebody's already
+            raise AccessError("Access denied, the server's own key is no caller")
         if access is Access.SERVER_OWNER:
             check_server_owner(cause.who, self._rooms.owner.id)
             return Call(cause, payload, seal=seal)

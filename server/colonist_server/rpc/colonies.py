@@ -5,7 +5,6 @@ from __future__ import annotations
 from colonist_protocol import colony as wire
 from colonist_protocol.colony import PlainRequests
 from colonist_protocol.errors import InvalidValueError, NotFoundError
-from colonist_protocol.names import check_id
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
@@ -14,7 +13,7 @@ from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
 async def add(rooms: Rooms, call: Call, message: wire.AddColony) -> Reply:
     """Found a colony."""
     warrant = call.warrant
-    check_id(message.colony.colonyid, "colony Id")
+    rooms.check_new_id(message.colony.colonyid, "colony Id")
     keys.check_part(message.colony.name, "colony name")
     await rooms.colonies.add(message.colony.name, message.colony.colonyid, warrant)
     return Reply(message.colony, event=warrant.event)
@@ -76,7 +75,7 @@ async def pause_status(rooms: Rooms, call: Call, message: wire.GetPauseStatus) -
 async def change_id(rooms: Rooms, call: Call, message: wire.ChangeColonyId) -> Reply:
     """Give the colony's owner another id."""
     warrant = call.warrant
-    check_id(message.colonyid, "new colony Id")
+    rooms.check_new_id(message.colonyid, "new colony Id")
     await rooms.identities.change_colony(call.colony, message.colonyid, warrant)
     return Reply(message, event=warrant.event)
 

@@ -147,7 +147,7 @@ _reads(server.Version, server.VersionReply)
 _reads(server.GetServerInfo, server.ServerInfo)
 _reads(server.GetStatistics, server.Statistics)
 _reads(server.GetCluster, server.Cluster)
-_writes(server.ChangeServerId, server.ChangeServerId, IdFormError)
+_writes(server.ChangeServerId, server.ChangeServerId, IdFormError, ExistsError)
 
 _writes(colony.AddColony, colony.Colony, IdFormError, NameFormError, ExistsError)
 _writes(colony.RemoveColony, None, NotFoundError)

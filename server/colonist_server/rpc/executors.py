@@ -7,7 +7,7 @@ import msgspec
 from colonist_protocol import executor as wire
 from colonist_protocol.errors import NotFoundError
 from colonist_protocol.executor import ExecutorState
-from colonist_protocol.names import check_id, check_text
+from colonist_protocol.names import check_text
 from colonist_protocol.times import to_text
 from colonist_server.repo import keys
 from colonist_server.repo.members import find_executor
@@ -19,7 +19,7 @@ async def add(rooms: Rooms, call: Call, message: wire.AddExecutor) -> Reply:
     """Register an executor; it waits for approval."""
     warrant = call.warrant
     executor = message.executor
-    check_id(executor.executorid, "executor Id")
+    rooms.check_new_id(executor.executorid, "executor Id")
     keys.check_part(executor.executorname, "executor name")
     check_text(executor.executortype, "executor type")
     check_text(executor.locationname or "", "location name")
@@ -93,7 +93,7 @@ async def remove(rooms: Rooms, call: Call, message: wire.RemoveExecutor) -> Repl
 async def change_id(rooms: Rooms, call: Call, message: wire.ChangeExecutorId) -> Reply:
     """Know the calling executor by another id; what it runs stays its own."""
     warrant = call.warrant
-    check_id(message.executorid, "new executor Id")
+    rooms.check_new_id(message.executorid, "new executor Id")
     await rooms.identities.change_executor(call.colony, call.executor, message.executorid, warrant)
     return Reply(message, event=warrant.event)
 

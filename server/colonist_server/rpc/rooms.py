@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from colonist_core.process import Cause
-from colonist_protocol.errors import AccessError, PlainRefusedError
+from colonist_protocol.errors import AccessError, ExistsError, PlainRefusedError
+from colonist_protocol.names import check_id
 from colonist_protocol.seal import AttemptSeal, RequestSeal
 from colonist_protocol.server import ServerInfo, VersionReply
 from colonist_protocol.tokens import ServerKeys
@@ -109,6 +110,15 @@ class Rooms(NamedTuple):
     checkpoints: Checkpoints
     audit: Audit
     about: About
+
+    def check_new_id(self, id: str, what: str) -> None:
+        """Raise `InvalidValueError` for what is no id, `ExistsError` for one of the server's own.
+
+        What those sign is the server's word: whoever had one could sign nothing else.
+        """
+        check_id(id, what)
+        if id in self.server_keys.ids:
+            raise ExistsError(f"the {what} is the server's own: take a key of its own for it")
 
 
 def check_plain(colony: Colony | None, member: Executor | User | None) -> None:

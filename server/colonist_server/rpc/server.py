@@ -5,7 +5,6 @@ from __future__ import annotations
 from colonist_protocol import colony as colony_wire
 from colonist_protocol import server as wire
 from colonist_protocol.executor import ExecutorState
-from colonist_protocol.names import check_id
 from colonist_protocol.process import State
 from colonist_server.repo import ledger
 from colonist_server.repo.nouns import Colony
@@ -34,7 +33,7 @@ async def cluster(rooms: Rooms, call: Call, message: wire.GetCluster) -> Reply:
 
 async def change_id(rooms: Rooms, call: Call, message: wire.ChangeServerId) -> Reply:
     """Give the server owner another id."""
-    check_id(message.serverid, "new server Id")
+    rooms.check_new_id(message.serverid, "new server Id")
     await rooms.owner.change(message.serverid, call.warrant)
     return Reply(message)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from colonist_protocol import user as wire
 from colonist_protocol.errors import NotFoundError
-from colonist_protocol.names import check_id, check_text
+from colonist_protocol.names import check_text
 from colonist_server.repo import keys
 from colonist_server.repo.nouns import Colony, User
 from colonist_server.rpc.rooms import Call, Reply, Rooms
@@ -15,7 +15,7 @@ async def add(rooms: Rooms, call: Call, message: wire.AddUser) -> Reply:
     warrant = call.warrant
     user = message.user
     keys.check_part(user.name, "user name")
-    check_id(user.userid, "user Id")
+    rooms.check_new_id(user.userid, "user Id")
     check_text(user.email, "email")
     check_text(user.phone, "phone")
     await rooms.members.add_user(user, call.colony, warrant)
@@ -63,7 +63,7 @@ async def remove(rooms: Rooms, call: Call, message: wire.RemoveUser) -> Reply:
 async def change_id(rooms: Rooms, call: Call, message: wire.ChangeUserId) -> Reply:
     """Know the calling user by another id."""
     warrant = call.warrant
-    check_id(message.userid, "new user Id")
+    rooms.check_new_id(message.userid, "new user Id")
     await rooms.identities.change_user(call.colony, call.user, message.userid, warrant)
     return Reply(message, event=warrant.event)
 
