@@ -140,7 +140,11 @@ class Servers:
                     f"the server key {old[:12]}... did not sign that {new[:12]}... follows"
                 )
         if pin not in ids:
-            raise AuditError(f"the file is of the server {header.server}, the pinned one is {pin}")
+            raise AuditError(
+                f"the file is of the server {header.server}, the pinned one is {pin}; if the "
+                "former was its id before its key was changed, verify with --server-id "
+                f"{header.server}"
+            )
         self._places = {id: place for place, id in enumerate(ids)}
         self._pinned = self._places[pin]
 

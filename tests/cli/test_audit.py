@@ -83,6 +83,34 @@ def test_a_file_without_a_checkpoint_proves_nothing(file: Path) -> None:
     assert (found.sound, "no checkpoint" in found.fault) == (False, True)
 
 
+def test_an_older_file_than_the_pin_says_how_to_verify_it(made: Colony, file: Path) -> None:
+    data, old = made.export(), made.server_id
+    made.rotate_server_key()
+    found = check(file, data, made.server_id)
+    assert (found.sound, found.line) == (False, 1)
+    assert found.fault.endswith(f"before its key was changed, verify with --server-id {old}")
+
+
+def test_what_can_be_read_only_once_is_refused_at_once(made: Colony, file: Path) -> None:
+    os.mkfifo(file)
+    read, write = os.pipe()
+    for path in (file, Path(f"/dev/fd/{read}"), Path(os.devnull)):
+        with pytest.raises(OSError, match="no regular file") as caught:
+            verify(path, made.server_id, jobs=1)
+        assert caught.value.strerror
+        assert caught.value.filename == str(path)
+    os.close(read)
+    os.close(write)
+
+
+def test_a_file_that_only_this_process_has_open_is_read_by_others_too(
+    made: Colony, file: Path
+) -> None:
+    file.write_bytes(made.export())
+    with file.open("rb") as opened:  # as is /dev/stdin
+        assert verify(Path(f"/dev/fd/{opened.fileno()}"), made.server_id, jobs=2, step=STEP).sound
+
+
 def test_the_last_checkpoint_is_signed_by_the_pinned_key_or_a_later_one(
     made: Colony, file: Path
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from heapq import merge
@@ -21,7 +23,10 @@ class FileSource:
     """An audit file."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `OSError`."""
+        """Raises `OSError`, also for what is no regular file: parts of it are read many times."""
+        if not stat.S_ISREG(path.stat().st_mode):  # and the open of a pipe waits for its writer
+            text = "is no regular file; write what comes by a pipe to a file first"
+            raise OSError(errno.EINVAL, text, str(path))
         self._file = path.open("rb")
         self.size = os.fstat(self._file.fileno()).st_size
 

@@ -82,7 +82,8 @@ def verify(
     with ExitStack() as stack:
         source = stack.enter_context(FileSource(path))
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="colonist-audit-")))
-        check = _Check(path, source, folder, jobs=jobs or cores(), step=step)
+        # Other processes read it too: what /dev/stdin is here is another thing there.
+        check = _Check(path.resolve(), source, folder, jobs=jobs or cores(), step=step)
         try:
             return check.run(pin, receipts)
         except FaultError as error:
