@@ -18,9 +18,9 @@ from colonist_protocol.colony import GetColony
 from colonist_protocol.envelope import pack_request, parse_reply
 from colonist_protocol.process import AssignProcess
 from colonist_protocol.server import Version
-from colonist_server.http import app, doorway
-from colonist_server.http.doorway import MAX_PIPELINED, MAX_REFUSALS, PARTIAL, UNUSUAL, frame
-from colonist_server.http.visitors import address_of
+from colonist_server.http import doorway, porter
+from colonist_server.http.doorway import MAX_PIPELINED, PARTIAL, UNUSUAL, frame
+from colonist_server.http.visitors import MAX_REFUSALS, address_of
 from tests.server.house import House, house
 from tests.server.people import STRANGER
 from tests.support.rooms import COLONY, key
@@ -144,7 +144,7 @@ async def test_a_connection_that_proved_itself_stays_whatever_comes(home: House)
 async def test_strangers_have_a_budget_of_their_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "TRUST", 3)
+    monkeypatch.setattr(porter, "TRUST", 3)
     async with house(tmp_path, limits=Limits(strangers=1)) as made:
         await made.found()
         await made.enrol("uma")

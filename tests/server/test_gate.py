@@ -13,13 +13,16 @@ from colonist_protocol import envelope
 from colonist_protocol.attribute import GetAttribute
 from colonist_protocol.colony import ChangeColonyId, GetColonies, GetColony
 from colonist_protocol.envelope import Failure, pack_request, parse_reply
+from colonist_protocol.errors import ColonistError, WrongDoorError
 from colonist_protocol.identity import Identity
 from colonist_protocol.message import Message
 from colonist_protocol.process import AssignProcess, GetProcess
 from colonist_protocol.server import GetServerInfo, Version
+from colonist_protocol.subscription import SubscribeProcesses
 from colonist_protocol.times import SECOND_NS
 from colonist_server.rpc.dispatch import Answer
 from colonist_server.rpc.gate import MEMBERS_NS, UNIT_CHARS, Gate, Verdict
+from colonist_server.rpc.table import API, PUBSUB
 from tests.server.house import sign
 from tests.server.people import OTHER, STRANGER, World, world
 from tests.support import sealing
@@ -358,3 +361,32 @@ async def test_addresses_hold_a_bounded_memory() -> None:
                 gate.judge(stranger(), n)
         assert len(gate._members) <= 4_096
         assert len(gate._of_address) <= 4_096
+
+
+# -- orders of subscriptions
+
+
+FOLLOW = SubscribeProcesses(colonyname=COLONY, executortype="", state=-1, timeout=100)
+
+
+@virtual
+async def test_orders_of_subscriptions_are_judged_by_the_same_rules_and_budget() -> None:
+    async with world() as made:
+        await made.populate()
+        gate = stage(made, strangers=3).gate
+        for body in (
+            pack_request(FOLLOW, UMA),
+            sealing.of_now(made.dispatch, FOLLOW, UMA).body,
+        ):
+            for _ in range(20):
+                assert gate.look(body, HERE, door=PUBSUB) is Verdict.MEMBER
+        codes: list[str] = []
+        for _ in range(5):
+            with pytest.raises(ColonistError) as refused:
+                gate.look(pack_request(FOLLOW, STRANGER), HERE, door=PUBSUB)
+            codes.append(refused.value.code)
+        assert codes == ["access_denied"] * 3 + ["busy"] * 2
+        assert failure(gate.judge(stranger(), HERE)).code == "busy"
+        for door, message in ((PUBSUB, ASK), (API, FOLLOW)):
+            with pytest.raises(WrongDoorError):
+                gate.look(pack_request(message, UMA), THERE, door=door)

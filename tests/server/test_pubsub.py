@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import json
 import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
+from colonist_core.limits import Limits
 from colonist_protocol import envelope
 from colonist_protocol.envelope import Failure, pack_request
 from colonist_protocol.executor import RejectExecutor
@@ -19,8 +22,10 @@ from colonist_protocol.process import CancelProcess, GetProcess, State
 from colonist_protocol.server import Version
 from colonist_protocol.subscription import SubscribeProcess, SubscribeProcesses
 from colonist_server.http import outbox, pubsub
+from colonist_server.http.visitors import MAX_REFUSALS
 from tests.server.house import DEADLINE_S, House, house, sign
-from tests.server.websocket import line
+from tests.server.people import STRANGER
+from tests.server.websocket import Line, line
 from tests.support.rooms import COLONY, COLONY_OWNER, key
 
 WAITING, RUNNING, SUCCESS, FAILED, CANCELLED = State
@@ -224,6 +229,62 @@ async def test_who_is_refused_again_and_again_wins_no_time(
         assert 1 < refusals < 30
 
 
+@asynccontextmanager
+async def new_line(home: House) -> AsyncGenerator[Line]:
+    """A connection by which nobody has called before."""
+    async with aiohttp.ClientSession() as session, line(House(home.server, session)) as made:
+        yield made
+
+
+async def test_a_stranger_is_heard_four_times_and_then_no_more(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pubsub, "LINGER_S", 2 * DEADLINE_S)
+    async with new_line(home) as ear:
+        for _ in range(MAX_REFUSALS):
+            await ear.order(all(), STRANGER)
+            assert (await ear.error()).code == "access_denied"
+        assert await ear.closed() == (1008, "see the error before")
+
+
+async def test_strangers_have_one_budget_for_requests_and_orders(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path, limits=Limits(strangers=2)) as made:
+        await made.found("ada")
+        await made.enrol("uma")
+        codes: list[str] = []
+        async with line(made) as known, new_line(made) as ear:
+            await known.order(all())
+            for _ in range(MAX_REFUSALS):
+                await ear.order(all(), STRANGER)
+                codes.append((await ear.error()).code)
+            assert codes == ["access_denied"] * 2 + ["busy"] * 2
+            assert (await made.post(pack_request(all(), STRANGER))).code == "busy"
+            for _ in range(2 * MAX_REFUSALS):  # it has proved itself, and keeps what it follows
+                await known.order(all())
+                await known.order(all(), STRANGER)
+                assert (await known.error()).code == "access_denied"
+            assert made.rooms.subscriptions.count == 1 + 2 * MAX_REFUSALS
+
+
+async def test_who_waits_longest_without_an_order_makes_room(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pubsub, "MAX_CONNECTIONS", 3)
+    async with line(home) as served, line(home) as idle, line(home) as newer:
+        await served.order(all())
+        async with line(home) as ear:
+            assert (await idle.socket.receive()).type is WSMsgType.CLOSED
+            await newer.order(all())
+            await ear.order(all())
+            assert home.rooms.subscriptions.count == 3
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                async with line(home):
+                    pass
+            assert refused.value.status == 503
+
+
 async def test_a_hundred_waiting_calls_may_share_a_key(home: House) -> None:
     async with contextlib.AsyncExitStack() as stack:
         ears = [await stack.enter_async_context(line(home)) for _ in range(100)]
@@ -250,7 +311,8 @@ async def test_connections_and_subscriptions_are_bounded(
                 assert (await third.error()).code == "busy"
                 await third.order(all(), ADA)
                 assert home.rooms.subscriptions.count == 5
-                async with line(home):
+                async with line(home) as fourth:
+                    await fourth.order(all(), ADA)
                     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                         async with line(home):
                             pass

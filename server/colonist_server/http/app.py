@@ -19,12 +19,13 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 
 from colonist_protocol.errors import ColonistError, MalformedError, TooLargeError
 from colonist_server.http import bodies, metrics
-from colonist_server.http.doorway import MAX_REFUSALS, TRUST, Doors
+from colonist_server.http.doorway import Doors
 from colonist_server.http.metrics import Figures
+from colonist_server.http.porter import Porter
 from colonist_server.http.pubsub import PubSub
-from colonist_server.http.visitors import Visitor
+from colonist_server.http.visitors import MAX_REFUSALS, Visitor
 from colonist_server.rpc.dispatch import Answer, Dispatch, refusal
-from colonist_server.rpc.gate import Gate, Verdict
+from colonist_server.rpc.gate import Gate
 from colonist_server.rpc.table import API, PUBSUB
 
 LARGE_AT_ONCE: Final = 4
@@ -120,30 +121,32 @@ class Ways:
         "_check",
         "_dispatch",
         "_figures",
-        "_gate",
         "_large",
         "_note",
         "_paths",
+        "_pubsub",
         "_routes",
         "_turns",
         "door_figures",
+        "porter",
         "visitors",
     )
 
     def __init__(self, dispatch: Dispatch, check: Check, figures: Figures, note: Note) -> None:
         self.visitors: dict[object, Visitor] = {}
         self.door_figures: Figures = dict
-        self._gate = Gate(dispatch, dispatch.limiter.limits)
+        self.porter = Porter(Gate(dispatch, dispatch.limiter.limits))
         self._dispatch = dispatch
         self._check = check
         self._figures = figures
         self._note = note
         self._large = bodies.LargeBodies()
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._pubsub = PubSub(dispatch, self.porter.judge_order)
         self._routes: dict[tuple[str, str], Way] = {
             ("POST", API): self._api,
             ("OPTIONS", API): self._preflight,
-            ("GET", PUBSUB): PubSub(dispatch).handle,
+            ("GET", PUBSUB): self._follow,
         }
         for method in ("GET", "HEAD"):
             self._routes[method, "/health"] = self._alive
@@ -170,7 +173,7 @@ class Ways:
 
     async def _api(self, request: web.BaseRequest) -> web.StreamResponse:
         """COLONIES-RPC section 1.1. An assignment that nobody can receive is handed back."""
-        visitor = self.visitors.get(request.protocol) or Visitor("")  # it may have gone
+        visitor = self._visitor(request)
         answer = await self._answered(request, visitor)
         response = _response(request, answer)
         if visitor.refusals >= MAX_REFUSALS:
@@ -205,25 +208,22 @@ class Ways:
         if visitor.trust:
             visitor.trust -= 1
         else:
-            judged = self.judge(body, visitor)
+            judged = self.porter.judge(body, visitor)
             if judged is not None:
                 visitor.refusals += 1
                 return judged
         return await self._dispatch.answer(body)
 
-    def judge(self, body: bytes, visitor: Visitor) -> Answer | None:
-        """The refusal of a request; None: it is to be answered."""
-        judged = self._gate.judge(body, visitor.address, is_proven=visitor.is_proven)
-        if judged is Verdict.UNSIGNED:
-            return None
-        visitor.is_proven = judged is Verdict.MEMBER
-        visitor.trust = TRUST if visitor.is_proven else 0
-        return None if isinstance(judged, Verdict) else judged
-
     async def _answer_large(self, request: web.BaseRequest, visitor: Visitor) -> Answer:
         """Read it first: whoever only announces a large body takes no turn from others."""
         async with self._large.read(request) as body, self._turns:
             return await self._answer(body, visitor)
+
+    async def _follow(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._pubsub.handle(request, self._visitor(request))
+
+    def _visitor(self, request: web.BaseRequest) -> Visitor:
+        return self.visitors.get(request.protocol) or Visitor("")  # it may have gone
 
     async def _alive(self, request: web.BaseRequest) -> web.Response:
         del request
@@ -238,7 +238,8 @@ class Ways:
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         del request
-        text = metrics.render({**self._figures(), **self._gate.figures(), **self.door_figures()})
+        gate = self.porter.gate
+        text = metrics.render({**self._figures(), **gate.figures(), **self.door_figures()})
         return web.Response(text=text, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _epoch(self, request: web.BaseRequest) -> web.Response:
@@ -259,7 +260,7 @@ def build(
     ways = Ways(dispatch, check, figures, note)
 
     def refuse(body: bytes, visitor: Visitor) -> bytes | None:
-        answer = ways.judge(body, visitor)
+        answer = ways.porter.judge(body, visitor)
         return None if answer is None else pack(answer)
 
     doors = Doors(

@@ -32,10 +32,6 @@ MAX_SCREENED_BYTES: Final = 65_536
 MAX_PIPELINED: Final = 8
 """Refusals in one breath: whoever sends more at once without waiting is cut off."""
 MAX_UNREAD_BYTES: Final = 16_384
-MAX_REFUSALS: Final = 4
-"""Refusals of an unproven connection past the door; its next one comes in by the door again."""
-TRUST: Final = 256
-"""Requests that a connection may make after a member's before one is judged again."""
 
 _START: Final = f"POST {API} HTTP/1.1\r\n".encode()
 _END: Final = b"\r\n\r\n"

@@ -10,6 +10,7 @@ Every connection has a bounded outbox (`outbox.py`), and nobody waits for it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import WSMsgType, web
@@ -19,6 +20,7 @@ from colonist_protocol.errors import BusyError, InvalidMessageError
 from colonist_protocol.subscription import MAX_FRAME_BYTES
 from colonist_server.http.farewells import FAREWELLS, NO_ORDER, REFUSED, TOO_SLOW, Farewell
 from colonist_server.http.outbox import Outbox, Shelf
+from colonist_server.http.visitors import MAX_REFUSALS, Visitor
 from colonist_server.repo.topics import Ending, Subscription
 from colonist_server.rpc.dispatch import Dispatch, Refusal
 from colonist_server.rpc.sealed_sink import SealedSink
@@ -35,19 +37,25 @@ GRACE_S: Final = 5.0
 """How long whoever is told goodbye may take to read it."""
 
 
+Judge = Callable[[bytes, Visitor], Refusal | None]
+"""The refusal of a frame whose sender is not to be listened to; else None."""
+
+
 class PubSub:
     """All WebSocket connections."""
 
-    __slots__ = ("_connections", "_dispatch", "_of_caller", "shelf")
+    __slots__ = ("_connections", "_dispatch", "_of_caller", "_orderless", "judge", "shelf")
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatch, judge: Judge) -> None:
         self._dispatch = dispatch
+        self.judge = judge
         self._connections: set[Connection] = set()
+        self._orderless: dict[Connection, None] = {}
         self._of_caller: dict[str, int] = {}
         self.shelf = Shelf()
         dispatch.rooms.subscriptions.at_close(self.close)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest, visitor: Visitor) -> web.StreamResponse:
         """Serve one connection to its end."""
         socket = web.WebSocketResponse(
             timeout=GRACE_S,
@@ -64,20 +72,33 @@ class PubSub:
         await socket.prepare(request)
         if request.transport is None:
             return socket
-        connection = Connection(self, self._dispatch, socket, request.transport)
+        connection = Connection(self, self._dispatch, socket, request.transport, visitor)
         self._connections.add(connection)
+        self._orderless[connection] = None
         if self._dispatch.rooms.subscriptions.is_closing:
             self.close()
         try:
             await connection.serve()
         finally:
             self._connections.discard(connection)
+            self._orderless.pop(connection, None)
             connection.leave()
         return socket
 
     def _has_room(self) -> bool:
-        is_closing = self._dispatch.rooms.subscriptions.is_closing
-        return len(self._connections) < MAX_CONNECTIONS and not is_closing
+        """Whether one more may come: who has waited longest without an order makes room."""
+        if self._dispatch.rooms.subscriptions.is_closing:
+            return False
+        if len(self._connections) >= MAX_CONNECTIONS and self._orderless:
+            oldest = next(iter(self._orderless))
+            del self._orderless[oldest]
+            self._connections.discard(oldest)
+            oldest.cut()
+        return len(self._connections) < MAX_CONNECTIONS
+
+    def ordered(self, connection: Connection) -> None:
+        """A subscription stands: it keeps its place."""
+        self._orderless.pop(connection, None)
 
     def admit(self, who: str) -> None:
         """Count one more connection of a caller. Raises `BusyError`."""
@@ -111,6 +132,7 @@ class Connection:
         "_socket",
         "_subscriptions",
         "_transport",
+        "_visitor",
     )
 
     def __init__(
@@ -119,11 +141,13 @@ class Connection:
         dispatch: Dispatch,
         socket: web.WebSocketResponse,
         transport: asyncio.Transport,
+        visitor: Visitor,
     ) -> None:
         self._pubsub = pubsub
         self._dispatch = dispatch
         self._socket = socket
         self._transport = transport
+        self._visitor = visitor
         self._subscriptions: set[Subscription] = set()
         self._callers: set[str] = set()
         self._outbox = Outbox(pubsub.shelf, transport, self._send, self._lose)
@@ -160,10 +184,14 @@ class Connection:
     async def _subscribe(self, body: bytes) -> None:
         if self._closer is not None:
             return
-        opened = await self._dispatch.subscribe(body, self, self._admit)
+        refused = self._pubsub.judge(body, self._visitor)
+        opened = refused or await self._dispatch.subscribe(body, self, self._admit)
         if isinstance(opened, Refusal):
+            self._visitor.refusals += not self._visitor.is_proven
             self._refuse(opened)
             return
+        self._visitor.is_proven = True
+        self._pubsub.ordered(self)
         if opened.is_over:  # told already
             return
         self._subscriptions.add(opened)
@@ -180,7 +208,8 @@ class Connection:
 
     def _refuse(self, refusal: Refusal) -> None:
         self.deliver(refusal.body)
-        if refusal.is_fatal:
+        is_enough = self._visitor.refusals >= MAX_REFUSALS and not self._subscriptions
+        if refusal.is_fatal or is_enough:
             self.finish(REFUSED)
         elif not self._subscriptions:
             self._linger(REFUSED, is_anew=False)
@@ -212,6 +241,10 @@ class Connection:
         if self._closer is None:
             self._closer = asyncio.create_task(self._close(farewell))
             self._forget()
+
+    def cut(self) -> None:
+        """Make room, without a goodbye that nobody may read."""
+        self._transport.abort()
 
     def leave(self) -> None:
         """The connection is gone."""

@@ -6,6 +6,8 @@ import socket
 from collections.abc import Hashable
 from typing import Final, cast
 
+MAX_REFUSALS: Final = 4
+"""Refusals of an unproven connection past the door; its next one comes in by the door again."""
 _V6_PREFIX_BYTES: Final = 8
 _V4_IN_V6: Final = b"\x00" * 10 + b"\xff\xff"
 

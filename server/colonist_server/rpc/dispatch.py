@@ -146,7 +146,7 @@ class Dispatch:
             log.exception("internal error")
             return Answer(_FAULT.status, envelope.pack_failure(_FAULT))
 
-    def screen(self, request: Envelope) -> bool:
+    def screen(self, request: Envelope, door: str = API) -> bool:
         """Whether a member signed it; where that cannot be told without waiting, no.
 
         Raises what a stranger is refused with. What this lets pass is judged as if it were new.
@@ -156,7 +156,7 @@ class Dispatch:
         else:
             cause, seal = self._opener.cause_of(request), None
         try:
-            is_member = self._is_members(request, cause, seal)
+            is_member = self._is_members(request, cause, seal, door)
         except ColonistError as error:
             if self._is_final(error, request, cause, seal):
                 raise
@@ -164,9 +164,11 @@ class Dispatch:
         self._callers.keep(request, cause)
         return is_member
 
-    def _is_members(self, request: Envelope, cause: Cause, seal: RequestSeal | None) -> bool:
+    def _is_members(
+        self, request: Envelope, cause: Cause, seal: RequestSeal | None, door: str
+    ) -> bool:
         route = route_of(request)
-        check_door(route, API)
+        check_door(route, door)
         message, payload = envelope.open_payload(request, route.kind)
         call = self._admission.admit(Asked(route, cause, payload, message, seal))
         return call.scope is not None or self._admission.is_somebody(cause.who)
@@ -252,7 +254,7 @@ class Dispatch:
             admit(order.who)
             return await self.rooms.subscriptions.open(order, sink)
         except ColonistError as error:
-            return Refusal(envelope.pack_failure(error), _is_fatal(error))
+            return refused_order(error)
         except Exception:
             log.exception("internal error")
             return Refusal(envelope.pack_failure(_FAULT), is_fatal=True)
@@ -269,7 +271,7 @@ class Dispatch:
             admit(followed.who)
             return await self.rooms.subscriptions.open(followed, sealed)
         except UNSIGNED_PARTS as error:
-            return Refusal(envelope.pack_failure(error), _is_fatal(error))
+            return refused_order(error)
         except ColonistError as error:
             told = error
         except Exception:
@@ -298,6 +300,11 @@ class Dispatch:
         route = ROUTES[kind]
         check_door(route, door)
         return await self._carrier.carry_out(Asked(route, cause, payload, message))
+
+
+def refused_order(error: ColonistError) -> Refusal:
+    """The refusal of a frame on `/pubsub`, unsealed."""
+    return Refusal(envelope.pack_failure(error), _is_fatal(error))
 
 
 def _is_fatal(error: ColonistError) -> bool:

@@ -22,6 +22,7 @@ from colonist_protocol.errors import BusyError, ColonistError
 from colonist_protocol.identity import parse_signature
 from colonist_protocol.times import SECOND_NS
 from colonist_server.rpc.dispatch import Answer, Dispatch, refusal
+from colonist_server.rpc.table import API
 
 UNIT_CHARS: Final = 8_192
 """A payload of so many characters costs a unit more: it is hashed and read as a whole."""
@@ -62,20 +63,32 @@ class Gate:
     def judge(self, body: bytes, address: Hashable, *, is_proven: bool = False) -> Answer | Verdict:
         """The refusal of a request, or what it is. `is_proven`: no budget may hold it up."""
         try:
-            request = envelope.parse_request(body)
-            if request.payloadtype in messages.UNSIGNED:
-                return Verdict.UNSIGNED
-            parse_signature(request.signature)
-            units = 1 + len(request.payload) // UNIT_CHARS
-            took_of_all = not is_proven and self._take(address, units)
-            if len(request.payload) > MAX_PAYLOAD_CHARS:
-                return Verdict.UNSURE  # read in its turn, not now
-            if not self._dispatch.screen(request):
-                self._of_address.charge(address, PASSED_UNITS)
-                return Verdict.UNSURE
+            return self.look(body, address, is_proven=is_proven)
+        except ColonistError as error:
+            return refusal(error)
+
+    def look(
+        self, body: bytes, address: Hashable, *, is_proven: bool = False, door: str = API
+    ) -> Verdict:
+        """What a request is that came in at `door`. Raises what it is refused with."""
+        try:
+            return self._look(body, address, is_proven, door)
         except ColonistError as error:
             self.refused[error.code] += 1
-            return refusal(error)
+            raise
+
+    def _look(self, body: bytes, address: Hashable, is_proven: bool, door: str) -> Verdict:
+        request = envelope.parse_request(body)
+        if request.payloadtype in messages.UNSIGNED:
+            return Verdict.UNSIGNED
+        parse_signature(request.signature)
+        units = 1 + len(request.payload) // UNIT_CHARS
+        took_of_all = not is_proven and self._take(address, units)
+        if len(request.payload) > MAX_PAYLOAD_CHARS:
+            return Verdict.UNSURE  # read in its turn, not now
+        if not self._dispatch.screen(request, door):
+            self._of_address.charge(address, PASSED_UNITS)
+            return Verdict.UNSURE
         if not is_proven:
             self._of_address.give_back(address, units)
         if took_of_all:
