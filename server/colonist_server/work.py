@@ -354,8 +354,8 @@ def _rooms(
     writes.view.graphs.listen(subscriptions)
     workflows = Workflows(writes, births, settling, clock=clock, entropy=entropy)
     attempts = Attempts(writes.view, server_keys, clock)
-    return Rooms(
     attributes = Attributes(writes, config.limits)
+    return Rooms(
         view=writes.view,
         nodes=nodes,
         fault=fault,
