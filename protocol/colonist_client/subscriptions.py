@@ -33,7 +33,7 @@ from colonist_client.sealer import Pin, Request, Sealer
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol import codec, envelope
 from colonist_protocol.envelope import Failure
-from colonist_protocol.errors import EpochStaleError, MalformedError
+from colonist_protocol.errors import ConflictError, EpochStaleError, MalformedError
 from colonist_protocol.identity import Identity
 from colonist_protocol.message import Message
 from colonist_protocol.process import Process
@@ -46,6 +46,7 @@ from colonist_protocol.subscription import (
 
 HEARTBEAT_S: Final = 30.0
 MAX_ANEW: Final = 4
+_SPENT: Final = (EpochStaleError.code, ConflictError.code)
 
 
 class Ended(NamedTuple):
@@ -133,7 +134,7 @@ class Subscription:
             await self._session.close()
 
     async def _open(self, session: aiohttp.ClientSession) -> None:
-        """Order; once more where the token of the seal was not of now."""
+        """Order; once more where the seal was not of now, or seen at the server before."""
         self._socket = await session.ws_connect(
             f"{self._url}/pubsub",
             autoping=False,
@@ -143,7 +144,7 @@ class Subscription:
         )
         await self._order(self._socket)
         for _ in range(MAX_ANEW):
-            if not self._is_stale():
+            if not self._is_spent():
                 break
             self._early.clear()
             await self._order(self._socket)
@@ -168,12 +169,12 @@ class Subscription:
             elif message.type is not WSMsgType.PONG:
                 return message
 
-    def _is_stale(self) -> bool:
-        """Whether the order was refused for its token; then it is sealed anew."""
+    def _is_spent(self) -> bool:
+        """Whether the order was refused for its seal: not of now, or taken once. Seal it anew."""
         if self._sealer is None or not self._early or self._early[0].type is not WSMsgType.TEXT:
             return False
         reply = self._sealer.opened(self._request, self._early[0].data.encode()).reply
-        if isinstance(reply, bytes) or reply.code != EpochStaleError.code:
+        if isinstance(reply, bytes) or reply.code not in _SPENT:
             return False
         self._sealer.seal_anew(self._request)
         return True

@@ -136,3 +136,19 @@ async def test_whoever_sits_on_the_socket_is_noticed(home: House, trick: str) ->
         with pytest.raises(NotGenuineError):
             async with asyncio.timeout(10):
                 await anext(events)
+
+
+async def test_an_order_that_somebody_else_presented_is_sealed_anew(home: House) -> None:
+    subscriber = follower(home)
+    async with subscriber.subscribe_process(home.waiting, state=WAITING) as first:
+        await anext(first)  # brings a token
+    events = subscriber.subscribe_processes(COLONY)
+    captured = events._request.body
+    async with home.session.ws_connect(f"{home.url}/pubsub", autoping=False) as thief:
+        await thief.send_str(captured.decode())
+        await thief.ping()
+        assert (await thief.receive()).type is aiohttp.WSMsgType.PONG
+        async with events:
+            assert events._request.body != captured
+            id = (await home.submit("uma")).processid
+            assert (await anext(events)).processid == id

@@ -33,7 +33,7 @@ TURN_BYTES: Final = 4
 LIFE_MINUTES: Final = 7 * 24 * 60
 """So long beyond its ttl what a request did is remembered."""
 ASSIGN_LIFE_MINUTES: Final = 5
-"""The same, of an assign that is not standing."""
+"""The same, of an assign that is not standing, and of a subscription."""
 STORED_MINUTES: Final = 3
 """An object derived from a token so young is in the store, or has left a record there."""
 

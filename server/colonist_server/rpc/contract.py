@@ -252,8 +252,21 @@ _writes(log.AddExecutorLog, None)
 _reads(log.GetLogs, list[log.Log], InvalidValueError, NotFoundError)
 _reads(log.SearchLogs, list[log.Log], InvalidValueError)
 
-_reads(subscription.SubscribeProcess, process.Process, NotFoundError, InvalidValueError)
-_reads(subscription.SubscribeProcesses, process.Process, InvalidValueError)
+_reads(
+    subscription.SubscribeProcess,
+    process.Process,
+    NotFoundError,
+    InvalidValueError,
+    ConflictError,
+    ContendedError,
+)
+_reads(
+    subscription.SubscribeProcesses,
+    process.Process,
+    InvalidValueError,
+    ConflictError,
+    ContendedError,
+)
 
 _reads(audit.GetAudit, audit.AuditPage, InvalidValueError)
 _reads(audit.GetEvidence, audit.ProcessEvidence, NotFoundError)

@@ -40,7 +40,7 @@ from colonist_server.rpc.limits import Limiter
 from colonist_server.rpc.opening import MAX_POLL_CHARS, MAX_POLLS, Opener
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 from colonist_server.rpc.sealing import Asker, Sealing, check_short
-from colonist_server.rpc.table import API
+from colonist_server.rpc.table import API, PUBSUB
 
 _ASSIGN: Final = AssignProcess.msgtype()
 UNSIGNED_PARTS: Final = (MessageTypeError, WrongDoorError, UnknownMessageError, NotSupportedError)
@@ -128,7 +128,7 @@ class SealedRequests:
         asker.has_claim = route.access is Access.CLAIM
         if not isinstance(seal, EpochSeal):
             return await self._carrier.carry_out(asked, call)
-        if route.is_read:
+        if route.is_repeatable:
             check_short(seal, "a read")
             await self._check_time(seal)
             return await self._carrier.carry_out(asked)
@@ -159,7 +159,7 @@ class SealedRequests:
         life = _life_minutes(asked, seal, index)
         mark = Mark(token, seal.ttl, once.key_of(asked.cause), index, life)
         bound = self._bound(asked, call, mark)
-        is_later = bound.derived is not None or isinstance(asked.message, AssignProcess)
+        is_later = bound.derived is not None or _is_brief(asked)
         try:
             if not (is_fresh and is_later):
                 await self._rooms.writes.look_back(bound)
@@ -241,16 +241,23 @@ def _life_minutes(asked: Asked, seal: EpochSeal, index: int) -> int:
 
     There may be thousands of assigns a second. One that is not standing may not live long, and
     whoever has lost its reply finds the process among those that it runs. For a few minutes more it
-    can be told that it had no effect, so that a slow clock is no reason to be unsure.
+    can be told that it had no effect, so that a slow clock is no reason to be unsure. A
+    subscription that is lost is ordered anew.
     """
-    if not isinstance(asked.message, AssignProcess):
+    if not _is_brief(asked):
         return LIFE_MINUTES
     if _is_standing(asked):
         return seal.ttl // 60
     if index:
         raise SealError("only a standing assign has an index")
-    check_short(seal, "an assign that is not standing")
+    is_assign = isinstance(asked.message, AssignProcess)
+    check_short(seal, "an assign that is not standing" if is_assign else "a subscription")
     return ASSIGN_LIFE_MINUTES
+
+
+def _is_brief(asked: Asked) -> bool:
+    """Whether it has its effect by the very commit that leaves its record, soon forgotten."""
+    return isinstance(asked.message, AssignProcess) or asked.route.door == PUBSUB
 
 
 def _is_standing(asked: Asked) -> bool:

@@ -1,6 +1,7 @@
 """A sealed subscription: each frame is signed for its caller and its order, and numbered from 0.
 
-So nobody on the way can change, repeat, drop or invent an event without being noticed.
+An order has one stream: its bytes are taken once (`SealedRequests`). So nobody on the way can
+change, repeat, drop or invent an event without being noticed.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from colonist_protocol import subscription as wire
-from colonist_protocol.errors import AccessError, InvalidValueError
+from colonist_protocol.errors import AccessError, ConflictError, InvalidValueError
+from colonist_protocol.message import Message
 from colonist_protocol.process import State
 from colonist_server.repo.nouns import Executor
 from colonist_server.repo.subscriptions import may_follow
@@ -33,6 +34,18 @@ async def processes(rooms: Rooms, call: Call, message: wire.SubscribeProcesses) 
     """Order the changes of a colony's processes."""
     del rooms
     return Reply(_order(call, message, None, message.executortype))
+
+
+async def again(rooms: Rooms, call: Call, message: Message, value: bytes) -> Reply:
+    """Refuse a sealed order that was presented before.
+
+    Two streams of one order would number different events alike, and whoever carries both could
+    put them together so that its caller misses none of the numbers, but some of the events.
+    """
+    del rooms, call, message, value
+    raise ConflictError(
+        "this sealed order was presented before and gives events once: seal another"
+    )
 
 
 def _order(

@@ -122,6 +122,11 @@ class Route(msgspec.Struct, Generic[M], frozen=True):
         return CONTRACTS[self.kind].is_read
 
     @property
+    def is_repeatable(self) -> bool:
+        """Whether a sealed one may be answered again and again: a stream of events may not."""
+        return self.is_read and self.door != PUBSUB
+
+    @property
     def needs_all(self) -> bool:
         """Whether its answer rests on all that was acknowledged before, at any node."""
         return self.takes_all or CONTRACTS[self.kind].is_read
@@ -499,6 +504,7 @@ _route(
     subscriptions.process,
     process=of_process,
     door=PUBSUB,
+    again=subscriptions.again,
 )
 _route(
     subscription_wire.SubscribeProcesses,
@@ -506,6 +512,7 @@ _route(
     subscriptions.processes,
     colony=of_colony,
     door=PUBSUB,
+    again=subscriptions.again,
 )
 
 _route(audit_wire.GetAudit, Access.COLONY_OWNER, evidence.export, colony=of_colony)
