@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import platform
-import re
 import secrets
 import shlex
 import tomllib
@@ -22,7 +21,7 @@ import msgspec
 
 from colonist_cli.exits import CliError, Exit
 from colonist_cli.output import note
-from colonist_client import secret_file
+from colonist_client import memory, secret_file
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.http import HttpTransport
@@ -38,8 +37,6 @@ HOOK_S: Final = 30.0
 POLL_S: Final = 2.0
 WAIT_S: Final = 2.0
 
-_SECRETS: Final = re.compile("COLON(IES|IST)_.*(PRVKEY|KEY_FILE|PASSPHRASE|PASSWORD|ARCHIVE).*")
-"""Variables that hold secrets, or name their files."""
 _GONE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 _APPROVE: Final = 0
@@ -110,14 +107,7 @@ class Hook:
             raise CliError(Exit.USAGE, f"--hook: {error}") from None
         if not words:
             raise CliError(Exit.USAGE, "--hook is empty")
-        return cls(
-            command=words,
-            environment={
-                name: value
-                for name, value in environment.items()
-                if _SECRETS.fullmatch(name) is None
-            },
-        )
+        return cls(command=words, environment=memory.for_others(environment))
 
     async def decide(self, executor: Enrolled) -> bool | None:
         """True: approve, False: reject, None: neither. Raises `CliError` where it cannot run."""

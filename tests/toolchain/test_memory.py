@@ -20,6 +20,23 @@ ours.shutdown(socket.SHUT_WR)
 sys.argv = ["", str(theirs.detach())]
 signing_process.main()
 """
+WRITER = """
+import pathlib, socket, sys, tempfile
+from colonist_server.store import file, writer_process
+ours, theirs = socket.socketpair()
+with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder, "t.db")
+    file.open_file(path, file.connect)
+    ours.shutdown(socket.SHUT_WR)
+    sys.argv = ["", str(path), str(theirs.detach())]
+    writer_process.main()
+"""
+VERIFYING = """
+import pathlib
+from colonist_cli.audit import work
+from colonist_protocol.audit_events import Frame
+work.begin(work.Task(pathlib.Path("pyproject.toml"), Frame("", "", None)))
+"""
 AGENT = "from colonist_agent.main import main; main(['--check'])"
 BRIDGE = "from colonist_bridge.main import main; main(['--name', ''])"
 CLI = """
@@ -32,8 +49,8 @@ CliRunner().invoke(app, ["key", "show", "/nowhere/at/all"], obj={})
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells whether a program is dumpable")
 @pytest.mark.parametrize(
     "program",
-    [SERVER, SIGNING, AGENT, BRIDGE, CLI],
-    ids=["server", "signing", "agent", "bridge", "cli"],
+    [SERVER, SIGNING, WRITER, AGENT, BRIDGE, CLI, VERIFYING],
+    ids=["server", "signing", "writer", "agent", "bridge", "cli", "verifying"],
 )
 def test_a_program_closes_its_memory(program: str) -> None:
     done = subprocess.run(

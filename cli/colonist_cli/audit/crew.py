@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from colonist_cli.audit import work
 from colonist_cli.audit.work import Task
+from colonist_client import memory
 
 T = TypeVar("T")
 
@@ -53,13 +54,26 @@ def crew(task: Task, jobs: int) -> Generator[Crew]:
         with work.at(task):
             yield _Alone()
         return
-    pool = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=work.begin, initargs=(task,)
-    )
+    with _no_secrets():
+        pool = ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), initializer=work.begin, initargs=(task,)
+        )
+        try:
+            yield _Pool(pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _no_secrets() -> Generator[None]:
+    """Have none in the environment: the processes of a pool get the one that is."""
+    whole = dict(os.environ)
+    for name in whole.keys() - memory.for_ours(whole).keys():
+        del os.environ[name]
     try:
-        yield _Pool(pool)
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        os.environ.update(whole)
 
 
 def cores() -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from colonist_cli.audit.source import FileSource, Runs, bucketed, records
+from colonist_client import memory
 from colonist_protocol import audit_stretches as stretches
 from colonist_protocol.audit_checkpoints import CheckpointWalk, Groups, Heads
 from colonist_protocol.audit_events import EventWalk, Frame, Tally, first_key
@@ -93,6 +95,7 @@ _worker: list[Worker] = []
 
 def begin(task: Task) -> None:
     """What a process that does nothing else does first."""
+    memory.close(os.environ)
     _worker[:] = [Worker(task, ExitStack())]
 
 

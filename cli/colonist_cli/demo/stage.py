@@ -24,7 +24,7 @@ from colonist_cli.exits import CliError, Exit
 from colonist_cli.house import bridge_for
 from colonist_cli.place import Place
 from colonist_cli.ports import HOST, free_port
-from colonist_client import keyfile
+from colonist_client import keyfile, memory
 from colonist_client.client import Client
 from colonist_client.http import HttpTransport
 from colonist_client.sealer import Pin
@@ -104,10 +104,12 @@ async def stage(
     _write_allow_list(place, files)
     port = free_port()
     url = f"http://{HOST}:{port}"
+    # No variable of ours: it would change what the programs do.
+    clean = {"PATH": os.defpath, **memory.for_ours(environment)}
 
     def program(name: str, *arguments: str) -> Program:
         log = place.root / f"{name}.log"
-        return Program(name, arguments, log=log, environment=_clean(environment))
+        return Program(name, arguments, log=log, environment=clean)
 
     async with AsyncExitStack() as stack:
         server = program(
@@ -168,13 +170,6 @@ def _write_allow_list(place: Place, files: Sequence[Path]) -> None:
     roots = sorted({str(file.resolve().parent) for file in files})
     text = _AGENT.format(roots=json.dumps(roots), script=json.dumps(str(script)), slots=SLOTS)
     place.agent_file.write_text(text)
-
-
-def _clean(environment: Mapping[str, str]) -> dict[str, str]:
-    """The user's own environment, less what would change what the programs do."""
-    ours = ("COLONIES_", "COLONIST_")
-    kept = {name: value for name, value in environment.items() if not name.startswith(ours)}
-    return {"PATH": os.defpath, **kept}
 
 
 async def _stop_all(programs: Mapping[str, Program]) -> None:

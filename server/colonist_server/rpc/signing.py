@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 import msgspec
 
+from colonist_client import memory
 from colonist_protocol import envelope
 from colonist_protocol.envelope import Envelope, Signed, Unsigned
 from colonist_protocol.errors import ColonistError
@@ -266,6 +268,7 @@ def _spawn(end: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours
         [sys.executable, "-m", MODULE, str(end)],
         pass_fds=(end,),
+        env=memory.for_ours(os.environ),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )

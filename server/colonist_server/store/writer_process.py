@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from colonist_client import memory
 from colonist_server.store import file
 from colonist_server.store.batch import Answers
 from colonist_server.store.copier import Copier
@@ -143,6 +144,7 @@ def _spawn(path: Path, end: int, lock: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - this interpreter, a module of ours
         [sys.executable, "-m", MODULE, str(path), str(end)],
         pass_fds=(end, lock),
+        env=memory.for_ours(os.environ),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -218,6 +220,7 @@ def _die() -> None:
 
 def main() -> None:
     """Run the child."""
+    memory.close(os.environ)
     # Whoever stops the parent stops the child by it, in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
