@@ -16,6 +16,12 @@ REPLY_BYTES: Final = 16 * 1_048_576
 MAX_SPECS_BYTES: Final = 32 * 1_048_576
 """What the workflow specs of a colony's crons may be together, and those of its generators: they
 are kept in memory."""
+MAX_FUNCTIONS: Final = 1_000
+"""How many functions an executor may announce."""
+MAX_FUNCTION_BYTES: Final = 4 * 1_048_576
+"""What the texts of those may take of memory."""
+MAX_ALL_FUNCTION_BYTES: Final = 64 * 1_048_576
+"""The same for all executors of a colony."""
 
 _FEW: Final = 16
 _MANY: Final = 50
@@ -59,7 +65,7 @@ class Budget:
         is_first, self._is_begun = not self._is_begun, True
         return self.takes(len(codec.encode(entry))) or is_first
 
-    def first(self, entries: Sequence[T]) -> list[T]:
+    def first(self, entries: Iterable[T]) -> list[T]:
         """As many entries as there is room for."""
         found: list[T] = []
         for entry in entries:

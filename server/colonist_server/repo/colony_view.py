@@ -16,6 +16,7 @@ from colonist_server.repo.records import (
     decode_executor,
     decode_function,
     decode_user,
+    function_size,
 )
 from colonist_server.store.interface import Revision
 
@@ -131,11 +132,17 @@ class Colonies:
         if function is not None and function.revision >= revision:
             return
         if value is None:
-            colony.functions.pop(key, None)
+            if function is not None:
+                del colony.functions[key]
+                colony.count_functions(function.record.executor, -1, -function.size)
             return
         record = decode_function(value)
+        size = function_size(record)
         if function is None:
-            colony.functions[key] = Function(key, record, revision, record.tally)
+            colony.functions[key] = Function(key, record, revision, record.tally, size)
+            colony.count_functions(record.executor, 1, size)
         else:
+            colony.count_functions(record.executor, 0, size - function.size)
+            function.size = size
             function.record = record
             function.revision = revision

@@ -3,47 +3,65 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
 
 import msgspec
 
-from colonist_protocol.errors import AccessError, NotFoundError
+from colonist_core.function import Tally
+from colonist_protocol.errors import AccessError, BusyError, NotFoundError, TooLargeError
 from colonist_protocol.function import Function as WireFunction
 from colonist_protocol.process import State
 from colonist_server.repo import keys
-from colonist_server.repo.nouns import Colony, Executor, Function, User
-from colonist_server.repo.records import FunctionRecord, encode
+from colonist_server.repo.budget import (
+    MAX_ALL_FUNCTION_BYTES,
+    MAX_FUNCTION_BYTES,
+    MAX_FUNCTIONS,
+)
+from colonist_server.repo.nouns import Announced, Colony, Executor, Function, User
+from colonist_server.repo.records import FunctionRecord, encode, function_size
 from colonist_server.repo.view import View
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import Delete, Guard, Put, Revision
+
+_REMEDY: Final = "remove some (removefunctionmsg), or say less of each"
 
 
 class Functions:
     """What happens to functions."""
 
-    __slots__ = ("_view", "_writes")
+    __slots__ = ("_coming", "_view", "_writes")
 
     def __init__(self, writes: Writes) -> None:
         self._writes = writes
+        self._coming: dict[tuple[bytes, str], Announced] = {}
+        """What is about to be announced, by tag and executor, and by tag alone."""
         self._view: View = writes.view
 
     async def add(self, colony: Colony, executor: Executor, wanted: WireFunction) -> Function:
-        """Announce a function; announcing it again changes its text and keeps its tally."""
+        """Announce a function; announcing it again changes its text and keeps its tally.
+
+        Raises `TooLargeError`, `BusyError` where the colony holds no more.
+        """
         key = keys.function(colony.tag, executor.name, wanted.funcname)
+        announced = FunctionRecord(
+            id=function_id(key),
+            executor=executor.name,
+            name=wanted.funcname,
+            description=wanted.description or "",
+            args=tuple(wanted.args or ()),
+        )
 
         def decide() -> Plan:
             before = colony.functions.get(key)
-            record = FunctionRecord(
-                id=function_id(key),
-                executor=executor.name,
-                name=wanted.funcname,
-                description=wanted.description or "",
-                args=tuple(wanted.args or ()),
-                through=self._writes.store.revision,  # what ran before does not count
+            known = before.record if before is not None else None
+            record = msgspec.structs.replace(
+                announced,
+                tally=known.tally if known is not None else Tally(),
+                # What ran before does not count.
+                through=known.through if known is not None else self._writes.store.revision,
             )
-            if before is not None:
-                record = msgspec.structs.replace(
-                    record, tally=before.record.tally, through=before.record.through
-                )
             return Plan(
                 [
                     Guard(key, before.revision if before else 0),
@@ -52,8 +70,47 @@ class Functions:
                 [Put(key, encode(record))],
             )
 
-        await self._writes.apply(decide)
+        with self._room(colony, key, announced):
+            await self._writes.apply(decide)
         return colony.functions[key]
+
+    @contextmanager
+    def _room(self, colony: Colony, key: bytes, record: FunctionRecord) -> Generator[None]:
+        """Keep the room that a function needs until it is in the view, or refuse it."""
+        before = colony.functions.get(key)
+        count = 0 if before is not None else 1
+        size = max(0, function_size(record) - (before.size if before is not None else 0))
+        if not count and not size:
+            yield
+            return
+        self._check_room(colony, record.executor, count, size)
+        places = ((colony.tag, record.executor), (colony.tag, ""))
+        for place in places:
+            self._coming.setdefault(place, Announced()).add(count, size)
+        try:
+            yield
+        finally:
+            for place in places:
+                coming = self._coming[place]
+                coming.add(-count, -size)
+                if coming == Announced():
+                    del self._coming[place]
+
+    def _check_room(self, colony: Colony, executor: str, count: int, size: int) -> None:
+        own = colony.announced_by.get(executor, Announced())
+        coming = self._coming.get((colony.tag, executor), Announced())
+        if own.count + coming.count + count > MAX_FUNCTIONS:
+            raise TooLargeError(f"the executor has {MAX_FUNCTIONS} functions already: {_REMEDY}")
+        if own.size + coming.size + size > MAX_FUNCTION_BYTES:
+            raise TooLargeError(
+                f"the executor's functions would take over {MAX_FUNCTION_BYTES} bytes: {_REMEDY}"
+            )
+        coming = self._coming.get((colony.tag, ""), Announced())
+        if colony.announced.size + coming.size + size > MAX_ALL_FUNCTION_BYTES:
+            raise BusyError(
+                "the functions of the colony's executors would take over"
+                f" {MAX_ALL_FUNCTION_BYTES} bytes: {_REMEDY}"
+            )
 
     async def remove(self, colony: Colony, function: Function, caller: str) -> None:
         """Withdraw a function. Raises `NotFoundError`, `AccessError`."""

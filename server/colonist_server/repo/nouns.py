@@ -45,7 +45,8 @@ class Row(msgspec.Struct, eq=False, gc=False):
     member of a workflow that may not run, now or ever. `left_at`: since when this node has left it
     to others that go first (`sharing`); 0: it has not. `held_until`: before that, on the monotonic
     clock, an attempt is not taken back, and no more is told of it, whatever the clocks are set to;
-    `held_for`: the deadline that was counted so.
+    `held_for`: the deadline that was counted so. `alarm`: which entry of those that are to ring is
+    its own, 0: none; `alarm_for`: for which deadline.
     """
 
     pid: bytes
@@ -66,6 +67,8 @@ class Row(msgspec.Struct, eq=False, gc=False):
     left_at: float = 0.0
     held_until: float = 0.0
     held_for: int = 0
+    alarm: int = 0
+    alarm_for: int = 0
     beside: Beside | None = None
 
     @property
@@ -201,18 +204,33 @@ class User(msgspec.Struct, eq=False):
 
 
 class Function(msgspec.Struct, eq=False):
-    """A function and its tally up to now."""
+    """A function and its tally up to now; `size`: about what it takes of memory."""
 
     key: bytes
     record: FunctionRecord
     revision: Revision
     tally: Tally = Tally()
+    size: int = 0
+
+
+class Announced(msgspec.Struct):
+    """How many functions an executor, or all, have announced, and their sizes together."""
+
+    count: int = 0
+    size: int = 0
+
+    def add(self, count: int, size: int) -> None:
+        """So many more, or fewer."""
+        self.count += count
+        self.size += size
 
 
 class Colony:
     """All that this node knows of one colony."""
 
     __slots__ = (
+        "announced",
+        "announced_by",
         "blocked",
         "closed",
         "closed_workflows",
@@ -248,6 +266,9 @@ class Colony:
         self.executors: dict[str, Executor] = {}
         self.users: dict[str, User] = {}
         self.functions: dict[bytes, Function] = {}
+        self.announced = Announced()
+        self.announced_by: dict[str, Announced] = {}
+        """By the names of executors."""
         self.members: dict[str, Executor | User] = {}
         self.former: dict[str, Executor | User] = {}
         """Members by ids that they have given up: these still own work, and may do nothing."""
@@ -280,6 +301,14 @@ class Colony:
         """How many workflows have ended, by state, wherever they are kept."""
         both = zip(self.closed_workflows, self.past.workflows, strict=True)
         return [near + far for near, far in both]
+
+    def count_functions(self, executor: str, count: int, size: int) -> None:
+        """An executor has announced so many functions more, or fewer."""
+        own = self.announced_by.setdefault(executor, Announced())
+        for each in (self.announced, own):
+            each.add(count, size)
+        if not own.count:
+            del self.announced_by[executor]
 
     def enlist(self, member: Executor | User) -> None:
         """Know a member by its id; two hold one id only while the watch lags, then the newer."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from sys import getsizeof
 from typing import Final, TypeVar
 
 import msgspec
@@ -22,6 +23,9 @@ from colonist_protocol.process import State
 T = TypeVar("T")
 
 SCHEMA: Final = 1
+
+_ARGUMENT_BYTES: Final = 150
+"""What an argument of a function takes of memory besides its texts."""
 
 
 class ColonyRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -106,6 +110,14 @@ class FunctionRecord(msgspec.Struct, frozen=True, array_like=True):
     args: tuple[FunctionArgument, ...] = ()
     tally: Tally = Tally()
     through: int = 0
+
+
+def function_size(record: FunctionRecord) -> int:
+    """How many bytes of memory about it takes what was announced of a function."""
+    texts = [record.name, record.description]
+    for each in record.args:
+        texts += (each.name, each.type, each.description, *each.enum)
+    return sum(map(getsizeof, texts)) + len(record.args) * _ARGUMENT_BYTES
 
 
 class Birth(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -313,8 +325,8 @@ class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class NewestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`qh/tag`: of the newest checkpoint the number, the digest of its line, and the rest as there.
 
-    `through` counts in the `era` of the store since its last restore. Up to number `forgotten` they
-    are told no more.
+    `through` counts in the `era` of the store since its last restore; 0: not all that there was
+    is stated in this era yet. Up to number `forgotten` they are told no more.
     """
 
     k: int = 0
@@ -323,6 +335,10 @@ class NewestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     through: int = 0
     era: str = ""
     forgotten: int = 0
+    whole: int = 0
+    """The newest with which all that had changed was stated; later ones are parts of the next."""
+    whole_ms: int = 0
+    """When that was made."""
 
 
 class GeneratorRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -8,6 +8,7 @@ from colonist_protocol import function as wire
 from colonist_protocol.errors import AccessError, NotFoundError
 from colonist_protocol.names import check_text
 from colonist_server.repo import keys
+from colonist_server.repo.budget import Budget
 from colonist_server.repo.members import find_executor
 from colonist_server.repo.nouns import Colony, Function
 from colonist_server.rpc.rooms import NOTHING, Call, Reply, Rooms
@@ -35,15 +36,14 @@ async def added_again(rooms: Rooms, call: Call, message: wire.AddFunction, value
 
 
 async def list_all(rooms: Rooms, call: Call, message: wire.GetFunctions) -> Reply:
-    """List functions of a colony or of one executor."""
+    """List functions of a colony or of one executor; not all that would be over `REPLY_BYTES`."""
     del rooms
-    return Reply(
-        [
-            _shown(call.colony, function)
-            for function in call.colony.functions.values()
-            if not message.executorname or function.record.executor == message.executorname
-        ]
+    fitting = (
+        _shown(call.colony, function)
+        for function in call.colony.functions.values()
+        if not message.executorname or function.record.executor == message.executorname
     )
+    return Reply(Budget().first(fitting))
 
 
 async def remove(rooms: Rooms, call: Call, message: wire.RemoveFunction) -> Reply:
