@@ -28,7 +28,7 @@ async def test_one_server_on_a_file(tmp_path: Path, seed: int) -> None:
 
 async def test_three_servers_on_three_members(tmp_path: Path, seed: int) -> None:
     async with on_etcd(tmp_path) as house:
-        await survive(house, seed, processes=1_500, executors=50)
+        await survive(house, seed, processes=900, executors=50)
 
 
 async def test_history_moves_to_an_archive_meanwhile(
@@ -37,7 +37,7 @@ async def test_history_moves_to_an_archive_meanwhile(
     with postgres() as database:
         monkeypatch.setenv("PGPASSWORD", PASSWORD)
         async with on_etcd(tmp_path, archive=database.url()) as house:
-            await survive(house, seed, processes=800, executors=30, pace_s=0.05)
+            await survive(house, seed, processes=500, executors=30, pace_s=0.05)
             assert house.archived > 0
 
 
