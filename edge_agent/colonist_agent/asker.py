@@ -150,6 +150,7 @@ class Asker:
     def _go_on(self, request: Request, asked_at_s: float, *, is_granted: bool) -> None:
         """Keep a standing assign for its next grant, or for this one if there was none yet.
 
+        Not one that is sealed for a former key of the server: that may be taken no more some day.
         What is granted later than that is younger than this question: its lease counts from here.
         """
         if not request.is_standing:
@@ -158,7 +159,8 @@ class Asker:
             request.advance()
         else:
             request.first_sent_s = asked_at_s
-        if request.index < GRANTS:
+        sealer = self._client.sealer
+        if request.index < GRANTS and sealer is not None and request.to == sealer.pin.id:
             self._request = request
 
     async def _wait_after(self, error: ServerError | UnreachableError) -> None:

@@ -301,7 +301,9 @@ class MqttTransport:
         hint = f"; the bridge says {request.last_hint}" if request.last_hint else ""
         hint += f"; unverified, something answered: {request.said}" if request.said else ""
         unknown = "" if request.is_repeatable else "; the outcome is unknown"
-        return UnreachableError(f"mqtt: {why}{hint}{unknown}")
+        error = UnreachableError(f"mqtt: {why}{hint}{unknown}")
+        error.said_code = request.said
+        return error
 
     def _born(self, conn: int) -> bytes:
         birth = self._birth

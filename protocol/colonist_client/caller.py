@@ -6,7 +6,8 @@ A submit is not: where its reply is lost, the outcome is unknown and the error s
 A client that has pinned a server (`pin`) seals its requests and believes only replies that the
 pinned server signed for them. Then every call may be repeated: the same bytes take effect at most
 once. They are sealed anew only where the server has said, under its signature, that they had no
-effect and never will (`epoch_stale`).
+effect and never will (`epoch_stale`), or where a second time has no second effect and the server's
+key, for which they were sealed, has been changed and is taken no more.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ REPLY_S: Final = 30.0
 MAX_ANEW: Final = 4
 """So often in a row a request is sealed anew at once; then something is wrong with the server."""
 
+_WRONG: Final = "wrong_server"
 _STALE: Final = "epoch_stale"
 _TOO_OLD: Final = "too_old"
 
@@ -43,6 +45,7 @@ class OutcomeUnknownError(UnreachableError):
     """The request left, no reply came: look whether it had its effect before repeating it."""
 
     code = "outcome_unknown"
+    is_repeatable = False
 
 
 class Caller:
@@ -102,7 +105,7 @@ class Caller:
         anew = 0
         while True:
             before = request.was_sent
-            reply = await self._exchange(request, wait_s)
+            reply = await self._addressed(request, wait_s)
             if isinstance(reply, bytes):
                 return reply
             if self.sealer is None or anew >= MAX_ANEW or not _is_void(request, reply, before):
@@ -153,6 +156,24 @@ class Caller:
     async def aclose(self) -> None:
         """Close the transport."""
         await self.transport.close()
+
+    async def _addressed(self, request: Request, wait_s: float) -> bytes | Failure:
+        """An exchange; another where this was sealed for a key that the server has no more.
+
+        Who says so is not known. That the key was changed is: the pin has followed it.
+        """
+        try:
+            return await self._exchange(request, wait_s)
+        except UnreachableError as error:
+            sealer = self.sealer
+            if sealer is None or error.said_code != _WRONG or request.to == sealer.pin.id:
+                raise
+            if not sealer.address_anew(request):
+                raise OutcomeUnknownError(
+                    f"{request.message.msgtype()}: sealed for a former key of the server, which it "
+                    f"takes no more: {error}"
+                ) from error
+        return await self._exchange(request, wait_s)
 
     async def _exchange(self, request: Request, wait_s: float) -> bytes | Failure:
         if request.first_sent_s is None:

@@ -49,7 +49,8 @@ class Retry:
                 return await call()
             except (UnreachableError, ServerError) as error:
                 failures += 1
-                if failures >= self.attempts or not is_transient(error):
+                is_over = isinstance(error, UnreachableError) and not error.is_repeatable
+                if is_over or failures >= self.attempts or not is_transient(error):
                     raise
                 await asyncio.sleep(self.backoff.delay_s(failures, at_least_s=advice_s(error)))
 

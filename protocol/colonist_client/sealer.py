@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 
 from colonist_client.repeatable import is_read
@@ -44,7 +45,7 @@ WRITE_S: Final = 3600
 STANDING_S: Final = 3600
 """Grants are asked for by one signature for so long."""
 
-_SAID_CHARS: Final = 120
+_SAID_CHARS: Final = 300
 
 
 class NotGenuineError(UnreachableError):
@@ -58,6 +59,7 @@ class NotGenuineError(UnreachableError):
     def __init__(self, why: str, said: Failure | None = None) -> None:
         super().__init__(f"no reply of the pinned server came: {why}{_shown(said)}")
         self.said = said
+        self.said_code = said.code if said is not None else ""
 
 
 class Pin:
@@ -150,12 +152,22 @@ class Request:
     standing assign that is asked for.
     """
 
-    __slots__ = ("body", "first_sent_s", "index", "is_renewable", "message", "re", "was_sent")
+    __slots__ = (
+        "body",
+        "first_sent_s",
+        "index",
+        "is_renewable",
+        "message",
+        "re",
+        "seal",
+        "was_sent",
+    )
 
     def __init__(self, message: Message, body: bytes, re: str = "") -> None:
         self.message = message
         self.body = body
         self.re = re
+        self.seal: RequestSeal | None = None
         self.index = 0
         self.is_renewable = False
         """Whether it can be sealed anew: an attempt's seal is no older the next day."""
@@ -179,6 +191,11 @@ class Request:
         """Whether it may be granted more than once."""
         message = self.message
         return isinstance(message, AssignProcess) and message.standing is not UNSET
+
+    @property
+    def to(self) -> str:
+        """The server that it is sealed for, "" for a plain request."""
+        return self.seal.to if self.seal is not None else ""
 
     @property
     def is_sealed(self) -> bool:
@@ -223,6 +240,20 @@ class Sealer:
         request.first_sent_s = None
         request.index = 0
 
+    def address_anew(self, request: Request) -> bool:
+        """Seal for the server's id of now what names a former one; whether that may be done.
+
+        It may where both together have one effect at most: a read has none, and what an attempt
+        says is known by its number, whatever server it names.
+        """
+        if isinstance(request.seal, AttemptSeal):
+            self._fill(request, msgspec.structs.replace(request.seal, to=self.pin.id))
+        elif is_read(request.message.msgtype()):
+            self.seal_anew(request)
+        else:
+            return False
+        return True
+
     def opened(self, request: Request, body: bytes, *, index: int | None = None) -> Genuine:
         """The reply to a request; `index` is that of a subscription's frame.
 
@@ -247,6 +278,7 @@ class Sealer:
     def _fill(self, request: Request, seal: RequestSeal) -> None:
         request.body = envelope.pack_sealed_request(request.message, self.identity, seal)
         request.re = digest_of(request.body)
+        request.seal = seal
 
     def _epoch_seal(self, message: Message) -> EpochSeal:
         ttl_s = ttl_of(message)

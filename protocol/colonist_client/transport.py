@@ -8,10 +8,16 @@ from colonist_protocol.errors import ColonistError
 
 
 class UnreachableError(ColonistError):
-    """No reply came: the server, the bridge or the network is not there. The outcome is unknown."""
+    """No reply came: the server, the bridge or the network is not there. The outcome is unknown.
+
+    `said_code` is the code of a failure that something answered, for which nobody vouches.
+    `is_repeatable`: whether the same bytes may still be answered.
+    """
 
     status = 503
     code = "unreachable"
+    said_code = ""
+    is_repeatable = True
 
 
 class NotSentError(UnreachableError):

@@ -55,6 +55,8 @@ class SealedServer:
         try:
             request = envelope.parse_request(body)
             seal, text = read_request_seal(request.seal, request.payloadtype)
+            if seal.to not in self.keys.ids:
+                raise WrongServerError("another server")
             signed = envelope.authenticate(request, text)
             if signed.caller != self.known:
                 raise AccessError("Access denied")
@@ -77,8 +79,6 @@ class SealedServer:
         return unsigned.signed(self.keys.current.identity, self.keys.via)
 
     def _perform(self, request: Envelope, seal: EpochSeal, re: str) -> bytes:
-        if seal.to not in self.keys.ids:
-            raise WrongServerError("another server")
         if self.refuses is not None:
             raise self.refuses
         if request.payloadtype == GetProcess.msgtype():

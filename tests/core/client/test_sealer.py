@@ -233,6 +233,30 @@ async def test_rotated_server_key_is_followed_and_written_down() -> None:
 
 
 @virtual
+async def test_when_the_old_key_is_gone_reads_are_sealed_anew_and_writes_are_in_doubt() -> None:
+    stage = Stage(retry=Retry(backoff=RETRY.backoff, attempts=2**62))
+    await stage.look("a")
+    read, write = stage.client.pack(GetProcess(processid="a")), stage.client.pack(_submit("a"))
+    stage.network.plan = ["lose_reply"]
+    with pytest.raises(UnreachableError):
+        await stage.client.deliver(write)
+    stage.server.rotate(NEXT, SERVER)
+    await stage.look("a")
+    stage.server.keys = type(stage.server.keys)(NEXT)
+    before = len(stage.network.sent)
+    await stage.client.deliver(read)
+    assert stage.seals()[-1].to == NEXT.id
+    assert len(stage.network.sent) == before + 2
+    with pytest.raises(OutcomeUnknownError, match="for a former key of the server"):
+        await stage.client.send(write)
+    assert len(stage.network.sent) == before + 3
+    assert stage.server.effects["a"] == 1
+    stage.pin.id = SERVER.id  # as if nothing had been heard of another key
+    with pytest.raises(NotGenuineError, match="wrong_server"):
+        await stage.client.deliver(write)
+
+
+@virtual
 async def test_each_checked_reply_is_told_of_and_no_other() -> None:
     stage = Stage()
     told: list[str] = []
