@@ -79,6 +79,17 @@ async def test_when_the_process_dies_what_it_had_is_signed_here() -> None:
         await _check(signer, 50)
 
 
+async def test_a_process_that_stands_still_is_left() -> None:
+    async with beside(KEY, patience_s=0.2) as signer, asyncio.timeout(DEADLINE_S):
+        assert isinstance(signer, Beside)
+        while not signer.is_beside:
+            await _check(signer, 3)
+        os.kill(signer.pid, signal.SIGSTOP)
+        await _check(signer, 50)
+        assert not signer.is_beside
+        os.kill(signer.pid, signal.SIGKILL)
+
+
 async def test_who_has_gone_holds_up_nobody() -> None:
     async with beside(KEY) as signer, asyncio.timeout(DEADLINE_S):
         assert isinstance(signer, Beside)

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 START_S: Final = 20.0
 STOP_S: Final = 5.0
+PATIENCE_S: Final = 5.0
+"""How long the process may owe the same."""
 MAX_BYTES: Final = 32_768
 """What is larger is done here: to send it takes as long."""
 
@@ -126,14 +128,16 @@ class Beside(asyncio.Protocol):
     The process is started when first there is something for it.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, patience_s: float = PATIENCE_S) -> None:
         self._identity = identity
+        self._patience_s = patience_s
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._starting: asyncio.Task[None] | None = None
         self._due: list[_Batch] = []
         self._sent: deque[_Batch] = deque()
+        self._watched: _Batch | None = None
         self._batches = Batches()
         self._done = msgspec.msgpack.Decoder(Done)
 
@@ -189,6 +193,8 @@ class Beside(asyncio.Protocol):
         else:
             self._sent.extend(due)
             self._transport.write(b"".join([pack(batch.work()) for batch in due]))
+            if self._watched is None:
+                self._watch()
         if self._starting is None and not is_alone:
             self._starting = self._loop.create_task(self._start(), context=Context())
 
@@ -217,13 +223,26 @@ class Beside(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """What was asked for, in that order."""
         for batch in self._batches.feed(data):
-            self._sent.popleft().settle(self._done.decode(batch))
+            self._sent[0].settle(self._done.decode(batch))
+            self._sent.popleft()
+
+    def _watch(self) -> None:
+        """Go on without a process that has owed the same for too long."""
+        oldest = self._sent[0] if self._sent else None
+        if oldest is not None and oldest is self._watched:
+            log.warning("the process that signs replies does not answer")
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        self._watched = oldest
+        if oldest is not None:
+            self._loop.call_later(self._patience_s, self._watch)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The process has ended: go on without it."""
         if exc is not None:
             log.warning("the process that signs replies has ended, they are signed here: %s", exc)
-        self._transport = None
+        self._transport = self._watched = None
         while self._sent:
             self._sent.popleft().do(self._identity)
 
@@ -255,9 +274,9 @@ def _settle(future: asyncio.Future[T], value: T) -> None:
 
 
 @asynccontextmanager
-async def beside(identity: Identity) -> AsyncGenerator[Signer]:
+async def beside(identity: Identity, patience_s: float = PATIENCE_S) -> AsyncGenerator[Signer]:
     """A signer whose process ends with the block, and with this process."""
-    signer = Beside(identity)
+    signer = Beside(identity, patience_s)
     try:
         yield signer
     finally:
