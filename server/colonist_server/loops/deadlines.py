@@ -1,7 +1,8 @@
 """Ending what took too long: one timer for all deadlines, nothing polled.
 
-A deadline runs on the monotonic clock from when this node learnt of it. Entries of processes that
-moved on are dropped when they ring, or all at once when they are most of the heap.
+A deadline runs on the monotonic clock from when this node learnt of it. A process has one entry
+that counts, the newest; others are dropped when they ring, or all at once when they are most of the
+heap.
 
 Where nodes share the store each has them all, and the leader rings. The clock that wrote a deadline
 may be another node's: so what counts is how long it was when it was written, from when this node
@@ -43,7 +44,7 @@ APART_S: Final = lease.apart(2 * SKEW_NS / SECOND_NS)
 """A node is ready with a clock that is `SKEW_NS` off the middle: two may be twice that apart."""
 
 _SLACK: Final = 1000
-_Entry = tuple[float, int, int, Row]
+_Entry = tuple[float, int, Row]
 
 
 class Deadlines:
@@ -82,11 +83,17 @@ class Deadlines:
         view.listen(self)
 
     def row_changed(self, row: Row) -> None:
-        """Note a deadline."""
-        if row.state != State.RUNNING:
+        """Note a deadline, unless it is noted."""
+        is_running = row.state == State.RUNNING
+        if is_running != bool(row.held_for):
+            row.alarm = 0  # the state is another, and so what its deadline means
+        if not is_running:
             row.held_until, row.held_for = 0.0, 0
-        if row.deadline_ns:
-            self._push(self._due_at(row), row, row.deadline_ns)
+        if not row.deadline_ns:
+            return
+        due = self._due_at(row)
+        if not row.alarm or row.alarm_for != row.deadline_ns:
+            self._push(due, row)
 
     def _due_at(self, row: Row) -> float:
         if row.held_for == row.deadline_ns:
@@ -137,28 +144,34 @@ class Deadlines:
             return  # it moved on just now
         except ColonistError as error:
             log.warning("deadline of process=%s not kept, trying again: %s", row.id, error)
-            self._push(self._clock.monotonic() + RETRY_S, row, deadline_ns)
+            if not row.alarm and row.deadline_ns == deadline_ns:
+                self._push(self._clock.monotonic() + RETRY_S, row)
 
-    def _push(self, due: float, row: Row, deadline_ns: int) -> None:
+    def _push(self, due: float, row: Row) -> None:
         self._number += 1
-        heappush(self._heap, (due, self._number, deadline_ns, row))
+        row.alarm, row.alarm_for = self._number, row.deadline_ns
+        heappush(self._heap, (due, self._number, row))
         if len(self._heap) > 2 * len(self._view.rows) + _SLACK:
-            self._heap = [entry for entry in self._heap if self._is_current(entry)]
+            self._heap = [entry for entry in self._heap if self._counts(entry)]
             heapify(self._heap)
         if self._heap and self._heap[0][1] == self._number:
             self._arm()
 
-    def _is_current(self, entry: _Entry) -> bool:
-        _, _, deadline_ns, row = entry
-        return row.deadline_ns == deadline_ns and self._view.rows.get(row.pid) is row
+    def _counts(self, entry: _Entry) -> bool:
+        _, number, row = entry
+        return row.alarm == number and self._view.rows.get(row.pid) is row
 
     def _pop_due(self) -> list[tuple[Row, int]]:
         due: list[tuple[Row, int]] = []
         now = self._clock.monotonic() + EARLY_S
         while self._heap and self._heap[0][0] <= now and len(due) < BATCH:
             entry = heappop(self._heap)
-            if self._is_current(entry):
-                due.append((entry[3], entry[2]))
+            if not self._counts(entry):
+                continue
+            row = entry[2]
+            row.alarm = 0
+            if row.alarm_for == row.deadline_ns:
+                due.append((row, row.deadline_ns))
         return due
 
     def _arm(self) -> None:
