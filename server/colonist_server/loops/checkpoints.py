@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from colonist_protocol.errors import ColonistError, CorruptRecordError
 from colonist_server.loops.leadership import Leadership
 from colonist_server.repo import keys
 from colonist_server.repo.checkpoints import Checkpoints
+from colonist_server.repo.ends import UnstatedEnds
 from colonist_server.repo.epochs import Epochs
 from colonist_server.repo.heads import Heads
 from colonist_server.repo.nouns import Colony
@@ -98,7 +100,7 @@ class CheckpointLoop:
             await self._write(colony, heads, through)
 
     async def _write(
-        self, colony: Colony, heads: dict[bytes, tuple[int, bytes]], through: Revision
+        self, colony: Colony, heads: dict[bytes, tuple[int, bytes]], through: Revision | None
     ) -> None:
         try:
             is_done = await self._checkpoints.write(
@@ -114,30 +116,43 @@ class CheckpointLoop:
         """Note what is in no checkpoint.
 
         In another era, after a restore, revisions are others: all that the store holds is stated
-        again, and what the archive holds was stated before it came there.
+        again, and what the archive holds was stated before it came there. Ends of processes that
+        were removed are not: they are forgotten with the first checkpoint that names them.
         """
         newest = self._checkpoints.newest(colony.tag)
         since = newest.through if newest.era == self._epochs.era else 0
+        is_first = not (newest.through or newest.whole)
         self._heads.note_held(colony, since)
-        for prefix in (keys.CLOSED, keys.REMOVED):
-            after = b""
-            more = True
-            while more and not colony.is_gone:
-                page = await self._page(prefix + colony.tag, after, since, not newest.through)
-                self._note(page.items)
-                more = page.more and bool(page.items)
-                after = page.items[-1].key if page.items else b""
-                if self._heads.count(colony.tag) >= MOST:
-                    await self._write(colony, self._heads.take(colony.tag), newest.through)
+        async with aclosing(self._stored(colony, keys.CLOSED, since, is_first)) as pages:
+            async for items in pages:
+                await self._note(colony, items)
+        ends = UnstatedEnds(self._checkpoints, colony, newest, is_again=not since)
+        async with aclosing(self._stored(colony, keys.REMOVED, since, is_first)) as pages:
+            async for items in pages:
+                await self._note(colony, await ends.take(items))
+        await self._note(colony, await ends.rest())
+
+    async def _stored(
+        self, colony: Colony, kind: bytes, since: Revision, is_first: bool
+    ) -> AsyncGenerator[Sequence[Item]]:
+        after = b""
+        more = True
+        while more and not colony.is_gone:
+            page = await self._page(kind + colony.tag, after, since, is_first)
+            yield page.items
+            more = page.more and bool(page.items)
+            after = page.items[-1].key if page.items else b""
 
     async def _page(self, prefix: bytes, after: bytes, since: Revision, is_first: bool) -> Range:
         if is_first:
             return await self._writes.past.range(prefix, after=after, limit=_PAGE, hidden=True)
         return await self._writes.range(prefix, after=after, limit=_PAGE, since=since)
 
-    def _note(self, items: Sequence[Item]) -> None:
+    async def _note(self, colony: Colony, items: Sequence[Item]) -> None:
         for item in items:
             try:
                 self._heads.note([item])
             except CorruptRecordError as error:
                 self._view.quarantine(item.key, str(error))
+        if self._heads.count(colony.tag) >= MOST:
+            await self._write(colony, self._heads.take(colony.tag), None)

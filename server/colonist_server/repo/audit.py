@@ -182,7 +182,7 @@ class Audit:
 
     async def _covering(self, colony: Colony, mark: bytes, time_ms: int) -> Signed | None:
         """The first checkpoint with a head in it; looked for where it should be by its time."""
-        k = await self._first_since(colony, time_ms - _SKEW_MS)
+        k = await self._checkpoints.first_since(colony, time_ms - _SKEW_MS)
         page = await self._past.range(
             keys.checkpoints(colony.tag),
             after=keys.checkpoint(colony.tag, k - 1),
@@ -192,20 +192,6 @@ class Audit:
             if mark in decode_checkpoint(item.value).heads:
                 return signed(colony, item)
         return None
-
-    async def _first_since(self, colony: Colony, time_ms: int) -> int:
-        """The first checkpoint that is not older; times grow with numbers."""
-        page = await self._past.range(keys.checkpoints(colony.tag), limit=1, keys_only=True)
-        first = keys.number_of_checkpoint(page.items[0].key) if page.items else wire.FIRST_K
-        last = self._checkpoints.newest(colony.tag).k
-        while first < last:
-            middle = (first + last) // 2
-            item = await self._past.read(keys.checkpoint(colony.tag, middle))
-            if item is not None and decode_checkpoint(item.value).time_ms >= time_ms:
-                last = middle
-            else:
-                first = middle + 1
-        return first
 
 
 def _place(cursor: str, forgotten: int) -> tuple[str, str]:

@@ -6,8 +6,9 @@ number k. What is stored is packed; the line that was signed is rendered from it
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -26,6 +27,8 @@ from colonist_server.repo.records import (
 )
 from colonist_server.repo.writes import Plan, Writes
 from colonist_server.store.interface import Guard, Item, Put, Range, Revision
+
+T = TypeVar("T")
 
 MAX_HEADS: Final = 1_000
 """In one checkpoint: about 3 ms of work, and 64 KB."""
@@ -74,11 +77,13 @@ class Checkpoints:
 
     # -- writing
 
-    async def write(self, colony: Colony, heads: Heads, *, through: Revision, era: str) -> bool:
+    async def write(
+        self, colony: Colony, heads: Heads, *, through: Revision | None, era: str
+    ) -> bool:
         """Sign what changed, in as many parts as it takes; False where another node was faster.
 
-        All that changed up to `through` must be in `heads` or in an earlier checkpoint. Raises
-        `UnavailableError`.
+        All that changed up to `through` must be in `heads` or in an earlier checkpoint; None: there
+        is more. Raises `UnavailableError`.
         """
         self.is_writing = True
         try:
@@ -86,7 +91,9 @@ class Checkpoints:
         finally:
             self.is_writing = False
 
-    async def _write(self, colony: Colony, heads: Heads, through: Revision, era: str) -> bool:
+    async def _write(
+        self, colony: Colony, heads: Heads, through: Revision | None, era: str
+    ) -> bool:
         order = sorted(heads)
         before = self.newest(colony.tag)
         time_ms = max(self._clock.now_ns() // MILLISECOND_NS, before.time_ms + 1)
@@ -94,21 +101,25 @@ class Checkpoints:
             part = order[start : start + MAX_HEADS]
             is_last = start + MAX_HEADS >= len(order)
             packed = pack(part, heads)
-            reached = through if is_last else before.through
+            reached = through if is_last else None
             if not await self._write_part(colony, packed, time_ms, reached, era):
                 return False
         return True
 
     async def _write_part(
-        self, colony: Colony, heads: bytes, time_ms: int, through: Revision, era: str
+        self, colony: Colony, heads: bytes, time_ms: int, reached: Revision | None, era: str
     ) -> bool:
         before, revision = self._at(colony.tag)
         k = before.k + 1
+        whole, whole_ms = (k, time_ms) if reached is not None else (before.whole, before.whole_ms)
+        through = before.through if before.era == era else 0
+        if reached is not None:
+            through = reached
         line = _render(colony, k, CheckpointRecord(before.digest, time_ms, heads, b"", 0))
         signature = self._server_keys.current.identity.sign(audit.checkpoint_text(line))
         record = CheckpointRecord(before.digest, time_ms, heads, bytes.fromhex(signature), through)
         digest = audit.checkpoint_digest(line)
-        newest = NewestRecord(k, digest, time_ms, through, era, before.forgotten)
+        newest = NewestRecord(k, digest, time_ms, through, era, before.forgotten, whole, whole_ms)
         guards = [
             Guard(keys.newest_checkpoint(colony.tag), revision),
             Guard(colony.key, colony.revision),
@@ -135,6 +146,33 @@ class Checkpoints:
         return await self._writes.past.range(
             keys.checkpoints(colony.tag), after=keys.checkpoint(colony.tag, after), limit=limit
         )
+
+    async def first_since(self, colony: Colony, time_ms: int) -> int:
+        """The first that is not older, else the newest; times grow with numbers."""
+        page = await self._writes.past.range(keys.checkpoints(colony.tag), limit=1, keys_only=True)
+        first = keys.number_of_checkpoint(page.items[0].key) if page.items else audit.FIRST_K
+        last = self.newest(colony.tag).k
+        while first < last:
+            middle = (first + last) // 2
+            item = await self._writes.past.read(keys.checkpoint(colony.tag, middle))
+            if item is not None and decode_checkpoint(item.value).time_ms >= time_ms:
+                last = middle
+            else:
+                first = middle + 1
+        return first
+
+    async def drop_named(self, colony: Colony, marks: dict[bytes, T], *, after: int) -> None:
+        """Take out the heads, packed, that stored checkpoints behind a number name."""
+        more = bool(marks) and after < self.newest(colony.tag).k
+        while more:
+            page = await self.stored(colony, after=after, limit=_TOGETHER)
+            for item in page.items:
+                after = keys.number_of_checkpoint(item.key)
+                packed = decode_checkpoint(item.value).heads
+                for at in range(0, len(packed), _HEAD_BYTES):
+                    marks.pop(packed[at : at + _HEAD_BYTES], None)
+                await asyncio.sleep(0)
+            more = page.more and bool(page.items) and bool(marks)
 
     # -- forgetting
 
