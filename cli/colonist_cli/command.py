@@ -19,7 +19,7 @@ from typing import Annotated, Any, Concatenate, Final, ParamSpec, get_type_hints
 import typer
 
 from colonist_cli.exits import Exit, verdict
-from colonist_cli.output import Form, note
+from colonist_cli.output import Form, note, write
 from colonist_cli.settings import Flags
 from colonist_cli.shell import Shell
 
@@ -105,22 +105,34 @@ def guarded(work: Callable[[], Work]) -> Exit:
         left = work()
         if left is not None:
             asyncio.run(left)
-        sys.stdout.flush()
+        write("", now=True)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; python would complain again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
     except Exception as error:  # noqa: BLE001 - the outermost rim
-        told = verdict(error)
-        if told is None:
-            traceback.print_exception(error)
-            return Exit.BUG
-        if str(told):
-            note(f"colonist: {told}")
-        return told.exit
+        return _told(error)
     return Exit.OK
+
+
+def _told(error: Exception) -> Exit:
+    """Tell an error, in one line where it is none of ours."""
+    _give_up_what_is_lost()
+    if isinstance(error, BrokenPipeError):
+        return Exit.OK  # whoever read our output has gone
+    told = verdict(error)
+    if told is None:
+        traceback.print_exception(error)
+        return Exit.BUG
+    if str(told):
+        note(f"colonist: {told}")
+    return told.exit
+
+
+def _give_up_what_is_lost() -> None:
+    """Python tries once more at its end to write what could not be, and would complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _runner(function: Callable[..., Work], kind: Kind) -> Callable[..., None]:

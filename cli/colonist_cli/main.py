@@ -28,6 +28,7 @@ from colonist_cli.commands import (
     work,
     workflows,
 )
+from colonist_cli.output import escape_what_stdout_lacks
 
 ABOUT: Final = "Runs work on anything that can hold a key: cloud, edge gateway, microcontroller."
 
@@ -76,6 +77,7 @@ def main() -> None:
         from typer._completion_classes import completion_init
 
         completion_init()
+    escape_what_stdout_lacks()
     sys.exit(app(obj=dict(os.environ), standalone_mode=True))
 
 

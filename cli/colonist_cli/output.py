@@ -6,20 +6,26 @@ NO_COLOR and whether there is a terminal.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from colonist_cli.exits import CliError, Exit
 
 if TYPE_CHECKING:
+    from io import TextIOWrapper
+
     from rich.console import Console
 
 T = TypeVar("T")
 
 PIPE_COLUMNS: Final = 10_000
+_ESCAPES: Final = "colonist.escapes"
 _NOT_PLAIN: Final = re.compile(r"[^\n -~]")
 
 
@@ -71,18 +77,46 @@ class Screen:
         import msgspec
 
         packed = msgspec.json.encode(value)
-        sys.stdout.write(_visible(msgspec.json.format(packed, indent=2).decode()) + "\n")
+        write(_visible(msgspec.json.format(packed, indent=2).decode()) + "\n")
 
     def json_line(self, value: Any) -> None:
         """A value as JSON in one line, told at once: for what goes on and on."""
         import msgspec
 
-        sys.stdout.write(_visible(msgspec.json.encode(value).decode()) + "\n")
-        sys.stdout.flush()
+        write(_visible(msgspec.json.encode(value).decode()) + "\n", now=True)
 
     def line(self, text: str) -> None:
         """A line of the result, safe for a terminal."""
-        sys.stdout.write(f"{clean(text)}\n")
+        write(f"{clean(text)}\n")
+
+
+def write(text: str, *, now: bool = False) -> None:
+    """Write to stdout; `now`: all so far. Raises `CliError`, `BrokenPipeError`."""
+    try:
+        sys.stdout.write(text)
+        if now:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has gone: hardly an error
+        raise
+    except OSError as error:
+        text = f"the output cannot be written: {error.strerror}"
+        raise CliError(Exit.USAGE, text) from error
+
+
+def escape_what_stdout_lacks() -> None:
+    """Show what the encoding of stdout has not as escapes, as in JSON; else it would be an error.
+
+    Names may be in any script, and terminals and cron jobs without UTF-8 are still about.
+    """
+    codecs.register_error(_ESCAPES, _escaped)
+    if getattr(sys.stdout, "errors", "") == "strict":
+        cast("TextIOWrapper", sys.stdout).reconfigure(errors=_ESCAPES)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def console(*, columns: int = 0, is_error: bool = False) -> Console:
@@ -126,4 +160,4 @@ def _print_table(columns: Sequence[Column[T]], items: Sequence[T]) -> None:
     drawn = console()
     with drawn.capture() as captured:  # rich itself ends the program on a closed pipe
         drawn.print(table)
-    sys.stdout.write(captured.get())
+    write(captured.get())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from rich.text import Text
 
 from colonist_cli import tables
 from colonist_cli.board import Board
-from colonist_cli.output import clean, console
+from colonist_cli.output import clean, console, write
 from colonist_cli.tree import Fold, Kind, Line, draw
 from colonist_protocol.process import Process, State
 from colonist_protocol.times import SECOND_NS, from_text
@@ -82,12 +81,12 @@ def print_(lines: list[Text]) -> None:
     """To stdout, in colour where that is a terminal."""
     drawn = console()
     if not drawn.is_terminal:
-        sys.stdout.writelines(f"{line.plain}\n" for line in lines)
+        write("".join(f"{line.plain}\n" for line in lines))
         return
     with drawn.capture() as captured:
         for line in lines:
             drawn.print(line)
-    sys.stdout.write(captured.get())
+    write(captured.get())
 
 
 def _head(board: Board, now_ns: int) -> Text:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import stat
 import sys
 import textwrap
 import tomllib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import msgspec
 import pytest
 import segno
 
 from colonist_cli import enrolling
+from colonist_cli.command import guarded
+from colonist_cli.commands.enroll import create_claim
 from colonist_cli.enrolling import Hook
-from colonist_cli.exits import CliError
+from colonist_cli.exits import CliError, Exit
+from colonist_cli.output import Form
 from colonist_cli.qr import BORDER, drawn
+from colonist_cli.settings import Flags, Role
+from colonist_cli.shell import Shell
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff
 from colonist_client.transport import UnreachableError
-from colonist_protocol.claims import Card, Claim, Enrolled, pack_card, read_card
+from colonist_protocol.claims import AddClaim, Card, Claim, Enrolled, pack_card, read_card
 from colonist_protocol.envelope import Failure
 from colonist_protocol.executor import Executor, ExecutorState
 from tests.support.enrolling import code_of
@@ -94,6 +102,83 @@ def test_a_claim_is_known_by_how_its_id_begins() -> None:
     for given, told in (("a", "2 claims"), ("b", "no claim")):
         with pytest.raises(CliError, match=told):
             enrolling.one_of(claims, given)
+
+
+class Claims:
+    """A shell's client that keeps the claims that are made."""
+
+    def __init__(self) -> None:
+        self.made: list[AddClaim] = []
+
+    @asynccontextmanager
+    async def client(self, role: Role) -> AsyncGenerator[Self]:
+        assert role is Role.COLONY
+        yield self
+
+    async def add_claim(self, wanted: AddClaim) -> Claim:
+        self.made.append(wanted)
+        return Claim(
+            claim=wanted.claim,
+            executortype=wanted.executortype,
+            count=wanted.count,
+            used=0,
+            expires=wanted.expires,
+            approval=wanted.approval,
+        )
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> Claims:
+    made = Claims()
+    monkeypatch.setattr(Shell, "client", lambda _, role: made.client(role))
+    return made
+
+
+def create(home: Path, form: Form = Form.TABLE) -> Exit:
+    environment = {"COLONIST_SERVER_ID": SERVER, "COLONIES_COLONY_NAME": "home"}
+    flags = Flags(home=home, server="https://colony.example")
+    return guarded(lambda: create_claim(Shell(environment, flags, form), type="sensor"))
+
+
+def test_a_card_that_the_terminal_cannot_draw_is_told(
+    claims: Claims,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert create(tmp_path) is Exit.OK
+    shown.seek(0)
+    card, code, claim = (line.split()[1] for line in shown)
+    assert read_card(card).code == code
+    assert claim == claims.made[0].claim
+    assert "QR code" in capsys.readouterr().err
+
+
+def test_a_card_that_cannot_be_drawn_makes_no_claim(
+    claims: Claims, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colonist_cli.qr.drawn", untold)
+    assert create(tmp_path) is Exit.BUG
+    assert claims.made == []
+
+
+@pytest.mark.parametrize("form", Form)
+def test_a_card_that_is_lost_names_its_claim(
+    form: Form,
+    claims: Claims,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
+        monkeypatch.setattr(sys, "stdout", full)
+        assert create(tmp_path, form) is Exit.USAGE
+    (wanted,) = claims.made
+    told = capsys.readouterr().err
+    assert f"colonist enroll remove {wanted.claim[:12]}" in told
+    assert "No space left" in told
 
 
 @pytest.mark.parametrize(("code", "verdict"), [(0, True), (1, False), (2, None), (-9, None)])

@@ -1,7 +1,11 @@
 """Tables for people, JSON for programs, exit codes for the shell."""
 
 import asyncio
+import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from colonist_cli import tables
 from colonist_cli.command import guarded
 from colonist_cli.exits import MEANINGS, CliError, Exit, verdict
-from colonist_cli.output import Form, Screen, clean, note
+from colonist_cli.output import Form, Screen, clean, escape_what_stdout_lacks, note
 from colonist_cli.settings import Signer
 from colonist_cli.shell import told_of
 from colonist_client.caller import OutcomeUnknownError
@@ -179,6 +183,34 @@ def test_ctrl_c_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guarded(work) is Exit.INTERRUPTED
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_told_in_one_line(unbuffered: str, tmp_path: Path) -> None:
+    """Also at the very end of the program, where python writes what it still has."""
+    words = (sys.executable, "-m", "colonist_cli.main", "bridge", "acl", "--bridge", "b")
+    environment = {"HOME": str(tmp_path), "PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            words, stdout=full, stderr=subprocess.PIPE, env=environment, check=False, text=True
+        )
+    assert done.returncode == Exit.USAGE
+    assert done.stderr == "colonist: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_stdout_has_no_letters_for_is_escaped(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    escape_what_stdout_lacks()
+    Screen(Form.JSON).json_line(["blåbär", "█", "\U0001f600"])
+    Screen().line("█")
+    shown.seek(0)
+    told = shown.read().splitlines()
+    assert json.loads(told[0]) == ["blåbär", "█", "\U0001f600"]
+    assert told[1] == ("█" if encoding == "utf-8" else "\\u2588")
 
 
 def test_every_exit_code_is_explained() -> None:

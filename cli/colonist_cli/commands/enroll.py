@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from colonist_cli.command import Kind, command
 from colonist_cli.exits import CliError, Exit
-from colonist_cli.output import Form, note
+from colonist_cli.output import Form, Screen, note, write
 from colonist_cli.settings import SERVER_ID, Role
 from colonist_cli.shell import Shell
+
+if TYPE_CHECKING:
+    from colonist_protocol.claims import Claim
 
 enrolments = typer.Typer(help="Let devices become executors by a card.", no_args_is_help=True)
 
@@ -65,18 +68,41 @@ async def create_claim(
         expires=time.time_ns() // 1_000_000 + life_s * _MILLISECONDS,
         approval=Approval.PERSON if ask else Approval.AT_ONCE,
     )
+    drawing = _drawing(text, is_inverted=light) if qr and shell.screen.form is Form.TABLE else ""
     async with shell.client(Role.COLONY) as client:
         claim = await client.add_claim(wanted)
-    if shell.screen.form is Form.JSON:
-        shell.screen.json({"card": text, "code": card.code, "claim": claim})
-        return
-    if qr:
-        from colonist_cli.qr import drawn
+    try:
+        _show(shell.screen, drawing, text, card.code, claim)
+    except (CliError, BrokenPipeError) as error:  # the code stood nowhere else
+        raise CliError(
+            Exit.USAGE,
+            f"the card is lost: {error}; its claim is of no use: "
+            f"colonist enroll remove {claim.claim[:12]}",
+        ) from error
 
-        shell.screen.line(drawn(text, is_inverted=light))
-    shell.screen.line(f"card  {text}")
-    shell.screen.line(f"code  {card.code}")
-    shell.screen.line(f"claim {claim.claim}")
+
+def _drawing(text: str, *, is_inverted: bool) -> str:
+    """The card as a QR code; "" where what it is drawn with cannot be shown."""
+    import sys
+
+    from colonist_cli.qr import drawn
+
+    drawing = drawn(text, is_inverted=is_inverted)
+    try:
+        drawing.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        note(f"no QR code: {sys.stdout.encoding} has no such characters; UTF-8 has")
+        return ""
+    return drawing
+
+
+def _show(screen: Screen, drawing: str, text: str, code: str, claim: Claim) -> None:
+    if screen.form is Form.JSON:
+        screen.json({"card": text, "code": code, "claim": claim})
+    else:
+        lines = (drawing, f"card  {text}", f"code  {code}", f"claim {claim.claim}")
+        screen.line("\n".join(filter(None, lines)))
+    write("", now=True)
 
 
 @command(enrolments, "list")
