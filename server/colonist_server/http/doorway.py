@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 
+from colonist_server.http.unread import Unread
 from colonist_server.http.visitors import Visitor, address_of
 from colonist_server.rpc.table import API
 
@@ -104,6 +105,7 @@ class Doors(web.Server):
         self._loop = asyncio.get_running_loop()
         self.at_door = _Queue(self._loop)
         self.in_head = _Queue(self._loop)
+        self.unread = Unread(self._loop)
 
     def __call__(self) -> Any:
         """The protocol of a new connection."""
@@ -113,7 +115,10 @@ class Doors(web.Server):
 
     def figures(self) -> dict[str, float]:
         """What the doors tell of themselves."""
-        return {"colonist_slow_heads_total": self.slow}
+        return {
+            "colonist_slow_heads_total": self.slow,
+            "colonist_slow_readers_total": self.unread.cut,
+        }
 
     def inside(self, visitor: Visitor) -> Handler:
         """A handler for a connection that goes on."""
@@ -128,6 +133,7 @@ class Doors(web.Server):
         """Forget the visitor, too."""
         self.visitors.pop(handler, None)
         self.in_head.leave(cast("Handler", handler))
+        self.unread.leave(handler)
         super().connection_lost(handler, exc)
 
     def pre_shutdown(self) -> None:
@@ -157,6 +163,17 @@ class Handler(web.RequestHandler):
             pass
         elif self not in self._doors.in_head.until:
             self._doors.in_head.enter(self)
+
+    def pause_writing(self) -> None:
+        """What was sent is not taken at once."""
+        super().pause_writing()
+        if self.transport is not None:
+            self._doors.unread.enter(self, self.transport)
+
+    def resume_writing(self) -> None:
+        """It was."""
+        super().resume_writing()
+        self._doors.unread.leave(self)
 
     def expire(self) -> None:
         """Its time is up."""

@@ -64,6 +64,11 @@ METRICS: Final = (
         Kind.COUNTER,
         "Connections closed because the head of a request did not come in time",
     ),
+    Metric(
+        "colonist_slow_readers_total",
+        Kind.COUNTER,
+        "Connections cut off because they did not take what they were sent",
+    ),
     Metric("colonist_limited_rate_total", Kind.COUNTER, "Requests beyond an identity's rate"),
     Metric(
         "colonist_limited_requests_total",
