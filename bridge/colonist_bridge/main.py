@@ -34,7 +34,7 @@ from colonist_bridge.reply import Reply
 from colonist_bridge.screen import ENROL_TOPIC
 from colonist_bridge.state import GatewayState, StatePublisher
 from colonist_bridge.uplink import ServerUplink
-from colonist_client import memory
+from colonist_client import logs, memory
 from colonist_client.http import HttpTransport
 from colonist_client.mqtt_connection import BrokerAddress, LinkError
 from colonist_client.mqtt_link import Link
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):  # a flag can be read by every user of the machine
             parser.add_argument(f"--{item.name.replace('_', '-')}")
     flags = vars(parser.parse_args(arguments))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.begin(logging.INFO, "%(asctime)s %(levelname)s %(name)s %(message)s")
     memory.close(os.environ)
     try:
         config = load(flags.pop("config"), os.environ, flags)

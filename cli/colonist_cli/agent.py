@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from colonist_agent.config import AgentConfig, load
 from colonist_agent.function import Registry
 from colonist_agent.main import fill, run
 from colonist_cli.exits import CliError, Exit
+from colonist_client import logs
 
 if TYPE_CHECKING:
     from colonist_cli.shell import Shell
@@ -28,9 +28,7 @@ def configure(shell: Shell, file: Path | None, flags: dict[str, str]) -> AgentCo
 
 def run_blocking(config: AgentConfig, environment: Mapping[str, str], journal: Path | None) -> None:
     """Run until a signal. Raises `InvalidValueError`."""
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-    )
+    logs.begin(config.log_level.upper(), "%(asctime)s %(levelname)s %(message)s")
     functions = fill(Registry(), config, environment)
     if journal is not None:
         from colonist_cli.journal import Journal, journaled

@@ -10,6 +10,7 @@ from pathlib import Path
 from colonist_bridge.config import BridgeConfig, load
 from colonist_bridge.main import run
 from colonist_cli.loop import run_until_signal
+from colonist_client import logs
 
 
 def run_blocking(
@@ -17,7 +18,7 @@ def run_blocking(
 ) -> None:
     """Run until a signal. Raises `InvalidValueError`."""
     config = load(file, environment, flags)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.begin(logging.INFO, "%(asctime)s %(levelname)s %(message)s")
     run_until_signal(lambda stop: _run(config, stop))
 
 

@@ -16,6 +16,7 @@ from colonist_cli.exits import CliError, Exit, innermost
 from colonist_cli.house import HTTP_AGENT, MQTT_AGENT, House, Plan, house
 from colonist_cli.loop import run_until_signal
 from colonist_cli.place import Place
+from colonist_client import logs
 from colonist_server.main import Server
 from colonist_server.store.interface import StoreError
 
@@ -26,7 +27,7 @@ LEADS: Final = "\ncolonist_is_leader 1\n"
 
 def run_blocking(place: Place, plan: Plan) -> None:
     """Run until a signal. Raises `CliError` when it cannot start."""
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logs.begin(logging.ERROR, "%(levelname)s %(message)s")
     try:
         run_until_signal(lambda stop: _run(place, plan, stop))
     except (StoreError, ExceptionGroup) as error:

@@ -30,7 +30,7 @@ from colonist_agent.counters import Counters
 from colonist_agent.function import Registry
 from colonist_agent.transport_mqtt import Birth, MqttTransport, running
 from colonist_agent.watch import MAX_HELD
-from colonist_client import memory
+from colonist_client import logs, memory
 from colonist_client.client import Client
 from colonist_client.custody import Custody
 from colonist_client.http import HttpTransport
@@ -164,9 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_check:
             sys.stdout.write(f"{config.describe()}\n")
             return 0
-        logging.basicConfig(
-            level=config.log_level.upper(), format="%(levelname)s %(name)s %(message)s"
-        )
+        logs.begin(config.log_level.upper(), "%(levelname)s %(name)s %(message)s")
         asyncio.run(run(config, environment=os.environ))
     except ColonistError as error:
         sys.stderr.write(f"colonist-agent: {error}\n")
