@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from colonist_cli import stdin
 from colonist_cli.exits import CliError, Exit
 from colonist_protocol import codec
 from colonist_protocol.errors import ColonistError, MalformedError
@@ -106,7 +106,7 @@ _FIELDS: Final = msgspec.structs.fields(FunctionSpec)
 def read_bytes(path: str, limit: int) -> bytes:
     """What is in a file, `-`: stdin. Raises `CliError`, also where it is over the limit."""
     try:
-        data = sys.stdin.buffer.read(limit + 1) if path == "-" else _bounded(Path(path), limit)
+        data = stdin.read(limit + 1) if path == "-" else _bounded(Path(path), limit)
     except OSError as error:
         raise CliError(Exit.USAGE, f"spec {path}: {error.strerror}") from None
     if len(data) > limit:

@@ -21,7 +21,7 @@ def ask(prompt: str) -> str:
     """What is typed, unseen. Raises `InvalidValueError` where there is no terminal, or nothing."""
     import getpass  # noqa: PLC0415 - rarely needed, and slow to load
 
-    with warnings.catch_warnings(), _interruptible():
+    with warnings.catch_warnings(), interruptible():
         # Without a terminal it would read, and show, what comes in.
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
@@ -33,8 +33,8 @@ def ask(prompt: str) -> str:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Generator[None]:
-    """Ctrl-C ends the question even where an event loop has taken the signal."""
+def interruptible() -> Generator[None]:
+    """Ctrl-C ends what is done meanwhile even where an event loop has taken the signal."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -202,14 +202,12 @@ async def join_colony(
 
     Others on this machine can see a card on the command line while this runs: `-` is better.
     """
-    import sys
-
-    from colonist_cli import enrolling
+    from colonist_cli import enrolling, stdin
     from colonist_cli.keys import read_or_make
     from colonist_protocol.claims import read_card
     from colonist_protocol.executor import ExecutorState
 
-    read = read_card(sys.stdin.readline().strip() if card == "-" else card)
+    read = read_card(stdin.line("card: ").strip() if card == "-" else card)
     url = server or enrolling.address_of(read)
     if config.exists() and not enrolling.is_agent_of(config, read, server=url, key_file=key):
         raise CliError(Exit.CONFLICT, f"{config} is there already: not overwritten")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -144,12 +143,13 @@ def _workflow(file: str, base: GeneratorFile, workflow: str) -> tuple[str, bytes
 
 
 def _given(arguments: Sequence[str]) -> Iterator[str]:
+    from colonist_cli import stdin
+
     for each in arguments:
         if each != "-":
             yield each
             continue
-        for line in sys.stdin:
-            yield line.removesuffix("\n")
+        yield from stdin.lines()
 
 
 async def _find(shell: Shell, client: Client, generator: str) -> Generator:
