@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TypedDict
 from colonist_cli.exits import CliError, Exit, innermost
 from colonist_cli.loop import run_until_signal
 from colonist_cli.ports import check_free, why_not
+from colonist_client import logs
 from colonist_server.config import (
     ARCHIVE_AGE_VARIABLE,
     ARCHIVE_COUNT_VARIABLE,
@@ -72,7 +72,7 @@ def run_blocking(options: Options, environment: Mapping[str, str]) -> None:
         **_archiving(options, environment),
     )
     check_free(config.port, "--port", host=config.host)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logs.begin(logging.WARNING, "%(message)s")
     started(lambda: run_until_signal(lambda stop: _serve(config, stop), is_fast=True), config)
 
 
@@ -105,8 +105,8 @@ def started(run: Callable[[], None], config: ServerConfig) -> None:
 
 async def _serve(config: ServerConfig, stop: asyncio.Event) -> None:
     async with serve(config) as server:
-        owner = config.owner or f"its key is {config.keys_path / OWNER_KEY}"
-        if server.rooms.owner.is_changed:
-            owner = server.rooms.owner.id
+        path, owner = config.keys_path / OWNER_KEY, server.rooms.owner.id
+        if not config.owner and not server.rooms.owner.is_changed and path.exists():
+            owner = f"its key is {path}"
         print(f"serving at {server.url}  store {config.store}  server owner: {owner}", flush=True)
         await stop.wait()

@@ -1,6 +1,6 @@
 """The key files of a server: made at its first start, the same at every node of a cluster.
 
-server-owner.key    who founds colonies; only made where nobody says whose id that is
+server-owner.key    who founds colonies; made for a new store where nobody says whose id that is
 server.key          the server's own: what its replies are signed with
 server.key.next     one that will follow: its name and its tokens are good already
 server.key.N        those before, the highest number the newest: for requests that still name them
@@ -36,11 +36,22 @@ class Keyring:
         self._folder = folder
         self._custody = custody
 
-    def owner_id(self) -> str:
-        """The id of the server owner whose key is here. No passphrase is asked for."""
+    def owner_id(self, stored: str | None = None) -> str:
+        """The id of the server owner whose key is here. No passphrase is asked for.
+
+        `stored`: whom the store names, "" where it names nobody; None: it is new, and so is the
+        owner, whose key is made. Raises `InvalidValueError` where nobody says who it was.
+        """
         path = self._folder / OWNER_KEY
         if os.path.lexists(path):
             return keyfile.id_of(path, self._custody)
+        if stored == "":
+            raise InvalidValueError(
+                "the store was at work before, and nobody says who its server owner is: set "
+                f"COLONIES_SERVER_ID to the owner's id, or put the owner's key back at {path}"
+            )
+        if stored is not None:
+            return stored
         return self._made(path, "server owner").id
 
     def server_keys(self) -> ServerKeys:

@@ -44,6 +44,7 @@ from colonist_server.config import (
 from colonist_server.http import app, figures
 from colonist_server.keyring import Keyring
 from colonist_server.loops.gauges import StoreGauge
+from colonist_server.repo.owner import stored_owner
 from colonist_server.rpc.dispatch import Dispatch
 from colonist_server.rpc.rooms import Rooms
 from colonist_server.rpc.signing import Signer, beside
@@ -83,7 +84,7 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
     Raises `InvalidValueError`, `StoreError`, `OSError` when it cannot start.
     """
     keys = Keyring(config.keys_path, Custody(os.environ))
-    owner, server_keys = config.owner or keys.owner_id(), keys.server_keys()
+    server_keys = keys.server_keys()
     with _listen(config.host, config.port) as door:
         host, port = door.getsockname()[:2]
         config = config.at(port, is_shared=is_shared(config.store))
@@ -91,7 +92,7 @@ async def serve(config: ServerConfig) -> AsyncGenerator[Server]:
             await open_store(config.store, separate_writer=config.separate_writer) as store,
             _archive(config.archive) as archive,
             beside(server_keys.current.identity) as signer,
-            _at_work(config, store, archive, owner, server_keys=server_keys, signer=signer) as (
+            _at_work(config, store, archive, keys, server_keys=server_keys, signer=signer) as (
                 dispatch,
                 ways,
             ),
@@ -121,12 +122,13 @@ async def _at_work(
     config: ServerConfig,
     store: Store,
     archive: Archive | None,
-    owner: str,
+    ring: Keyring,
     *,
     server_keys: ServerKeys,
     signer: Signer,
 ) -> AsyncGenerator[tuple[Dispatch, web.Server]]:
     """A server at work, and the ways in to it, which also tell what it knows of itself."""
+    owner = config.owner or ring.owner_id(await stored_owner(store))
     gauge = StoreGauge(partial(measure, store, config.store))
     async with at_work(
         config,

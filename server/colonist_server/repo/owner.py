@@ -12,9 +12,20 @@ from colonist_server.repo.nodes import Node
 from colonist_server.repo.records import OwnerRecord, decode_owner, encode
 from colonist_server.repo.trail import Warrant
 from colonist_server.repo.writes import Plan, Writes
-from colonist_server.store.interface import Guard, Put, Revision
+from colonist_server.store.interface import Guard, Put, Revision, Store
 
 log = logging.getLogger(__name__)
+
+
+async def stored_owner(store: Store) -> str | None:
+    """Whom a store names as its owner, "" where it names nobody; None: no server was at work."""
+    schema, item = await store.get_many([keys.SCHEMA, keys.OWNER])
+    if item is None:
+        return None if schema is None else ""
+    try:
+        return decode_owner(item.value).id
+    except CorruptRecordError:
+        return ""
 
 
 class Owner:
