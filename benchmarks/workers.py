@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
 from benchmarks.connection import NOT_FOUND, OK, Connection
 from benchmarks.meter import Meter, Used
@@ -82,19 +83,36 @@ class Submitter:
 
 
 class Lifecycle:
-    """Submits a process, takes whichever comes, closes that: as one executor."""
+    """Submits a process, takes whichever comes, closes that: as one executor.
 
-    __slots__ = ("_began", "_connection", "_key", "_poll", "_submits", "_tally")
+    `close` makes the request that closes what a reply has granted.
+    """
+
+    __slots__ = ("_began", "_close", "_connection", "_polls", "_submits", "_tally")
 
     def __init__(
-        self, connection: Connection, key: Key, poll: bytes, submits: Iterator[bytes], tally: Tally
+        self,
+        connection: Connection,
+        submits: Iterator[bytes],
+        polls: Iterator[bytes],
+        close: Callable[[bytes], bytes],
+        tally: Tally,
     ) -> None:
         self._connection = connection
-        self._key = key
-        self._poll = poll
         self._submits = submits
+        self._polls = polls
+        self._close = close
         self._tally = tally
         self._began = 0.0
+
+    @classmethod
+    def plain(
+        cls, connection: Connection, key: Key, poll: bytes, submits: Iterator[bytes], tally: Tally
+    ) -> Lifecycle:
+        """One of plain requests."""
+        return cls(
+            connection, submits, repeat(poll), lambda reply: key.close(process_id(reply)), tally
+        )
 
     def start(self) -> None:
         """Begin the next round."""
@@ -104,13 +122,13 @@ class Lifecycle:
 
     def _submitted(self, status: int, body: bytes) -> None:
         if status == OK:
-            self._connection.send(self._poll, self._assigned)
+            self._connection.send(next(self._polls), self._assigned)
         else:
             self._stumbled(status, body)
 
     def _assigned(self, status: int, body: bytes) -> None:
         if status == OK:
-            self._connection.send(self._key.close(process_id(body)), self._closed)
+            self._connection.send(self._close(body), self._closed)
         else:
             self._stumbled(status, body)
 

@@ -59,7 +59,7 @@ async def _load(etcd: EtcdPlace, servers: list[Server], workers: list[Executor],
         connections.append(connection)
         submits = cycle(worker.submits(lifecycle.SUBMITS // len(workers)))
         poll = worker.poll(lifecycle.POLL_S)
-        Lifecycle(connection, worker.key, poll, submits, tally).start()
+        Lifecycle.plain(connection, worker.key, poll, submits, tally).start()
     await asyncio.sleep(lifecycle.WARMUP_S)
     before = await _counted(servers)
     used = await window(tally, meter, 0.0, etcd.span_s)

@@ -47,7 +47,7 @@ async def _run(place: Place, face: str) -> Row:
         pools = [worker.submits(SUBMITS // WORKERS) for worker in workers]
         connections = await connect(server.port, WORKERS)
         for worker, connection, pool in zip(workers, connections, pools, strict=True):
-            Lifecycle(connection, worker.key, worker.poll(POLL_S), cycle(pool), tally).start()
+            Lifecycle.plain(connection, worker.key, worker.poll(POLL_S), cycle(pool), tally).start()
         await asyncio.sleep(WARMUP_S)
         alone, flooded = _Windows(), _Windows()
         for _ in range(TURNS):

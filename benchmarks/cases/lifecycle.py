@@ -33,7 +33,7 @@ async def run(place: Place, server: Server, workers: list[Executor], name: str) 
     pools = [worker.submits(SUBMITS // len(workers)) for worker in workers]
     connections = await connect(server.port, len(workers))
     for worker, connection, pool in zip(workers, connections, pools, strict=True):
-        Lifecycle(connection, worker.key, worker.poll(POLL_S), cycle(pool), tally).start()
+        Lifecycle.plain(connection, worker.key, worker.poll(POLL_S), cycle(pool), tally).start()
     used = await window(tally, meter, WARMUP_S, place.span_s)
     for connection in connections:
         connection.close()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from statistics import fmean
 
 from benchmarks import sealing
 from benchmarks.cases import lifecycle
 from benchmarks.colony import Executor, stage
-from benchmarks.connection import OK, Connection, connect
+from benchmarks.connection import connect
 from benchmarks.meter import Meter
 from benchmarks.place import Place
 from benchmarks.rows import Row, latencies
 from benchmarks.sealing import Sealer
 from benchmarks.wire import Key, spec
-from benchmarks.workers import Tally, window
+from benchmarks.workers import Lifecycle, Tally, window
 
 WORKERS = (16, 64)
 TURNS = ("plain", "sealed", "sealed", "plain")
@@ -50,13 +50,12 @@ async def _turn(place: Place, count: int, kind: str) -> Row:
         tally, meter = Tally(), Meter(server)
         connections = await connect(server.port, count)
         loads = [
-            SealedLifecycle(
+            Lifecycle(
                 connection,
-                worker.key,
-                sealer,
-                polls=_polls(sealer, worker, submits),
-                submits=iter(_submits(sealer, worker, submits)),
-                tally=tally,
+                iter(_submits(sealer, worker, submits)),
+                _polls(sealer, worker, submits),
+                partial(_close, sealer, worker.key),
+                tally,
             )
             for worker, connection in zip(workers, connections, strict=True)
         ]
@@ -84,56 +83,5 @@ def _submits(sealer: Sealer, worker: Executor, count: int) -> list[bytes]:
     ]
 
 
-class SealedLifecycle:
-    """Submits a process, takes whichever comes, closes that: every request under a seal."""
-
-    __slots__ = ("_began", "_connection", "_key", "_polls", "_sealer", "_submits", "_tally")
-
-    def __init__(
-        self,
-        connection: Connection,
-        key: Key,
-        sealer: Sealer,
-        *,
-        polls: Iterator[bytes],
-        submits: Iterator[bytes],
-        tally: Tally,
-    ) -> None:
-        self._connection = connection
-        self._key = key
-        self._sealer = sealer
-        self._polls = polls
-        self._submits = submits
-        self._tally = tally
-        self._began = 0.0
-
-    def start(self) -> None:
-        """Begin the next round."""
-        if not self._tally.is_over:
-            self._began = time.perf_counter()
-            self._connection.send(next(self._submits), self._submitted)
-
-    def _submitted(self, status: int, body: bytes) -> None:
-        if status == OK:
-            self._connection.send(next(self._polls), self._assigned)
-        else:
-            self._stumbled(status, body)
-
-    def _assigned(self, status: int, body: bytes) -> None:
-        if status == OK:
-            close = self._sealer.close(self._key, sealing.granted(body))
-            self._connection.send(close, self._closed)
-        else:
-            self._stumbled(status, body)
-
-    def _closed(self, status: int, body: bytes) -> None:
-        if status == OK:
-            self._tally.done(time.perf_counter() - self._began)
-            self.start()
-        else:
-            self._stumbled(status, body)
-
-    def _stumbled(self, status: int, body: bytes) -> None:
-        self._tally.fail(status, body)
-        if status:
-            self.start()
+def _close(sealer: Sealer, key: Key, reply: bytes) -> bytes:
+    return sealer.close(key, sealing.granted(reply))
