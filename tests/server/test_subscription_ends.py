@@ -17,7 +17,7 @@ from colonist_protocol.process import (
 )
 from colonist_protocol.subscription import SubscribeProcess, SubscribeProcesses
 from colonist_protocol.user import RemoveUser
-from colonist_server.repo import delivery
+from colonist_server.repo import backlog
 from colonist_server.repo import subscriptions as hub
 from colonist_server.repo.topics import Ending
 from colonist_server.store.interface import UnavailableError as StoreUnavailableError
@@ -250,7 +250,7 @@ async def test_a_fault_in_rendering_ends_subscriptions_and_not_the_server(
 async def test_what_cannot_be_handed_out_in_time_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(delivery, "MAX_PENDING", 10)
+    monkeypatch.setattr(backlog, "MAX_PENDING", 10)
     async with world() as made:
         await made.populate()
         gate = asyncio.Event()
@@ -268,7 +268,7 @@ async def test_what_cannot_be_handed_out_in_time_is_bounded(
         for _ in range(40):
             await made.submit("uma")
         await settle()
-        assert len(made.rooms.subscriptions._delivery._jobs) < 20
+        assert len(made.rooms.subscriptions._delivery.backlog) < 20
         gate.set()
         await settle()
         assert everything.endings == [Ending.BEHIND]

@@ -13,6 +13,7 @@ from colonist_protocol.errors import (
     NotFoundError,
     UnavailableError,
 )
+from colonist_server.repo.delivery import SEALED_RATE
 from colonist_server.repo.topics import Ending
 
 
@@ -39,6 +40,15 @@ FAREWELLS: Final = {
         WSCloseCode.TRY_AGAIN_LATER,
         "events were missed",
         UnavailableError("events were missed: list what is of interest and subscribe again"),
+    ),
+    Ending.TOO_MANY: Farewell(
+        WSCloseCode.TRY_AGAIN_LATER,
+        "too many sealed events",
+        BusyError(
+            f"more than {SEALED_RATE.per_s} sealed events a second for one caller: events were "
+            "missed; follow less, or with fewer subscriptions",
+            retry_after_s=SEALED_RATE.burst / SEALED_RATE.per_s,
+        ),
     ),
     Ending.UNREADABLE: Farewell(
         WSCloseCode.TRY_AGAIN_LATER,

@@ -1,22 +1,27 @@
 """Rendering what is to be shown, and handing it to the sinks: one task, in order.
 
-What waits here is bounded in number and bytes; `is_full` says when. A render that fails ends the
-subscriptions that it was for, never the server.
+A render that fails ends the subscriptions that it was for, never the server.
+
+Each frame of a sealed subscription is signed, which costs fifty times as much as handing it out. So
+a caller has only so many of them in a second, and whoever would have more is told so and let go.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
+from colonist_core.limits import Buckets, Rate
 from colonist_protocol import codec, envelope
 from colonist_protocol.errors import ColonistError, NotFoundError
 from colonist_protocol.subscription import SubscribeProcess
+from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys, moments
+from colonist_server.repo.backlog import Backlog, End, Job, LookUp, Show
+from colonist_server.repo.clock import Clock
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony
@@ -26,15 +31,21 @@ from colonist_server.store.interface import Revision
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING: Final = 10_000
-MAX_PENDING_BYTES: Final = 67_108_864
-BATCH: Final = 64
 LARGE_BYTES: Final = 65_536
 """A frame after whose making others on the loop have a turn."""
 TURN_BYTES: Final = 262_144
 """What is handed to sinks before others have a turn: about half a millisecond. No frame counts less
 than `SINK_BYTES`: serving a sink costs more than copying that."""
 SINK_BYTES: Final = 4_096
+SEALED_BYTES: Final = 16_384
+"""The same for one that is signed."""
+SEALED_SIZES: Final = 4
+"""A byte that is signed costs as much as so many that are copied."""
+
+SEALED_RATE: Final = Rate(per_s=2_000, burst=4_000)
+"""Events signed for one caller; a larger one counts as several."""
+SEALED_UNIT_BYTES: Final = 16_384
+MAX_CALLERS: Final = 65_536
 
 NOW: Final[Revision] = 2**63
 """Later than whatever a subscription has seen."""
@@ -42,30 +53,6 @@ NOW: Final[Revision] = 2**63
 _EVENT: Final = SubscribeProcess.msgtype()
 
 
-class Show(NamedTuple):
-    """Show a moment to the followers, and to those in the crowds who have not seen it."""
-
-    moment: Moment
-    revision: Revision
-    followers: Sequence[Subscription]
-    crowds: Sequence[Sequence[Subscription]] = ()
-    size: int = 0
-
-
-class End(NamedTuple):
-    """All that came before it was handed out: say that nothing more will come."""
-
-    subscription: Subscription
-    ending: Ending
-
-
-class LookUp(NamedTuple):
-    """Show how a process ended that is not in the view any more."""
-
-    subscription: Subscription
-
-
-Job = Show | End | LookUp
 Drop = Callable[[Subscription, Ending], None]
 """Takes a subscription out of the books and ends it, with nothing more to be handed to it."""
 
@@ -73,55 +60,39 @@ Drop = Callable[[Subscription, Ending], None]
 class Delivery:
     """What is on its way to subscribers."""
 
-    __slots__ = ("_bytes", "_drop", "_jobs", "_listing", "_ready", "_shows", "_turn", "_writes")
+    __slots__ = (
+        "_clock",
+        "_drop",
+        "_listing",
+        "_ready",
+        "_sealed",
+        "_turn",
+        "_writes",
+        "backlog",
+    )
 
-    def __init__(self, writes: Writes, listing: Listing, drop: Drop) -> None:
+    def __init__(self, writes: Writes, listing: Listing, clock: Clock, drop: Drop) -> None:
         self._writes = writes
         self._listing = listing
         self._drop = drop
-        self._jobs: deque[Job] = deque()
-        self._shows = 0
-        self._bytes = 0
+        self._clock = clock
+        self.backlog = Backlog()
+        self._sealed = Buckets(SEALED_RATE, MAX_CALLERS)
         self._turn = 0
         self._ready = asyncio.Event()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether more is on its way than is good."""
-        return self._shows > MAX_PENDING or self._bytes > MAX_PENDING_BYTES
-
     def put(self, job: Job) -> None:
-        """Hand out after all that was put before."""
-        self._jobs.append(job)
-        if isinstance(job, Show):
-            self._shows += 1
-            self._bytes += job.size
+        """Hand out after all that was put before for this colony."""
+        self.backlog.put(job)
         self._ready.set()
-
-    def forget_crowds(self) -> None:
-        """Let go of what only those want who follow whole colonies."""
-        kept = [job for job in self._jobs if not isinstance(job, Show) or job.followers]
-        self._jobs.clear()
-        self._shows = self._bytes = 0
-        for job in kept:
-            self.put(job._replace(crowds=()) if isinstance(job, Show) else job)
 
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
             await self._ready.wait()
             self._ready.clear()
-            while self._jobs:
-                await self._hand_out(self._take())
-
-    def _take(self) -> list[Job]:
-        """The next few jobs; their births are read together, the rest one by one."""
-        jobs = [self._jobs.popleft() for _ in range(min(BATCH, len(self._jobs)))]
-        for job in jobs:
-            if isinstance(job, Show):
-                self._shows -= 1
-                self._bytes -= job.size
-        return jobs
+            while self.backlog:
+                await self._hand_out(self.backlog.take())
 
     async def ended(self, colony: Colony, pid: bytes) -> Moment:
         """A process that has ended. Raises `NotFoundError`, `UnavailableError`."""
@@ -136,6 +107,7 @@ class Delivery:
         self.put(End(subscription, Ending.DONE))
 
     async def _hand_out(self, jobs: Sequence[Job]) -> None:
+        """A few jobs: their births are read together, the rest one by one."""
         with suppress(Exception):  # told when it is met again
             await self._listing.expect([job.moment.pid for job in jobs if isinstance(job, Show)])
         for job in jobs:
@@ -179,11 +151,24 @@ class Delivery:
         for subscription in audience:
             if subscription.is_over:
                 continue
-            subscription.sink.deliver(frame)
-            self._turn += max(len(frame), SINK_BYTES)
+            if subscription.order.is_sealed:
+                self._seal(frame, subscription)
+            else:
+                subscription.sink.deliver(frame)
+                self._turn += max(len(frame), SINK_BYTES)
             if self._turn >= TURN_BYTES:
                 self._turn = 0
                 await asyncio.sleep(0)
+
+    def _seal(self, frame: bytes, subscription: Subscription) -> None:
+        """Hand an event to one for whom it is signed, or end it: its caller has had too many."""
+        self._turn += max(SEALED_SIZES * len(frame), SEALED_BYTES)
+        now_ns = int(self._clock.monotonic() * SECOND_NS)
+        units = 1 + len(frame) // SEALED_UNIT_BYTES
+        if self._sealed.take(subscription.order.who, now_ns, units):
+            self._drop(subscription, Ending.TOO_MANY)
+        else:
+            subscription.sink.deliver(frame)
 
     async def _look_up(self, subscription: Subscription) -> None:
         order = subscription.order

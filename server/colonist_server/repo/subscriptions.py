@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from colonist_protocol.errors import BusyError, UnavailableError
+from colonist_protocol.errors import AccessError, BusyError, UnavailableError
 from colonist_protocol.process import State
 from colonist_protocol.subscription import MAX_TIMEOUT_S
 from colonist_server.repo import keys, moments
+from colonist_server.repo.backlog import End, LookUp, Show
 from colonist_server.repo.clock import Clock
-from colonist_server.repo.delivery import NOW, Delivery, End, LookUp, Show
+from colonist_server.repo.delivery import NOW, Delivery
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony, Executor, Row, Workflow
@@ -32,6 +33,8 @@ from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Event, Revision
 
 MAX_OF_CALLER: Final = 4096
+MAX_SEALED_OF_CALLER: Final = 64
+"""Each event is signed for each of them."""
 
 _KIND: Final = slice(0, 2)
 _TAG: Final = slice(2, 2 + keys.TAG_BYTES)
@@ -42,14 +45,24 @@ _WATCHED: Final = _MEMBERSHIP | {keys.LIVE, keys.CLOSED}
 class Subscriptions:
     """Who follows what, and what is on its way to them."""
 
-    __slots__ = ("_at_close", "_clock", "_closing", "_counts", "_delivery", "_topics", "_writes")
+    __slots__ = (
+        "_at_close",
+        "_clock",
+        "_closing",
+        "_counts",
+        "_delivery",
+        "_sealed",
+        "_topics",
+        "_writes",
+    )
 
     def __init__(self, writes: Writes, listing: Listing, clock: Clock) -> None:
         self._writes = writes
         self._clock = clock
-        self._delivery = Delivery(writes, listing, self._drop)
+        self._delivery = Delivery(writes, listing, clock, self._drop)
         self._topics: dict[bytes, Topic] = {}
         self._counts: dict[str, int] = {}
+        self._sealed: dict[str, int] = {}
         self._closing = False
         self._at_close: list[Callable[[], None]] = []
 
@@ -62,12 +75,10 @@ class Subscriptions:
     async def open(self, order: Order, sink: Sink) -> Subscription:
         """Follow from now on. A process that is in the state already is shown at once.
 
-        Raises `NotFoundError`, `BusyError`, `UnavailableError`.
+        Raises `NotFoundError`, `BusyError`, `UnavailableError`, `AccessError`.
         """
-        if self._closing:
-            raise UnavailableError("the server stops")
-        if self._counts.get(order.who, 0) >= MAX_OF_CALLER:
-            raise BusyError(f"more than {MAX_OF_CALLER} subscriptions of one caller")
+        self.check_room(order)
+        check_follower(order.colony, order.who)  # a sealed order was written down meanwhile
         subscription = Subscription(order, sink, self._writes.store.revision)
         row = self._writes.view.rows.get(order.pid) if order.pid is not None else None
         if row is not None:
@@ -81,6 +92,15 @@ class Subscriptions:
         else:
             self._enter(subscription)
         return subscription
+
+    def check_room(self, order: Order) -> None:
+        """Raise `BusyError` for one more than a caller may have, `UnavailableError` at the end."""
+        if self._closing:
+            raise UnavailableError("the server stops")
+        if self._counts.get(order.who, 0) >= MAX_OF_CALLER:
+            raise BusyError(f"more than {MAX_OF_CALLER} subscriptions of one caller")
+        if order.is_sealed and self._sealed.get(order.who, 0) >= MAX_SEALED_OF_CALLER:
+            raise BusyError(f"more than {MAX_SEALED_OF_CALLER} sealed subscriptions of one caller")
 
     def cancel(self, subscription: Subscription) -> None:
         """Nobody is there any more. Idempotent."""
@@ -245,10 +265,10 @@ class Subscriptions:
         if not crowds and not followers:
             return
         self._delivery.put(Show(moment, revision, followers, crowds, size))
-        if crowds and self._delivery.is_full:
-            self._delivery.forget_crowds()
-            for each in list(self._topics.values()):
-                self._end_streams(each)
+        if crowds and self._delivery.backlog.is_full:
+            longest = self._topics.get(self._delivery.backlog.cut())
+            if longest is not None:
+                self._end_streams(longest)
 
     def _end_streams(self, topic: Topic) -> None:
         for subscription in topic.streams():
@@ -259,7 +279,8 @@ class Subscriptions:
         order = subscription.order
         subscription.is_there = True
         self._topic(order.colony).add(subscription)
-        self._counts[order.who] = self._counts.get(order.who, 0) + 1
+        for counts in self._counted(order):
+            counts[order.who] = counts.get(order.who, 0) + 1
         until = self._clock.monotonic() + min(max(order.timeout_s, 0.0), MAX_TIMEOUT_S)
         subscription.timer = self._clock.call_at(until, partial(self._time_is_up, subscription))
 
@@ -274,9 +295,13 @@ class Subscriptions:
         topic = self._topic(order.colony)
         topic.discard(subscription)
         self._forget(topic)
-        self._counts[order.who] -= 1
-        if not self._counts[order.who]:
-            del self._counts[order.who]
+        for counts in self._counted(order):
+            counts[order.who] -= 1
+            if not counts[order.who]:
+                del counts[order.who]
+
+    def _counted(self, order: Order) -> list[dict[str, int]]:
+        return [self._counts, self._sealed] if order.is_sealed else [self._counts]
 
     def _time_is_up(self, subscription: Subscription) -> None:
         self._leave(subscription)
@@ -298,6 +323,12 @@ class Subscriptions:
     def _forget(self, topic: Topic) -> None:
         if topic.is_empty:
             self._topics.pop(topic.colony.tag, None)
+
+
+def check_follower(colony: Colony, who: str) -> None:
+    """Raise `AccessError` for whoever is no member any more."""
+    if not may_follow(colony, who):
+        raise AccessError("Access denied, not a member of the colony any more")
 
 
 def may_follow(colony: Colony, who: str) -> bool:

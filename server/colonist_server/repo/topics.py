@@ -26,6 +26,7 @@ class Ending(Enum):
     REMOVED = auto()
     REFUSED = auto()
     BEHIND = auto()
+    TOO_MANY = auto()
     UNREADABLE = auto()
     CLOSING = auto()
 
@@ -39,6 +40,7 @@ class Order(NamedTuple):
     state: int
     type: str
     timeout_s: float
+    is_sealed: bool = False
 
 
 class Sink(Protocol):

@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from colonist_protocol import subscription as wire
-from colonist_protocol.errors import AccessError, ConflictError, InvalidValueError
+from colonist_protocol.errors import ConflictError, InvalidValueError
 from colonist_protocol.message import Message
 from colonist_protocol.process import State
 from colonist_server.repo.nouns import Executor
-from colonist_server.repo.subscriptions import may_follow
+from colonist_server.repo.subscriptions import check_follower
 from colonist_server.repo.topics import Order
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 
@@ -25,15 +25,13 @@ _STATES: Final = frozenset({wire.ANY_STATE, *State})
 
 async def process(rooms: Rooms, call: Call, message: wire.SubscribeProcess) -> Reply:
     """Order the changes of one process; its type is known here, whatever the message says."""
-    del rooms
     pid = bytes.fromhex(message.processid)
-    return Reply(_order(call, message, pid, ""))
+    return Reply(_order(rooms, call, message, pid, ""))
 
 
 async def processes(rooms: Rooms, call: Call, message: wire.SubscribeProcesses) -> Reply:
     """Order the changes of a colony's processes."""
-    del rooms
-    return Reply(_order(call, message, None, message.executortype))
+    return Reply(_order(rooms, call, message, None, message.executortype))
 
 
 async def again(rooms: Rooms, call: Call, message: Message, value: bytes) -> Reply:
@@ -49,6 +47,7 @@ async def again(rooms: Rooms, call: Call, message: Message, value: bytes) -> Rep
 
 
 def _order(
+    rooms: Rooms,
     call: Call,
     message: wire.SubscribeProcess | wire.SubscribeProcesses,
     pid: bytes | None,
@@ -56,7 +55,10 @@ def _order(
 ) -> Order:
     if message.state not in _STATES:
         raise InvalidValueError(f"no such state: {message.state}")
-    return Order(call.colony, call.cause.who, pid, message.state, type, message.timeout)
+    is_sealed = call.seal is not None
+    order = Order(call.colony, call.cause.who, pid, message.state, type, message.timeout, is_sealed)
+    rooms.subscriptions.check_room(order)  # before it is taken: it can be presented once
+    return order
 
 
 async def while_in(rooms: Rooms, call: Call, pid: bytes, state: int, timeout_s: int) -> None:
@@ -77,8 +79,7 @@ async def while_in(rooms: Rooms, call: Call, pid: bytes, state: int, timeout_s: 
                 and not rooms.subscriptions.is_closing
             ):
                 await rooms.subscriptions.changed(call.colony, pid, call.cause.who)
-                if not may_follow(call.colony, call.cause.who):
-                    raise AccessError("Access denied, not a member of the colony any more")
+                check_follower(call.colony, call.cause.who)
 
 
 @contextmanager
