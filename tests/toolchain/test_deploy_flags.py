@@ -9,6 +9,7 @@ from colonist_agent import config as agent_config
 from colonist_bridge import config as bridge_config
 from colonist_client import keyfile, secret_file
 from colonist_client.custody import Custody
+from colonist_protocol.errors import InvalidValueError
 from colonist_protocol.identity import Identity
 from colonist_server.main import configure
 from colonist_server.store.etcd.address import parse
@@ -98,6 +99,10 @@ def test_bridges_take_their_settings(tmp_path: Path) -> None:
         (None, services(BRIDGE)["bridge"]["environment"]),
     ):
         given = variables | {"COLONIST_BRIDGE_PASSWORD_FILE": str(secret)}
+        if file is not None:
+            with pytest.raises(InvalidValueError, match="server_id"):
+                bridge_config.load(file, given, {})
+            given |= {"COLONIST_BRIDGE_SERVER_ID": ID}
         config = bridge_config.load(file, given, {})
         assert config.password == secret.read_text().strip()
         assert config.account == f"gw-{prepare.BRIDGE}"
@@ -112,7 +117,12 @@ def test_systemd_starts_an_agent_with_the_key_that_it_hands_over(tmp_path: Path)
     keyfile.write(tmp_path / name, KEY)
     (tmp_path / name).chmod(0o440)
     environment = given | {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert agent_config.load(SYSTEMD / "agent.toml", environment, {}).identity == KEY
+    with pytest.raises(InvalidValueError, match="server_id"):
+        agent_config.load(SYSTEMD / "agent.toml", environment, {})
+    config = agent_config.load(SYSTEMD / "agent.toml", environment | {"COLONIST_SERVER_ID": ID}, {})
+    assert (config.identity, config.server_id) == (KEY, ID)
+    (state,) = unit(path)["StateDirectory"]
+    assert Path(config.server_id_file).parent == Path("/var/lib") / state
 
 
 def test_systemd_hands_over_the_passphrase_under_the_name_that_is_looked_for(
