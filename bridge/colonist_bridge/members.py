@@ -17,12 +17,13 @@ from typing import Final
 
 from colonist_bridge.counts import Counts
 from colonist_bridge.reply import Reply
+from colonist_client.failure import ServerError
 from colonist_client.retry import Backoff
-from colonist_client.sealer import Pin, Sealer
+from colonist_client.sealer import NotGenuineError, Pin, Sealer
 from colonist_client.transport import Transport, UnreachableError
 from colonist_protocol import codec
 from colonist_protocol.envelope import Failure, Genuine, open_sealed_reply
-from colonist_protocol.errors import ColonistError
+from colonist_protocol.errors import AccessError, ColonistError
 from colonist_protocol.executor import Executor, ExecutorState, GetExecutors
 from colonist_protocol.identity import Identity
 from colonist_protocol.message import Message
@@ -33,10 +34,16 @@ SOONEST_S: Final = 1.0
 """So long between two looks, however often the revision changes."""
 OUTSIDE_S: Final = 30.0
 """And so long, where it is a reply to no member that tells of another one."""
+REFUSED_S: Final = 30.0
+"""And so long, where somebody has to act first."""
 TRIES: Final = 3
 
 _ADMITTED: Final = (ExecutorState.PENDING, ExecutorState.APPROVED)
 _STALE: Final = "epoch_stale"
+_REMEDY: Final = (
+    "it forwards as before, but does not hear of removals: the colony's owner has to add the id of "
+    "key_file; where its key was changed, start the bridge again with the new one"
+)
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +111,11 @@ class Members:
             except ColonistError as error:
                 failures += 1
                 self._counts.add("members_unknown")
-                log.warning("the list of members cannot be read: %s", error)
-                await asyncio.sleep(self._backoff.delay_s(failures, at_least_s=SOONEST_S))
+                is_refused = _is_refused(error)
+                told = f"{error}; {_REMEDY}" if is_refused else str(error)
+                log.warning("the list of members cannot be read: %s", told)
+                at_least_s = REFUSED_S if is_refused else SOONEST_S
+                await asyncio.sleep(self._backoff.delay_s(failures, at_least_s=at_least_s))
                 self._news.set()
             else:
                 failures = 0
@@ -137,9 +147,15 @@ class Members:
             if not isinstance(genuine.reply, Failure):
                 return genuine
             if genuine.reply.code != _STALE:
-                raise UnreachableError(f"{message.msgtype()}: {genuine.reply.message}")
+                raise ServerError(genuine.reply)
             self._sealer.seal_anew(request)
         raise UnreachableError(f"{message.msgtype()}: no token of the server is of now")
+
+
+def _is_refused(error: ColonistError) -> bool:
+    """Whether the key is the matter. Whom a server does not know, it tells so without signing."""
+    code = error.said_code if isinstance(error, NotGenuineError) else error.code
+    return code == AccessError.code
 
 
 def _ids(executors: Genuine, users: Genuine) -> frozenset[str]:

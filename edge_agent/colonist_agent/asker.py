@@ -33,7 +33,8 @@ _PERHAPS_DONE: Final = 500
 
 _ADD: Final = (
     "the colony's owner has to add and approve an executor with this id; where its key was "
-    "changed, start this agent again with the new one"
+    "changed, start this agent again with the new one; where it had enrolled and was removed, it "
+    "needs a new key and a card"
 )
 _REMEDIES: Final = {
     PlainRefusedError.code: "only sealed requests are taken here: set server_id "

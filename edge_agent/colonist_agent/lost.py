@@ -77,8 +77,8 @@ class LostGrants:
         exclusive = {each.processid for each in lost if each.spec.overlap == NEVER}
         for process_id in sorted(exclusive - self._left):
             log.warning(
-                "lost_grant_left process=%s: overlap is never, and it may still run somewhere; it "
-                "is granted again when its lease is over",
+                "lost_grant_left process=%s: overlap is never, and it may still run somewhere; "
+                "when its lease is over it is granted again, or fails where no retry is left",
                 process_id,
             )
         self._left = exclusive

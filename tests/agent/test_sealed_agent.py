@@ -358,6 +358,7 @@ async def test_what_may_never_run_twice_at_once_is_not_given_back_at_a_start(
         assert began == [pytest.approx(66, abs=2)]  # 110 % of the lease
         assert hand.transport.count("releaseprocessmsg") == 0
         assert f"lost_grant_left process={process_id}" in caplog.text
+        assert "it is granted again, or fails where no retry is left" in caplog.text
 
 
 @virtual
@@ -518,6 +519,7 @@ async def test_agent_that_nobody_knows_says_so_and_begins_when_it_is_added(
     ("refusal", "remedy"),
     [
         (AccessError("Access denied"), "add and approve an executor with this id; where its key"),
+        (AccessError("Access denied"), "enrolled and was removed, it needs a new key and a card"),
         (PlainRefusedError("seal it"), "only sealed requests are taken here: set server_id"),
         (WrongServerError("not me"), "compare server_id (COLONIST_SERVER_ID)"),
     ],

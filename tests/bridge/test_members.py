@@ -12,7 +12,7 @@ import pytest
 
 from colonist_bridge.config import load
 from colonist_bridge.counts import Counts
-from colonist_bridge.members import OUTSIDE_S, Members
+from colonist_bridge.members import OUTSIDE_S, REFUSED_S, Members
 from colonist_bridge.rate import Rate
 from colonist_bridge.reply import Reply, read_reply
 from colonist_bridge.screen import ENROL_TOPIC, Refusal, screen_enrolment
@@ -21,7 +21,7 @@ from colonist_client.retry import Backoff
 from colonist_client.sealer import Pin
 from colonist_protocol.colony import GetColony
 from colonist_protocol.errors import InvalidValueError
-from colonist_protocol.executor import RejectExecutor, RemoveExecutor
+from colonist_protocol.executor import ChangeExecutorId, RejectExecutor, RemoveExecutor
 from colonist_protocol.identity import Identity
 from colonist_protocol.message import Message
 from colonist_protocol.process import GetProcess
@@ -217,3 +217,21 @@ def test_a_key_of_the_bridge_needs_a_colony_and_a_pin(tmp_path: Path) -> None:
     made = load(None, {}, {**flags, "colony": COLONY, "server_id": SERVER_KEYS.id})
     assert made.identity == GATEWAY
     assert GATEWAY.reveal() not in repr(made)
+
+
+@virtual
+async def test_a_bridge_whose_key_is_not_known_any_more_says_what_helps_and_is_patient(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with site() as here:
+        renamed = ChangeExecutorId(colonyname=COLONY, executorid=key("its next").id)
+        await here.made.call(renamed, GATEWAY)
+        await here.pass_reply(ADA)
+        asked = len(here.way.sent)
+        await asyncio.sleep(100)
+        told = [each.message for each in caplog.records if "cannot be read" in each.message]
+        assert told
+        assert all("start the bridge again with the new one" in each for each in told)
+        assert len(told) <= 100 / REFUSED_S + 1
+        assert len(here.way.sent) - asked <= len(told)
+        assert not here.members.is_outside(ADA.id)
