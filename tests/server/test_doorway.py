@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -407,6 +407,41 @@ async def test_so_many_stand_at_the_door_and_who_stood_longest_goes(
     async with line(home) as first, line(home) as second, line(home) as third:
         assert await first.is_closed()
         for one in (second, third):
+            one.send(request(GOOD))
+            assert (await one.answer())[0] == 200
+
+
+async def test_past_the_door_the_oldest_of_whom_nothing_is_known_makes_room(
+    home: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorway, "MAX_UNPROVEN", 2)
+    alive = b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    follow = (
+        b"GET /pubsub HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+
+    async def comes(one: Line, data: bytes) -> None:
+        one.send(data)
+        async with asyncio.timeout(DEADLINE_S):
+            await one.reader.readuntil(b"\r\n\r\n")
+
+    async with AsyncExitStack() as stack:
+        member, idle, second, third, fourth, fifth = [
+            await stack.enter_async_context(line(home)) for _ in range(6)
+        ]
+        member.send(request(GOOD))
+        assert (await member.answer())[0] == 200
+        await comes(idle, follow)
+        await comes(second, alive)
+        await comes(third, alive)
+        assert await idle.is_closed()
+        second.send(request(GOOD))
+        assert (await second.answer())[0] == 200
+        await comes(fourth, alive)  # in the place of the second, which stays
+        await comes(fifth, alive)
+        assert await third.is_closed()
+        for one in (member, second, fourth, fifth):
             one.send(request(GOOD))
             assert (await one.answer())[0] == 200
 

@@ -11,6 +11,7 @@ from colonist_server.http import outbox
 from colonist_server.http.farewells import FAREWELLS
 from colonist_server.http.outbox import Outbox, Shelf
 from colonist_server.http.pubsub import Connection
+from colonist_server.http.visitors import Visitor
 from colonist_server.repo.topics import Ending
 from tests.support.clock import virtual
 from tests.support.rooms import settle
@@ -217,7 +218,7 @@ async def test_no_friendly_goodbye_hides_that_events_are_lost(
     full: Any = Full()
     pubsub: Any = type("PubSub", (), {"shelf": Shelf()})()
     dispatch: Any = None
-    connection = Connection(pubsub, dispatch, full, full)
+    connection = Connection(pubsub, dispatch, full, full, Visitor(""))
     other = Line(pubsub.shelf)
     for frame in frames(8):
         connection.deliver(frame)

@@ -29,6 +29,8 @@ UNPROVEN_KEEP_S: Final = 600.0
 """How long a connection past the door may be idle, if it came in by a member's request or not."""
 MAX_AT_DOOR: Final = 4_096
 """Connections that have shown nothing yet; one more, and the one that stood longest must go."""
+MAX_UNPROVEN: Final = 4_096
+"""Connections past the door by which no member has called; one more, and the oldest must go."""
 MAX_SCREENED_BYTES: Final = 65_536
 MAX_PIPELINED: Final = 8
 """Refusals in one breath: whoever sends more at once without waiting is cut off."""
@@ -106,6 +108,8 @@ class Doors(web.Server):
         self.at_door = _Queue(self._loop)
         self.in_head = _Queue(self._loop)
         self.unread = Unread(self._loop)
+        self._unproven: dict[Handler, Visitor] = {}
+        """In the order in which they came; some may have proved themselves since."""
 
     def __call__(self) -> Any:
         """The protocol of a new connection."""
@@ -125,13 +129,23 @@ class Doors(web.Server):
         keep_s = KEEP_S if visitor.is_proven else UNPROVEN_KEEP_S
         handler = Handler(self, keepalive_timeout=keep_s, loop=self._loop, **self._settings)
         self.visitors[handler] = visitor
+        if not visitor.is_proven:
+            self._make_room()
+            self._unproven[handler] = visitor
         return handler
+
+    def _make_room(self) -> None:
+        if len(self._unproven) >= MAX_UNPROVEN:
+            oldest = next(iter(self._unproven))
+            if not self._unproven.pop(oldest).is_proven:
+                oldest.cut()
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
         """Forget the visitor, too."""
         self.visitors.pop(handler, None)
+        self._unproven.pop(cast("Handler", handler), None)
         self.in_head.leave(cast("Handler", handler))
         self.unread.leave(handler)
         super().connection_lost(handler, exc)
@@ -163,6 +177,11 @@ class Handler(web.RequestHandler):
             pass
         elif self not in self._doors.in_head.until:
             self._doors.in_head.enter(self)
+
+    def cut(self) -> None:
+        """Make room for another."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         """What was sent is not taken at once."""
