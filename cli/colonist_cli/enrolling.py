@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import platform
 import secrets
 import shlex
+import shutil
 import tomllib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +109,10 @@ class Hook:
             raise CliError(Exit.USAGE, f"--hook: {error}") from None
         if not words:
             raise CliError(Exit.USAGE, "--hook is empty")
-        return cls(command=words, environment=memory.for_others(environment))
+        others = memory.for_others(environment)
+        if shutil.which(words[0], path=os.pathsep.join(os.get_exec_path(others))) is None:
+            raise CliError(Exit.USAGE, f"--hook {words[0]}: no such program, or it may not be run")
+        return cls(command=words, environment=others)
 
     async def decide(self, executor: Enrolled) -> bool | None:
         """True: approve, False: reject, None: neither. Raises `CliError` where it cannot run."""

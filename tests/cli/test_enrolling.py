@@ -201,10 +201,22 @@ async def test_a_hook_that_takes_for_ever_decides_nothing(
     assert "took over" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", "  ", "'", "/nowhere/at/all"])
-async def test_a_hook_that_cannot_run_says_so(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "  ", "'", "/nowhere/at/all", "no-such-program x", "/"])
+def test_a_hook_that_cannot_run_says_so_before_anybody_waits(text: str) -> None:
+    with pytest.raises(CliError, match="--hook") as caught:
+        Hook.read(text, {"PATH": "/bin"})
+    assert caught.value.exit is Exit.USAGE
+
+
+async def test_a_hook_that_went_away_says_so(tmp_path: Path) -> None:
+    script = tmp_path / "hook"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o700)
+    hook = Hook.read(str(script), {})
+    assert await hook.decide(WAITING) is True
+    script.unlink()
     with pytest.raises(CliError, match="--hook"):
-        await Hook.read(text, {}).decide(WAITING)
+        await hook.decide(WAITING)
 
 
 async def test_a_hook_gets_the_environment_less_our_secrets(
