@@ -38,6 +38,14 @@ def test_an_unknown_command_or_option_is_exit_code_2() -> None:
         assert CliRunner().invoke(app, words, obj={}).exit_code == 2
 
 
+def test_devices_of_a_bridge_are_not_dropped_without_a_word() -> None:
+    words = ["bridge", "acl", "--bridge", "b", "--device", "a" * 64]
+    done = CliRunner().invoke(app, words, obj={})
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--dynamic" in done.stderr
+    assert "a" * 64 in CliRunner().invoke(app, [*words, "--dynamic"], obj={}).stdout
+
+
 def test_version_needs_no_server() -> None:
     done = CliRunner().invoke(app, ["--version"], obj={})
     assert (done.exit_code, done.output.split()[0]) == (0, "colonist")

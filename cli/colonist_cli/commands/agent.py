@@ -108,7 +108,7 @@ def acl(
     shell: Shell,
     bridge: Annotated[list[str], typer.Option("--bridge", help="A bridge's name; repeatable.")],
     device: Annotated[
-        list[str] | None, typer.Option("--device", help="A device's id; repeatable.")
+        list[str] | None, typer.Option("--device", help="A device's id, for --dynamic; repeatable.")
     ] = None,
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="JSON of mosquitto's dynamic-security plugin.")
@@ -121,6 +121,11 @@ def acl(
     from colonist_bridge.acl import dynamic_security, dynamic_security_text, mosquitto_acl
     from colonist_protocol.topics import Topics
 
+    if device and not dynamic:
+        why = (
+            "an ACL file names no device, it lets in each by its account: --device needs --dynamic"
+        )
+        raise CliError(Exit.USAGE, why)
     topics = Topics(prefix)
     if not dynamic:
         shell.screen.line(mosquitto_acl(topics, bridge).rstrip("\n"))
