@@ -51,7 +51,7 @@ class ClaimCalls(Caller):
             hw=hw,
             proof=proof,
         )
-        return await self.write(message, Executor)
+        return await self.read(message, Executor)
 
     async def policy(self, name: str) -> Policy:
         """Read what a colony takes."""

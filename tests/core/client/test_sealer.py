@@ -16,6 +16,7 @@ from colonist_client.retry import Backoff, Retry
 from colonist_client.sealer import NotGenuineError, Pin, Sealer, Tokens, ttl_of
 from colonist_client.transport import NotSentError, UnreachableError
 from colonist_protocol import envelope
+from colonist_protocol.claims import Card, make_code
 from colonist_protocol.errors import BusyError, EpochStaleError, IdFormError, InvalidValueError
 from colonist_protocol.function_spec import Conditions, FunctionSpec
 from colonist_protocol.identity import Identity
@@ -117,6 +118,19 @@ async def test_where_only_others_answer_the_outcome_is_unknown(trick: str) -> No
     stage.network.plan = [trick] * 4
     with pytest.raises(NotGenuineError):
         await stage.look("a")
+
+
+@virtual
+async def test_where_an_enrolment_is_refused_nobody_is_told_to_look_before_repeating_it() -> None:
+    """It may always be repeated."""
+    stage = Stage()
+    stage.network.plan = ["plain_refusal"] * 4
+    card = Card("colony.example", SERVER.id, "home", make_code(bytes(16)))
+    with pytest.raises(NotGenuineError, match="unverified, something answered") as raised:
+        await stage.client.enrol(card, "board 7")
+    assert "repeating" not in str(raised.value)
+    assert len(stage.network.sent) == 4
+    assert len(set(stage.network.sent)) == 1
 
 
 @virtual
