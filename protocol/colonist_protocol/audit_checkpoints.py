@@ -87,6 +87,7 @@ class CheckpointWalk:
         self.continued: list[int] = []
         """The k that belong to the checkpoint before: it was too long for one line."""
         self.first_k = 0
+        self.first_time = 0
         self.signer = -1
         """Which of the server keys signed the last one."""
         self.count = 0
@@ -113,7 +114,8 @@ class CheckpointWalk:
         self._sign(line, checkpoint, digest)
         if self._before is not None and self._before.time == checkpoint.time:
             self.continued.append(checkpoint.k)
-        self.first_k = self.first_k or checkpoint.k
+        if not self.count:
+            self.first_k, self.first_time = checkpoint.k, checkpoint.time
         self._open, self._before, self._digest = None, checkpoint, digest
         self.count += 1
         return [pack_head(head, checkpoint.k) for head in checkpoint.heads]

@@ -222,8 +222,8 @@ class EventWalk:
             return
         if place.hash in wanted:
             self.found.add(place.hash)
-        if place.what == REMOVED and place.chain in wanted:
-            self.found.add(place.chain)
+        if place.chain in wanted:
+            self.found.add(place.chain if place.what == REMOVED else kept(place.chain))
 
     def _request(self, line: bytes) -> None:
         event = self._open
@@ -239,6 +239,11 @@ class EventWalk:
         self._unread += found.kind == UNREAD
         if event.what != REDELIVERED:  # the same grant, shown once more
             self.uses.append(pack_use(event, found, self._open_at))
+
+
+def kept(chain: str) -> str:
+    """What `found` holds of a wanted chain that is there; of one that was removed, its id."""
+    return f"{chain} is there"
 
 
 def first_key(before: bytes | None) -> bytes:

@@ -27,6 +27,7 @@ class CheckpointOutcome(NamedTuple):
     fault: Fault | None = None
     heads: Sequence[bytes] = ()
     first_k: int = 0
+    first_time: int = 0
     last_k: int = 0
     last_time: int = 0
     continued: Sequence[int] = ()
@@ -107,6 +108,7 @@ def check_checkpoints(source: Source, stretch: Stretch, walk: CheckpointWalk) ->
         fault,
         heads,
         walk.first_k,
+        walk.first_time,
         last_k,
         last_time,
         walk.continued,

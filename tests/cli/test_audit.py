@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import stat
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +19,7 @@ from colonist_cli.audit.export import export
 from colonist_cli.audit.show import shown
 from colonist_cli.audit.verify import Report, verify
 from colonist_cli.exits import CliError, Exit
+from colonist_client.receipts import request_of
 from colonist_protocol.audit import ProcessEvidence
 from colonist_protocol.audit_reading import AuditError
 from colonist_protocol.identity import Identity
@@ -171,17 +174,24 @@ def test_a_sound_file_says_what_it_does_not_prove(made: Colony, file: Path) -> N
 
 
 def receipt(
-    made: Colony, event: str, *, process: str = "", by: Identity | None = None, ok: bool = True
+    made: Colony,
+    event: str,
+    *,
+    process: str = "",
+    by: Identity | None = None,
+    ok: bool = True,
+    re: str = "1" * 64,
+    time: int = 5,
 ) -> bytes:
     payload = b64encode(compact({"processid": process} if process else [])).decode()
     seal = {
         "v": 1,
         "to": "0" * 64,
-        "re": "1" * 64,
+        "re": re,
         "index": 0,
         "ok": ok,
         "epoch": "",
-        "time": 5,
+        "time": time,
         "members": 1,
         "event": event,
     }
@@ -192,8 +202,8 @@ def receipt(
 
 def with_receipts(made: Colony, file: Path, receipts: dict[str, bytes]) -> Report:
     folder = file.parent / "receipts"
-    folder.mkdir()
-    (folder / "folder").mkdir()
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "folder").mkdir(parents=True)
     for name, data in receipts.items():
         (folder / name).write_bytes(data)
     file.write_bytes(made.export())
@@ -226,6 +236,90 @@ def test_a_receipt_whose_event_is_not_there_is_named(made: Colony, file: Path) -
     found = with_receipts(made, file, {"mine.json": receipt(made, "a" * 64)})
     assert (found.sound, found.offset, found.line) == (False, -1, 0)
     assert report.fault(found).startswith("receipt mine.json: the event aaaa")
+
+
+def asked(made: Colony, message: dict[str, object]) -> tuple[bytes, str]:
+    """The body of a sealed request, and its digest."""
+    request = made.request(made.any().key, message)
+    sent = json.loads(request.line)
+    body = {
+        "payloadtype": message["msgtype"],
+        "payload": sent["payload"],
+        "seal": sent["seal"],
+        "signature": request.sig,
+        "index": 2,
+    }
+    return compact(body), request.req
+
+
+def closed(made: Colony, process: str, event: str, time: int = 5) -> dict[str, bytes]:
+    """A receipt whose reply does not tell of which process it is, and the request."""
+    message: dict[str, object] = {"msgtype": "closesuccessfulmsg", "processid": process}
+    request, digest = asked(made, message)
+    name = f"{event}.json"
+    return {name: receipt(made, event, re=digest, time=time), request_of(name): request}
+
+
+def test_the_request_beside_a_reply_tells_that_its_process_was_removed(
+    made: Colony, file: Path
+) -> None:
+    process = made.submit()
+    made.event(process.chain, "waited_out")
+    event = made.heads[process.chain][1]
+    made.checkpoint()
+    made.forget(process)
+    made.checkpoint()
+    kept = closed(made, process.chain, event)
+    found = with_receipts(made, file, kept)
+    assert (found.sound, found.receipts) == (True, 1), found
+    alone = {name: data for name, data in kept.items() if "request" not in name}
+    found = with_receipts(made, file, alone)
+    assert f"{event}.request.json could tell whether its process was removed" in found.fault
+
+
+def forgotten(made: Colony) -> tuple[int, str]:
+    """Forget the first checkpoint; when the next one was made, and a process that is there."""
+    process = made.submit()
+    made.checkpoint()
+    made.event(made.own, "history_forgotten", None, 1)
+    made.checkpoint()
+    del made.checkpoints[0]
+    return json.loads(made.checkpoints[0][0])["time"], process.chain
+
+
+def test_receipts_of_what_is_forgotten_are_counted_apart(file: Path) -> None:
+    made = Colony(1)
+    for kind in ("user", "executor"):
+        made.add(kind)
+    made.checkpoint()
+    first_ms, there = forgotten(made)
+    gone, event = made.new_id(), "a" * 64
+    reply_alone = {"mine.json": receipt(made, event, time=first_ms - 1)}
+    for kept in (closed(made, gone, event, first_ms - 1), reply_alone):
+        found = with_receipts(made, file, kept)
+        assert (found.sound, found.receipts, found.forgotten_receipts) == (True, 1, 1), found
+        assert "receipts: 0 of 1 found" in "\n".join(report.lines(found))
+    change, digest = asked(made, {"msgtype": "pauseassignmentsmsg", "colonyname": made.name})
+    for kept in (
+        closed(made, gone, event, first_ms),
+        closed(made, there, event, first_ms - 1),
+        {
+            "mine.json": receipt(made, event, re=digest, time=first_ms - 1),
+            "mine.request.json": change,
+        },
+    ):
+        assert f"the event {event} is not in the file" in with_receipts(made, file, kept).fault
+
+
+def test_a_request_that_was_not_answered_so_excuses_nothing(made: Colony, file: Path) -> None:
+    process = made.submit()
+    kept = closed(made, process.chain, "a" * 64)
+    other, _ = asked(made, {"msgtype": "closesuccessfulmsg", "processid": made.new_id()})
+    name = request_of(f"{'a' * 64}.json")
+    found = with_receipts(made, file, {**kept, name: other})
+    assert f"{name} is not the request that the reply beside it answers" in found.fault
+    found = with_receipts(made, file, {**kept, name: b"{}"})
+    assert f"{name} is no request" in found.fault
 
 
 @pytest.mark.parametrize(

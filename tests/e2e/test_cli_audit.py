@@ -85,7 +85,7 @@ def test_without_a_pin_nothing_is_verified(home: Path, tmp_path: Path) -> None:
 def test_what_was_promised_in_replies_is_in_the_file(home: Path, tmp_path: Path) -> None:
     words = ("audit", "verify", str(home / "sound.jsonl"), "--receipts")
     kept = home / "kept"
-    assert len(list(kept.iterdir())) == 3
+    assert len(list(kept.iterdir())) == 6, "with their requests"
     assert "receipts: all 3 found" in ask(home, *words, str(kept))
     lost = ("audit", "verify", str(home / "early.jsonl"), "--receipts", str(kept))
     assert "is not in the file" in ask(home, *lost, code=1)

@@ -33,7 +33,12 @@ def lines(found: Report) -> Iterator[str]:
         yield f"forgotten: what was before checkpoint {found.first_checkpoint}"
     if found.members:
         yield f"members not checked: {found.members}"
-    if found.receipts:
+    if found.forgotten_receipts:
+        yield (
+            f"receipts: {found.receipts - found.forgotten_receipts} of {found.receipts} found, "
+            "the others are about history that is forgotten"
+        )
+    elif found.receipts:
         yield f"receipts: all {found.receipts} found"
 
 

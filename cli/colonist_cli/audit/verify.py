@@ -65,6 +65,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     members: str = ""
     """Why members could not be checked; "": they were."""
     receipts: int = 0
+    forgotten_receipts: int = 0
+    """How many of them are about history that the server has forgotten."""
 
 
 def verify(
@@ -109,6 +111,8 @@ class _Check:
         self._source = source
         self._folder = folder
         self._receipts: Sequence[Receipt] = ()
+        self._seen: set[str] = set()
+        """What is there of that which receipts name."""
         self._jobs = jobs
         self._step = step
         self._runs = RunWriter(folder)
@@ -138,6 +142,7 @@ class _Check:
             last_time=found.last_time,
             members=walk.unknown,
             receipts=len(self._receipts),
+            forgotten_receipts=self._forgotten(found),
             **tally._asdict(),
         )
 
@@ -203,7 +208,6 @@ class _Check:
             stretches = [stretch for stretch in stretches if stretch.start <= limit.offset]
         tally = Tally()
         buckets = Buckets(self._folder)
-        seen: set[str] = set()
         with crew(task, min(self._jobs, len(stretches))) as hands:
             hash = hands.later(work.hash_of, self._path, end)
             for outcome in hands.map(work.events, stretches):
@@ -211,16 +215,23 @@ class _Check:
                     raise FaultError(_earlier(outcome.fault, limit))
                 tally = tally.plus(outcome.tally)
                 buckets.add(outcome.uses)
-                seen |= outcome.found
+                self._seen |= outcome.found
             _raise(limit)
             counts = Counts(tally.chains, tally.events, checkpoints)
             _raise(layout.count(self._source, outlined, counts, hash()))
             for repeated in hands.map(work.repeated_in, buckets.paths):
                 if repeated is not None:
                     raise FaultError(Fault(repeated.text, repeated.offset))
-        for receipt in self._receipts:
-            _raise(receipt.fault(seen))
         return tally
+
+    def _forgotten(self, found: CheckpointOutcome) -> int:
+        """How many receipts are about what was forgotten; all others are of what is there."""
+        until_ms = found.first_time if found.first_k > FIRST_K else 0
+        lost = [each for each in self._receipts if not each.is_kept(self._seen)]
+        for receipt in lost:
+            if not receipt.is_forgotten(self._seen, until_ms):
+                raise FaultError(receipt.fault())
+        return len(lost)
 
     def _cut(self, start: int, end: int, begin: bytes) -> list[Stretch]:
         return list(layout.stretches(self._source, start, end, begin=begin, step=self._step))
@@ -239,6 +250,7 @@ def _joined(total: CheckpointOutcome, outcome: CheckpointOutcome) -> CheckpointO
     _raise(outcome.fault)
     return CheckpointOutcome(
         first_k=total.first_k or outcome.first_k,
+        first_time=total.first_time if total.first_k else outcome.first_time,
         last_k=outcome.last_k or total.last_k,
         last_time=outcome.last_time or total.last_time,
         continued=[*total.continued, *outcome.continued],

@@ -49,9 +49,9 @@ async def test_a_reply_that_names_an_event_is_kept(tmp_path: Path) -> None:
     folder, echo = tmp_path / "new" / "receipts", Echo()
     keeper = ReceiptKeeper(echo, folder)
     assert await keeper.exchange(reply(EVENT), wait_s=1) == reply(EVENT)
-    (file,) = folder.iterdir()
-    assert (file.name, file.read_bytes()) == (f"{EVENT}.json", reply(EVENT))
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert files == {f"{EVENT}.json": reply(EVENT), f"{EVENT}.request.json": reply(EVENT)}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     await keeper.close()
     assert (keeper.way, echo.is_closed) == ("echo", True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from colonist_protocol import audit_layout as layout
-from colonist_protocol.audit_events import first_key
+from colonist_protocol.audit_events import first_key, kept
 from colonist_protocol.audit_layout import FaultError
 from colonist_protocol.audit_reading import (
     MAX_LINE_BYTES,
@@ -658,6 +658,7 @@ def test_the_place_is_named_line_and_byte() -> None:
 def test_what_receipts_name_is_found() -> None:
     made = small()
     process, _ = lone(made)
-    hash = made.heads[made.own][1]
-    _, _, seen = examine(made.export(), made.server_id, wanted=(hash, process.chain, "0" * 64))
-    assert seen == {hash, process.chain}
+    hash, there = made.heads[made.own][1], process_of(made).chain
+    wanted = (hash, process.chain, there, "0" * 64)
+    _, _, seen = examine(made.export(), made.server_id, wanted=wanted)
+    assert seen == {hash, process.chain, kept(there)}
