@@ -29,7 +29,8 @@ MEANINGS: Final = {
     Exit.USAGE: "bad input: a flag, a spec, a setting, an unreadable file",
     Exit.NOT_FOUND: "there is no such thing",
     Exit.REFUSED: "the server refused: a wrong key, or one that may not do this",
-    Exit.UNREACHABLE: "no server there, or no answer; the message says if the outcome is unknown",
+    Exit.UNREACHABLE: "no server there, or no answer; the message says if the outcome is unknown. "
+    "With a pinned server also a key that it does not know: that refusal nobody has signed",
     Exit.TIMEOUT: "waited in vain; the work goes on",
     Exit.CONFLICT: "it exists already, or its state does not allow this",
     Exit.UNAVAILABLE: "the server is there, but cannot do it now: busy, paused, out of disk",
@@ -66,11 +67,11 @@ def verdict(error: BaseException) -> CliError | None:
         case CliError() as told:
             return told
         case ServerError() as refusal:
-            return CliError(of_status(refusal.status), _line(str(refusal)))
+            return CliError(of_status(refusal.status), in_line(str(refusal)))
         case UnreachableError() as lost:
-            return CliError(Exit.UNREACHABLE, _line(str(lost)))
+            return CliError(Exit.UNREACHABLE, in_line(str(lost)))
         case ColonistError() as bad:
-            return CliError(of_status(bad.status), _line(str(bad)))
+            return CliError(of_status(bad.status), in_line(str(bad)))
         case _:
             return None
 
@@ -90,5 +91,6 @@ def of_status(status: int) -> Exit:
     return _BY_STATUS.get(status, Exit.USAGE)
 
 
-def _line(text: str) -> str:
+def in_line(text: str) -> str:
+    """What others said, as one line."""
     return " ".join(text.split())

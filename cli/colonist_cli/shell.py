@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from colonist_cli.exits import CliError, Exit
+from colonist_cli.exits import CliError, Exit, in_line
 from colonist_cli.output import Form, Screen
 from colonist_cli.place import Place, find_place
 from colonist_cli.settings import SERVER_ID, Flags, Role, Settings, Signer
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from colonist_client.client import Client
     from colonist_client.failure import ServerError
     from colonist_client.retry import Retry
+    from colonist_client.sealer import NotGenuineError
     from colonist_client.subscriptions import Subscriber
     from colonist_client.transport import Transport
 
@@ -61,9 +62,7 @@ class Shell:
             except ServerError as error:
                 raise told_of(error, signer, is_pinned=pin is not None) from error
             except NotGenuineError as error:
-                whose = f"signed with the key {_named(signer)}"
-                remedy = f"is another server meant? the pin is {self.settings.pin_origin}"
-                raise CliError(Exit.UNREACHABLE, f"{error} ({whose}); {remedy}") from error
+                raise doubted(error, signer, self.settings.pin_origin) from error
 
     def subscriber(self) -> Subscriber:
         """Follows processes with a member's key."""
@@ -89,6 +88,17 @@ def _named(signer: Signer) -> str:
     return f"{signer.identity.id[:12]}... from {signer.origin}"
 
 
+def doubted(error: NotGenuineError, signer: Signer, pin_origin: str) -> CliError:
+    """What to say where nobody proved to be the pinned server."""
+    from colonist_protocol.errors import AccessError
+
+    remedy = f"is another server meant? the pin is {pin_origin}"
+    if error.said_code == AccessError.code:
+        remedy += ". A key that the server does not know is refused so, too: is it the right one?"
+    told = f"{error} (signed with the key {_named(signer)}); {remedy}"
+    return CliError(Exit.UNREACHABLE, in_line(told))
+
+
 def told_of(error: ServerError, signer: Signer, *, is_pinned: bool) -> CliError:
     """What to say of a refusal: with which key it was asked, and a remedy where there is one."""
     from http import HTTPStatus
@@ -97,8 +107,8 @@ def told_of(error: ServerError, signer: Signer, *, is_pinned: bool) -> CliError:
     from colonist_protocol.errors import PlainRefusedError
 
     if error.status != HTTPStatus.FORBIDDEN:
-        return CliError(of_status(error.status), str(error))
-    told = f"refused: {error} (signed with the key {_named(signer)})"
+        return CliError(of_status(error.status), in_line(str(error)))
+    told = f"refused: {in_line(str(error))} (signed with the key {_named(signer)})"
     if error.code == PlainRefusedError.code and not is_pinned:
         told += f"; pin the server: set {SERVER_ID} to its id, which its operator tells"
     return CliError(Exit.REFUSED, told)

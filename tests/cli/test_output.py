@@ -15,9 +15,10 @@ from colonist_cli.command import guarded
 from colonist_cli.exits import MEANINGS, CliError, Exit, verdict
 from colonist_cli.output import Form, Screen, clean, escape_what_stdout_lacks, note
 from colonist_cli.settings import Signer
-from colonist_cli.shell import told_of
+from colonist_cli.shell import doubted, told_of
 from colonist_client.caller import OutcomeUnknownError
 from colonist_client.failure import ServerError
+from colonist_client.sealer import NotGenuineError
 from colonist_client.transport import NotSentError
 from colonist_protocol.colony import Colony, MemberChange
 from colonist_protocol.envelope import Failure
@@ -117,10 +118,22 @@ def test_nothing_that_is_told_can_steer_the_terminal(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("is_pinned", [False, True])
 def test_who_is_refused_for_want_of_a_pin_is_told_so(is_pinned: bool) -> None:
     signer = Signer(Identity(b"\1" * 32), "here")
-    failure = Failure(status=403, message="no", code="plain_refused", retry_after_s=0)
+    failure = Failure(status=403, message="no\nway", code="plain_refused", retry_after_s=0)
     told = told_of(ServerError(failure), signer, is_pinned=is_pinned)
     assert told.exit is Exit.REFUSED
+    assert str(told).startswith("refused: no way (signed with the key ")
     assert ("set COLONIST_SERVER_ID" in str(told)) is not is_pinned
+
+
+@pytest.mark.parametrize("code", ["access_denied", "wrong_server"])
+def test_who_is_refused_by_nobody_in_particular_is_told_what_may_be_wrong(code: str) -> None:
+    signer = Signer(Identity(b"\1" * 32), "here")
+    failure = Failure(status=403, message="no\nway", code=code, retry_after_s=0)
+    told = doubted(NotGenuineError("it has no seal", failure), signer, "from there")
+    assert told.exit is Exit.UNREACHABLE
+    assert str(told).isprintable()
+    assert "the pin is from there" in str(told)
+    assert ("is it the right one?" in str(told)) is (code == "access_denied")
 
 
 def test_times_are_for_people() -> None:
