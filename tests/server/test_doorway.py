@@ -223,6 +223,9 @@ class Pipe:
     def get_write_buffer_size(self) -> int:
         return self.unread
 
+    def set_write_buffer_limits(self, high: int) -> None:
+        assert high == doorway.MAX_UNREAD_BYTES
+
     def write(self, data: bytes) -> None:
         self.written.append(data)
 

@@ -35,6 +35,7 @@ MAX_SCREENED_BYTES: Final = 65_536
 MAX_PIPELINED: Final = 8
 """Refusals in one breath: whoever sends more at once without waiting is cut off."""
 MAX_UNREAD_BYTES: Final = 16_384
+"""What a connection that proved nothing may leave unread before it counts (`unread`), or goes."""
 
 _START: Final = f"POST {API} HTTP/1.1\r\n".encode()
 _END: Final = b"\r\n\r\n"
@@ -261,6 +262,8 @@ class Doorway(asyncio.Protocol):
         self._transport = None
         self._doors.at_door.leave(self)
         handler = self._doors.inside(self._visitor)
+        if not self._visitor.is_proven:
+            transport.set_write_buffer_limits(MAX_UNREAD_BYTES)
         transport.set_protocol(handler)
         handler.connection_made(transport)
         handler.data_received(data)

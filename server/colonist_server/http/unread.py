@@ -5,8 +5,8 @@ memory as long as its connection. So all connections together have a budget for 
 exceeded, who takes nothing for a while is cut off; and beyond what may ever be held, who has taken
 nothing for the longest, then who has been reading for the longest.
 
-A connection comes here when its transport says that its buffer is full (64 KiB), and leaves when
-that is empty enough: a reply that goes out at once costs nothing here.
+A connection comes here when its transport says that its buffer is full (64 KiB; 16 where no member
+spoke for it), and leaves when that is empty enough: a reply that goes out at once costs nothing.
 """
 
 from __future__ import annotations
