@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from colonist_server.repo import keys
+from colonist_server.repo.known_ids import KnownIds
 from colonist_server.repo.nouns import Colony, Executor, Function, User
 from colonist_server.repo.records import (
     ExecutorRecord,
+    all_ids,
     decode_colony,
     decode_executor,
     decode_function,
@@ -47,14 +49,15 @@ class Holder(Protocol):
 
 
 class Colonies:
-    """Every colony, by its name and by its tag."""
+    """Every colony, by its name, its tag, and the ids of its owner and members, former ones too."""
 
-    __slots__ = ("_holder", "by_name", "by_tag")
+    __slots__ = ("_holder", "by_name", "by_tag", "known")
 
     def __init__(self, holder: Holder) -> None:
         self._holder = holder
         self.by_name: dict[str, Colony] = {}
         self.by_tag: dict[bytes, Colony] = {}
+        self.known = KnownIds()
 
     def apply_colony(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """A colony was written; without a value it is gone."""
@@ -70,14 +73,18 @@ class Colonies:
             colony = self.by_tag[key[_TAG]] = Colony(key, record, revision)
             self.by_name[record.name] = colony
         else:
-            colony.record = record
+            owner, colony.record = colony.record.owner, record
             colony.revision = revision
+            self._note(colony, owner)
+        self._note(colony, record.owner)
         self._holder.colony_changed(colony)
 
     def _drop(self, colony: Colony) -> None:
         del self.by_tag[colony.tag]
         if self.by_name.get(colony.record.name) is colony:
             del self.by_name[colony.record.name]
+        for id in (colony.record.owner, *colony.members, *colony.former):
+            self.known.discard(id, colony.tag)
         colony.is_gone = True
         self._holder.empty(colony)
         self._holder.colony_changed(colony)
@@ -92,7 +99,7 @@ class Colonies:
         if executor is not None and executor.revision >= revision:
             return
         if executor is not None:
-            colony.delist(executor)
+            self._delist(colony, executor)
         if value is None:
             colony.executors.pop(name, None)
             return
@@ -103,7 +110,7 @@ class Colonies:
         else:
             executor.record = record
             executor.revision = revision
-        colony.enlist(executor)
+        self._enlist(colony, executor)
         self._holder.executor_changed(colony, executor, before)
 
     def apply_user(self, key: bytes, value: bytes | None, revision: Revision) -> None:
@@ -117,11 +124,27 @@ class Colonies:
             return
         if user is not None:
             del colony.users[name]
-            colony.delist(user)
+            self._delist(colony, user)
         if value is not None:
             user = colony.users[name] = User(key, name, decode_user(value), revision)
-            colony.enlist(user)
+            self._enlist(colony, user)
             self._holder.user_changed(colony, user)
+
+    def _enlist(self, colony: Colony, member: Executor | User) -> None:
+        colony.enlist(member)
+        self._note(colony, *all_ids(member.record))
+
+    def _delist(self, colony: Colony, member: Executor | User) -> None:
+        colony.delist(member)
+        self._note(colony, *all_ids(member.record))
+
+    def _note(self, colony: Colony, *ids: str) -> None:
+        """Know anew whether a colony knows them: two may hold one id while the watch lags."""
+        for id in ids:
+            if colony.record.owner == id or colony.holder(id) is not None:
+                self.known.add(id, colony.tag)
+            else:
+                self.known.discard(id, colony.tag)
 
     def apply_function(self, key: bytes, value: bytes | None, revision: Revision) -> None:
         """A function was written; without a value it is gone."""

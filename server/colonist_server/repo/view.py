@@ -24,6 +24,7 @@ from colonist_protocol.times import SECOND_NS
 from colonist_server.repo import keys
 from colonist_server.repo.colony_view import Colonies
 from colonist_server.repo.graphs import Graphs
+from colonist_server.repo.known_ids import KnownIds
 from colonist_server.repo.nouns import Colony, Executor, Row, User, Workflow
 from colonist_server.repo.records import ExecutorRecord, decode_ended, decode_live
 from colonist_server.repo.soundness import key_text
@@ -81,6 +82,7 @@ class View:
         "held",
         "is_loading",
         "is_shared",
+        "known",
         "loaded_revision",
         "on_closed",
         "on_reached",
@@ -98,6 +100,8 @@ class View:
         nouns = Colonies(self)
         self.colonies: dict[str, Colony] = nouns.by_name
         self.tags: dict[bytes, Colony] = nouns.by_tag
+        self.known: KnownIds = nouns.known
+        """Ids of owners and members, of now and before; `gone` knows those of nobody."""
         self.rows: dict[bytes, Row] = {}
         self.watched_revision: Revision = 0
         self.loaded_revision: Revision = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from colonist_core.access import Access, Standing, check_server_owner, check_standing, stranger
@@ -84,8 +86,7 @@ class Admission:
         its bridge hears that it has been removed.
         """
         if asker.colony is None:
-            known = (each for each in self._rooms.view.tags.values() if self._knows(each, asker))
-            asker.colony = next(known, None)
+            asker.colony = next(self._knowing(asker.who), None)
             is_member = asker.colony is not None
         else:
             is_member = self._knows(asker.colony, asker)
@@ -100,11 +101,19 @@ class Admission:
             or self._rooms.claims.gone.has(colony.tag, who)
         )
 
+    def _knowing(self, who: str) -> Iterator[Colony]:
+        """The colonies that know it; a stranger costs two looks, however many there are."""
+        view = self._rooms.view
+        for tag in chain(view.known.tags(who), self._rooms.claims.gone.known.tags(who)):
+            colony = view.tags.get(tag)
+            if colony is not None:  # of what is removed ids may still be there
+                yield colony
+
     def is_somebody(self, who: str) -> bool:
         """Whether a caller owns anything here, or may act anywhere as a member."""
         return who == self._rooms.owner.id or any(
             colony.record.owner == who or _may_act(colony.members.get(who))
-            for colony in self._rooms.view.tags.values()
+            for colony in self._knowing(who)
         )
 
     def _check_claim(self, colony: Colony, asked: Asked) -> None:
