@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Final
 
+import msgspec
+
 from colonist_client.caller import Caller
 from colonist_protocol import audit
 from colonist_protocol.audit import AuditPage, ProcessEvidence
@@ -17,7 +19,15 @@ class EvidenceCalls(Caller):
 
     async def process_evidence(self, process_id: str) -> ProcessEvidence:
         """The events of a process, and the checkpoint that they are under."""
-        return await self.read(audit.GetEvidence(processid=process_id), ProcessEvidence)
+        lines: list[str] = []
+        cursor = ""
+        while True:
+            message = audit.GetEvidence(processid=process_id, cursor=cursor, size=PAGE_BYTES)
+            page = await self.read(message, ProcessEvidence)
+            lines += page.lines
+            cursor = page.cursor
+            if not cursor:
+                return msgspec.structs.replace(page, lines=tuple(lines))
 
     async def audit_pages(
         self, colony: str, *, size: int = PAGE_BYTES

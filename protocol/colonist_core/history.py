@@ -34,10 +34,11 @@ def submission(submitted_ns: int, cause: Cause) -> Event:
     )
 
 
-def links(process_id: str, events: Iterable[Event]) -> Iterator[Link]:
-    """The chain from its beginning; the events from the birth on, in order."""
-    head = b""
-    for n, event in enumerate(events):
+def links(
+    process_id: str, events: Iterable[Event], *, first: int = 0, head: bytes = b""
+) -> Iterator[Link]:
+    """The chain from its birth on, or from event number `first` on, which follows `head`."""
+    for n, event in enumerate(events, first):
         link = _link(process_id, n, What(event.what).name.lower(), event, head)
         head = link.head
         yield link

@@ -104,14 +104,15 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """The lines of one process, and of the checkpoint that holds the newest of them that one does.
+    """Lines of one process, with the last of them those of the checkpoint that holds the newest.
 
-    `header` is as in an export.
+    `header` is as in an export; `cursor` asks for the lines that follow; "": these are the last.
     """
 
     header: str
     checkpoints: tuple[str, ...]
     lines: tuple[str, ...]
+    cursor: str = ""
 
 
 class GetAudit(Message, tag="getauditmsg"):
@@ -127,9 +128,14 @@ class GetAudit(Message, tag="getauditmsg"):
 
 
 class GetEvidence(Message, tag="getevidencemsg"):
-    """Read the evidence of one process; ours alone."""
+    """Read the evidence of one process, a page at a time; ours alone.
+
+    `cursor` and `size` are as in an export.
+    """
 
     processid: str = ""
+    cursor: str = ""
+    size: Int = 0
 
 
 MESSAGES: Final = (GetAudit, GetEvidence)

@@ -70,7 +70,7 @@ FULL: dict[str, dict[str, Any]] = {
     "getstatisticsmsg": {},
     "getclustermsg": {},
     "getauditmsg": {"colonyname": "c-1", "cursor": "1.2.3.q.", "size": 1_000_000},
-    "getevidencemsg": {"processid": ID},
+    "getevidencemsg": {"processid": ID, "cursor": "1.2.3", "size": 1_000_000},
     "changeserveridmsg": {"serverid": ID},
     "addcolonymsg": {"colony": {"colonyid": ID, "name": "c-1"}},
     "removecolonymsg": {"colonyname": "c-1"},

@@ -85,6 +85,9 @@ def test_a_told_chain_ends_in_the_head_of_the_record(wanted: list[What]) -> None
     assert told[-1].head == live.head
     assert [link.line.n for link in told] == list(range(live.count))
     assert [link.line.prev for link in told[1:]] == [link.head.hex() for link in told[:-1]]
+    for n in range(1, live.count):
+        rest = list(links(PID, live.events[n - 1 :], first=n, head=told[n - 1].head))
+        assert rest == told[n:]
 
 
 def test_the_end_of_a_removed_process_goes_on_from_its_head() -> None:

@@ -122,7 +122,7 @@ MEMBER_CHANGE = record(
     payload=text,
 )
 AUDIT_PAGE = record(lines=many(text), cursor=text)
-EVIDENCE = record(header=text, checkpoints=many(text), lines=many(text))
+EVIDENCE = record(header=text, checkpoints=many(text), lines=many(text), cursor=text)
 ATTEMPT = record(optional={"lease": seconds}, number=number, token=text)
 USER = record(colonyname=text, userid=hex64, name=text, email=text, phone=text)
 POLICY = record(colonyname=text, plainrequests=text)

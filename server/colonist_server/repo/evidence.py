@@ -1,22 +1,24 @@
 """The chains of processes as lines, rendered from what is stored, wherever it is stored.
 
-What is being removed is still told: whole as long as all of it is there, then by its last line.
+What is being removed is still told: whole as long as all of it is there, then by its last line. A
+long chain is told in stretches; a mark says how far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from colonist_core.history import Link, links, removal, submission
-from colonist_core.process import Cause, Closed, Event, Live, What
+from colonist_core.process import Cause, Event, Live, What
 from colonist_protocol import codec
 from colonist_protocol.audit import EventRequest
 from colonist_protocol.digests import REQUEST, tagged_digest
 from colonist_protocol.identity import digest, recover_digest
 from colonist_server.repo import keys
+from colonist_server.repo.chain import KEPT
 from colonist_server.repo.past import Past
 from colonist_server.repo.records import (
     Birth,
@@ -34,8 +36,14 @@ from colonist_server.repo.records import (
 )
 from colonist_server.store.interface import Item
 
+STRETCH_BYTES: Final = 65_536
+"""What is told of a chain at once, but for a long request: until then nothing of it is given."""
+TAIL: Final = 4
+
 _TRIES: Final = 3
 _PAGE: Final = 100
+_EVENTS: Final = 32
+"""Keys of events that are read together: 256 events, 5 ms of work."""
 _FIRST_MEMBER: Final = 1
 _RECORDED: Final = What.RECORDED.name.lower()
 
@@ -63,11 +71,31 @@ class Request(NamedTuple):
         return codec.encode(EventRequest(payload=texts[0], seal=texts[1])).decode()
 
 
-class Chain(NamedTuple):
-    """A chain with what stands beside its events."""
+class Mark(NamedTuple):
+    """How far a chain was told: the number of an event, and its hash."""
+
+    n: int
+    head: bytes
+
+
+START: Final = Mark(-1, b"")
+
+
+class Stretch(NamedTuple):
+    """Some events of a chain, in order, with what stands beside them."""
 
     links: Sequence[Link]
     lines: Sequence[str]
+    is_last: bool
+
+    @property
+    def end(self) -> Mark:
+        """How far it goes."""
+        return _mark(self.links[-1])
+
+
+class MovedOnError(Exception):
+    """Of a chain that was told in part, the rest is not there any more."""
 
 
 class _Beginning(NamedTuple):
@@ -77,13 +105,54 @@ class _Beginning(NamedTuple):
     request: Request | None
 
 
-class _Found(NamedTuple):
+class Stored(NamedTuple):
     """What is stored of a process."""
 
+    pid: bytes
     birth: Birth | None
     live: Live | None
-    closed: Closed | None
     removed: RemovedRecord | None
+    closing: Request | None
+    workflow: WorkflowRecord | None
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether nobody may see it yet."""
+        return self.workflow is not None and self.workflow.state == WorkflowState.STAGING
+
+
+class _Entry(NamedTuple):
+    """An event, its request where that is kept, and how many events follow."""
+
+    link: Link
+    request: Request | None
+    left: int
+
+
+class _GapError(Exception):
+    """Events are missing: something was moved or removed while it was read."""
+
+
+class _Pending:
+    """What is told next."""
+
+    __slots__ = ("lines", "links", "size")
+
+    def __init__(self) -> None:
+        self.links: list[Link] = []
+        self.lines: list[str] = []
+        self.size = 0
+
+    def add(self, link: Link, request: Request | None = None) -> None:
+        """One more event."""
+        self.links.append(link)
+        lines = [codec.encode(link.line).decode(), *([request.line] if request is not None else ())]
+        self.lines += lines
+        self.size += sum(map(len, lines))
+
+    def told(self, *, is_last: bool = False) -> Stretch:
+        """All of it."""
+        return Stretch(self.links, self.lines, is_last)
 
 
 class Evidence:
@@ -94,86 +163,104 @@ class Evidence:
     def __init__(self, past: Past) -> None:
         self._past = past
 
-    async def of_many(self, pids: Sequence[bytes]) -> list[Chain | None]:
-        """The chains of some processes; None where there is none, or not yet."""
+    async def read(self, pids: Sequence[bytes]) -> list[Stored]:
+        """What is stored of some processes."""
         prefixes = (keys.BIRTH, keys.LIVE, keys.CLOSED, keys.REMOVED)
         wanted = [prefix + pid for pid in pids for prefix in prefixes]
         items = await self._past.read_many(wanted, hidden=True)
         heads = await self._heads({pid[: keys.WID_BYTES] for pid in pids if keys.number_of(pid)})
-        found: list[Chain | None] = []
-        for number, pid in enumerate(pids):
-            at = number * len(prefixes)
-            stored = _found(items[at : at + len(prefixes)])
-            found.append(await self._chain(pid, stored, heads.get(pid[: keys.WID_BYTES])))
-        return found
+        return [
+            _stored(pid, items[at : at + len(prefixes)], heads.get(pid[: keys.WID_BYTES]))
+            for at, pid in zip(range(0, len(items), len(prefixes)), pids, strict=True)
+        ]
 
-    async def of(self, pid: bytes) -> Chain | None:
-        """One chain."""
-        return (await self.of_many([pid]))[0]
+    async def stretches(self, stored: Stored, since: Mark = START) -> AsyncGenerator[Stretch]:
+        """A chain behind a mark; nothing of what is not there, or not yet.
 
-    # -- one process
+        Each stretch is of `STRETCH_BYTES`, or an event longer; the last has `TAIL` events if there
+        are so many. Raises `MovedOnError` once something was told.
+        """
+        if stored.is_staged:
+            return
+        pending, is_whole = _Pending(), True
+        try:
+            async for link, request, left in self._entries(stored, since):
+                pending.add(link, request)
+                if pending.size >= STRETCH_BYTES and left >= TAIL:
+                    yield pending.told()
+                    since, pending = _mark(link), _Pending()
+        except _GapError:
+            pending, is_whole = _Pending(), False
+            [stored] = await self.read([stored.pid])
+        pending = _ended(stored, since, pending, is_whole=is_whole)
+        if pending.links:
+            yield pending.told(is_last=True)
 
-    async def _chain(
-        self, pid: bytes, stored: _Found, workflow: WorkflowRecord | None
-    ) -> Chain | None:
-        if workflow is not None and workflow.state == WorkflowState.STAGING:
-            return None
-        whole = await self._whole(pid, stored, workflow)
-        if stored.removed is None:
-            return whole
-        link = removed_link(pid, stored.removed)
-        line = codec.encode(link.line).decode()
-        if whole is None or whole.links[-1].head != stored.removed.prev:
-            return Chain([link], [line])
-        return Chain([*whole.links, link], [*whole.lines, line])
+    # -- its events
 
-    async def _whole(
-        self, pid: bytes, stored: _Found, workflow: WorkflowRecord | None
-    ) -> Chain | None:
+    async def _entries(self, stored: Stored, since: Mark) -> AsyncGenerator[_Entry]:
+        """What is behind a mark, also where it moves meanwhile. Raises `_GapError`."""
         for _ in range(_TRIES):
-            live = stored.closed.live if stored.closed is not None else stored.live
-            beginning = await self._beginning(pid, stored.birth, workflow)
-            if live is None or stored.birth is None or beginning is None:
-                return None
-            first = submission(stored.birth.submitted_ns, beginning.cause)
-            older = await self._older(pid, live.count - len(live.events))
-            told = list(links(pid.hex(), [first, *older, *live.events]))
-            if len(told) == live.count:
-                later = await self._requests(pid, told, stored.closed)
-                return Chain(told, _lines(told, beginning.request, later))
-            prefixes = (keys.BIRTH, keys.LIVE, keys.CLOSED, keys.REMOVED)
-            stored = _found(
-                await self._past.read_many([prefix + pid for prefix in prefixes], hidden=True)
-            )
-        return None
+            try:
+                async for entry in self._behind(stored, since):
+                    since = _mark(entry.link)
+                    yield entry
+            except _GapError:
+                [stored] = await self.read([stored.pid])
+            else:
+                return
+        raise _GapError
 
-    async def _older(self, pid: bytes, count: int) -> list[Event]:
-        """The events that moved out of the record before event `count`."""
-        events: list[Event] = []
-        after = b""
-        while len(events) + 1 < count:
+    async def _behind(self, stored: Stored, since: Mark) -> AsyncGenerator[_Entry]:
+        pid, live = stored.pid, stored.live
+        if live is None or stored.birth is None:
+            return
+        if since.n < 0:
+            beginning = await self._beginning(pid, stored.birth, stored.workflow)
+            if beginning is None:
+                return
+            first = submission(stored.birth.submitted_ns, beginning.cause)
+            [link] = links(pid.hex(), [first])
+            yield _Entry(link, beginning.request, live.count - 1)
+            since = _mark(link)
+        closing = {} if stored.closing is None else {stored.closing.digest.hex(): stored.closing}
+        async for events in self._events(pid, live, since.n + 1):
+            for link in links(pid.hex(), events, first=since.n + 1, head=since.head):
+                request = closing.get(link.line.req)
+                if request is None and link.line.what == _RECORDED:
+                    request = await self._result(pid, link)
+                yield _Entry(link, request, live.count - link.line.n - 1)
+                since = _mark(link)
+
+    async def _events(self, pid: bytes, live: Live, at: int) -> AsyncGenerator[Sequence[Event]]:
+        """The events from a number on: what moved out of the record, and what it holds."""
+        kept = live.count - len(live.events)
+        after = keys.events(pid, at - KEPT) if at > KEPT else b""
+        more = True
+        while at < kept and more:
             page = await self._past.range(
-                keys.events_of(pid), after=after, limit=_PAGE, hidden=True
+                keys.events_of(pid), after=after, limit=_EVENTS, hidden=True
             )
             for item in page.items:
-                events += _decode_events(item.value)
-            if not page.more or not page.items:
-                break
-            after = page.items[-1].key
-        return events[: count - 1]
+                number = keys.number_of_events(item.key)
+                if number <= at < kept:
+                    events = _decode_events(item.value)[at - number :]
+                    yield events
+                    at += len(events)
+                after = item.key
+            more = page.more and bool(page.items)
+        if at < kept:
+            raise _GapError
+        yield live.events[at - kept :]
 
-    async def _requests(
-        self, pid: bytes, told: Sequence[Link], closed: Closed | None
-    ) -> dict[str, Request]:
-        """By what they were signed over: the request that ended it, and results that came late."""
-        found: list[Request] = []
-        if closed is not None and closed.payload:
-            found.append(Request(closed.payload, closed.seal))
-        if any(link.line.what == _RECORDED for link in told):
-            for item in await self._all(keys.results_of(pid)):
-                result = decode_result(item.value)
-                found.append(Request(result.payload, result.seal))
-        return {request.digest.hex(): request for request in found}
+    async def _result(self, pid: bytes, link: Link) -> Request | None:
+        """The request that brought a result which changed nothing."""
+        for item in await self._all(keys.results_by(pid, link.line.attempt)):
+            result = decode_result(item.value)
+            request = Request(result.payload, result.seal)
+            if request.digest.hex() == link.line.req:
+                return request
+        return None
 
     # -- its submission
 
@@ -246,24 +333,37 @@ def removed_link(pid: bytes, record: RemovedRecord) -> Link:
     return removal(pid.hex(), record.n, event, record.prev)
 
 
-def _found(items: Sequence[Item | None]) -> _Found:
-    birth, live, closed, removed = items
-    return _Found(
+def _stored(pid: bytes, items: Sequence[Item | None], workflow: WorkflowRecord | None) -> Stored:
+    birth, live, end, removed = items
+    closed = decode_closed(end.value) if end is not None else None
+    running = decode_live(live.value) if live is not None else None
+    return Stored(
+        pid,
         decode_birth(birth.value) if birth is not None else None,
-        decode_live(live.value) if live is not None else None,
-        decode_closed(closed.value) if closed is not None else None,
+        closed.live if closed is not None else running,
         decode_removed(removed.value) if removed is not None else None,
+        Request(closed.payload, closed.seal) if closed is not None and closed.payload else None,
+        workflow,
     )
 
 
-def _lines(
-    told: Sequence[Link], request: Request | None, later: Mapping[str, Request]
-) -> list[str]:
-    """Events, each followed by its request as far as that is kept."""
-    lines: list[str] = []
-    for link in told:
-        lines.append(codec.encode(link.line).decode())
-        caused_by = later.get(link.line.req) if link.line.n else request
-        if caused_by is not None:
-            lines.append(caused_by.line)
-    return lines
+def _ended(stored: Stored, since: Mark, pending: _Pending, *, is_whole: bool) -> _Pending:
+    """The end of a chain, with the line of its removal: alone where all before it is gone.
+
+    Raises `MovedOnError`.
+    """
+    removed = stored.removed
+    end = _mark(pending.links[-1]) if pending.links else since
+    if removed is not None:
+        if end.head != removed.prev:
+            if since.n >= 0:
+                raise MovedOnError
+            pending = _Pending()
+        pending.add(removed_link(stored.pid, removed))
+    elif since.n >= 0 and not (is_whole and stored.live is not None):
+        raise MovedOnError
+    return pending
+
+
+def _mark(link: Link) -> Mark:
+    return Mark(link.line.n, link.head)

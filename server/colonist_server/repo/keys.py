@@ -268,6 +268,11 @@ def events(pid: bytes, number: int) -> bytes:
     return events_of(pid) + number.to_bytes(4, "big")
 
 
+def number_of_events(key: bytes) -> int:
+    """The first number in a key that `events` made."""
+    return int.from_bytes(key[-4:], "big")
+
+
 def attributes(pid: bytes) -> bytes:
     """All attributes of a process."""
     return ATTRIBUTE + pid
@@ -298,9 +303,14 @@ def results_of(pid: bytes) -> bytes:
     return RESULT + pid
 
 
+def results_by(pid: bytes, number: int) -> bytes:
+    """The results of attempts of that number that are evidence only: one, but for restores."""
+    return results_of(pid) + number.to_bytes(4, "big")
+
+
 def result(pid: bytes, number: int, nonce: bytes) -> bytes:
     """The result of one attempt that is evidence only."""
-    return results_of(pid) + number.to_bytes(4, "big") + nonce
+    return results_by(pid, number) + nonce
 
 
 def pid_of_result(key: bytes) -> bytes:

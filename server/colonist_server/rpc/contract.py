@@ -269,4 +269,4 @@ _reads(
 )
 
 _reads(audit.GetAudit, audit.AuditPage, InvalidValueError)
-_reads(audit.GetEvidence, audit.ProcessEvidence, NotFoundError)
+_reads(audit.GetEvidence, audit.ProcessEvidence, NotFoundError, InvalidValueError)

@@ -12,6 +12,6 @@ async def export(rooms: Rooms, call: Call, message: wire.GetAudit) -> Reply:
 
 
 async def of_process(rooms: Rooms, call: Call, message: wire.GetEvidence) -> Reply:
-    """Read the evidence of a process."""
+    """Read a page of the evidence of a process."""
     pid = bytes.fromhex(message.processid)
-    return Reply(await rooms.audit.of_process(call.colony, pid))
+    return Reply(await rooms.audit.of_process(call.colony, pid, message.cursor, message.size))
