@@ -11,9 +11,11 @@ from colonist_protocol.errors import (
     BusyError,
     ColonistError,
     NotFoundError,
+    PlainRefusedError,
     UnavailableError,
 )
 from colonist_server.repo.delivery import SEALED_RATE
+from colonist_server.repo.plain import MUST_BE_SEALED
 from colonist_server.repo.topics import Ending
 
 
@@ -35,6 +37,11 @@ FAREWELLS: Final = {
         WSCloseCode.POLICY_VIOLATION,
         "not a member any more",
         AccessError("Access denied, not a member of the colony any more"),
+    ),
+    Ending.PLAIN_REFUSED: Farewell(
+        WSCloseCode.POLICY_VIOLATION,
+        "only sealed orders are taken now",
+        PlainRefusedError(MUST_BE_SEALED),
     ),
     Ending.BEHIND: Farewell(
         WSCloseCode.TRY_AGAIN_LATER,

@@ -176,7 +176,7 @@ class HandOver:
         if self._clock.monotonic() >= until or self._closing:
             raise _nothing(ask.colony, waited=False)
         if not ask.is_allowed:
-            raise refused(ask.colony)
+            raise refused(ask)
         waiter = Waiter(ask, asyncio.get_running_loop().create_future(), until)
         room = self._room(ask.colony)
         room.park(waiter)
@@ -200,9 +200,7 @@ class HandOver:
             await self._writes.refresh([])
             return None
         if isinstance(woken, Wake):
-            raise (
-                refused(ask.colony) if woken is Wake.REFUSED else _nothing(ask.colony, waited=True)
-            )
+            raise (refused(ask) if woken is Wake.REFUSED else _nothing(ask.colony, waited=True))
         return woken
 
     def _gone(self, waiter: Waiter) -> None:
@@ -302,7 +300,7 @@ class HandOver:
         """Commit the assignment of a claimed row; None when the race was lost."""
         if not ask.is_allowed:
             self._release(row)
-            raise refused(ask.colony)
+            raise refused(ask)
         if not row.claimed:
             return None  # it changed before its claimer had a turn: cancelled, made to wait, moved
         after = self.assigned_to(row.live(), row.pid, ask.cause)
@@ -481,21 +479,21 @@ class HandOver:
         if room is None or before is None:
             return
         for waiter in room.of(before.type, executor.name):
-            if not executor.is_approved or executor.record.id != waiter.ask.cause.who:
+            if not waiter.ask.is_allowed:
                 room.unpark(waiter)
                 waiter.wake(Wake.REFUSED)
 
     def colony_changed(self, colony: Colony) -> None:
-        """A resumed colony serves its waiters; those of a removed one are refused."""
+        """A resumed colony serves its waiters; it refuses those that may not wait any more."""
         room = self._rooms.get(colony)
         if room is None:
             return
         for waiter in room.everyone():
-            if colony.is_gone:
+            if waiter.ask.is_allowed:
+                self._serve(waiter)
+            else:
                 room.unpark(waiter)
                 waiter.wake(Wake.REFUSED)
-            else:
-                self._serve(waiter)
         if colony.is_gone:
             del self._rooms[colony]
 

@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import Callable
 
 from colonist_core.process import Live, redelivered
-from colonist_protocol.errors import AccessError, ColonistError
+from colonist_protocol.errors import AccessError, ColonistError, PlainRefusedError
 from colonist_protocol.process import State
 from colonist_server.repo import chain, keys, once
 from colonist_server.repo.clock import Clock
-from colonist_server.repo.nouns import Colony, Row
+from colonist_server.repo.nouns import Row
+from colonist_server.repo.plain import MUST_BE_SEALED
 from colonist_server.repo.records import all_ids
 from colonist_server.repo.view import View
 from colonist_server.repo.waiting import Ask, Grant
@@ -112,7 +113,7 @@ class Redelivery:
         if row.live().head == before.head:  # else it was given again elsewhere, or is worked on
             self.doubt_again(row.pid, after)
         if not ask.is_allowed:
-            raise refused(ask.colony)
+            raise refused(ask)
         return None
 
 
@@ -133,9 +134,12 @@ def grant_guards(row: Row, ask: Ask) -> tuple[Guard, ...]:
     return (*guards, Guard(row.workflow.key, row.workflow.revision))
 
 
-def refused(colony: Colony) -> AccessError:
-    """What is told an executor that may not work any more."""
-    return AccessError(f"Access denied, not a member of Colony with name <{colony.record.name}>")
+def refused(ask: Ask) -> AccessError | PlainRefusedError:
+    """What is told an executor that may not work any more, or not by such a request."""
+    if ask.must_be_sealed:
+        return PlainRefusedError(MUST_BE_SEALED)
+    name = ask.colony.record.name
+    return AccessError(f"Access denied, not a member of Colony with name <{name}>")
 
 
 def _is_cancelled(row: Row) -> bool:

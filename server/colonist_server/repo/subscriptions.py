@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from colonist_protocol.errors import AccessError, BusyError, UnavailableError
+from colonist_protocol.errors import AccessError, BusyError, PlainRefusedError, UnavailableError
 from colonist_protocol.process import State
 from colonist_protocol.subscription import MAX_TIMEOUT_S
 from colonist_server.repo import keys, moments
@@ -27,8 +27,9 @@ from colonist_server.repo.delivery import NOW, Delivery
 from colonist_server.repo.listing import Listing
 from colonist_server.repo.moments import Moment
 from colonist_server.repo.nouns import Colony, Executor, Row, Workflow
+from colonist_server.repo.plain import MUST_BE_SEALED, refuses_plain
 from colonist_server.repo.records import decode_live
-from colonist_server.repo.topics import Ending, Order, Sink, Subscription, Topic
+from colonist_server.repo.topics import Ending, Follower, Order, Sink, Subscription, Topic
 from colonist_server.repo.writes import Writes
 from colonist_server.store.interface import Event, Revision
 
@@ -75,10 +76,11 @@ class Subscriptions:
     async def open(self, order: Order, sink: Sink) -> Subscription:
         """Follow from now on. A process that is in the state already is shown at once.
 
-        Raises `NotFoundError`, `BusyError`, `UnavailableError`, `AccessError`.
+        Raises `NotFoundError`, `BusyError`, `UnavailableError`, `AccessError`,
+        `PlainRefusedError`.
         """
         self.check_room(order)
-        check_follower(order.colony, order.who)  # a sealed order was written down meanwhile
+        check_follower(order.colony, order.follower)  # a sealed order was written down meanwhile
         subscription = Subscription(order, sink, self._writes.store.revision)
         row = self._writes.view.rows.get(order.pid) if order.pid is not None else None
         if row is not None:
@@ -107,7 +109,7 @@ class Subscriptions:
         subscription.is_over = True
         self._leave(subscription)
 
-    async def changed(self, colony: Colony, pid: bytes, who: str) -> None:
+    async def changed(self, colony: Colony, pid: bytes, follower: Follower) -> None:
         """Return when something happens to a process, or a caller may not see it any more.
 
         May return early.
@@ -116,7 +118,7 @@ class Subscriptions:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         topic = self._topic(colony)
-        topic.park(pid, waiter, who)
+        topic.park(pid, waiter, follower)
         try:
             await waiter
         finally:
@@ -244,12 +246,13 @@ class Subscriptions:
             subscription.seen = row.revision
 
     def _check_members(self, topic: Topic) -> None:
-        """Whoever is no member any more sees nothing more, from now on."""
-        topic.wake_all(but=partial(may_follow, topic.colony))
-        for who, subscriptions in topic.callers():
-            if not may_follow(topic.colony, who):
+        """Whoever may not follow any more sees nothing more, from now on."""
+        topic.wake_all(but=partial(_may_go_on, topic.colony))
+        for follower, subscriptions in topic.callers():
+            ending = _refusal(topic.colony, follower)
+            if ending is not None:
                 for subscription in subscriptions:
-                    self._drop(subscription, Ending.REFUSED)
+                    self._drop(subscription, ending)
 
     # -- the books
 
@@ -325,18 +328,28 @@ class Subscriptions:
             self._topics.pop(topic.colony.tag, None)
 
 
-def check_follower(colony: Colony, who: str) -> None:
-    """Raise `AccessError` for whoever is no member any more."""
-    if not may_follow(colony, who):
+def check_follower(colony: Colony, follower: Follower) -> None:
+    """Raise `AccessError` for whoever is no member any more, or `PlainRefusedError`."""
+    ending = _refusal(colony, follower)
+    if ending is Ending.REFUSED:
         raise AccessError("Access denied, not a member of the colony any more")
+    if ending is Ending.PLAIN_REFUSED:
+        raise PlainRefusedError(MUST_BE_SEALED)
 
 
-def may_follow(colony: Colony, who: str) -> bool:
-    """Whether an id is an approved executor or a user of a colony that is still there."""
-    member = colony.members.get(who)
-    if member is None or colony.is_gone:
-        return False
-    return member.is_approved if isinstance(member, Executor) else True
+def _may_go_on(colony: Colony, follower: Follower) -> bool:
+    return _refusal(colony, follower) is None
+
+
+def _refusal(colony: Colony, follower: Follower) -> Ending | None:
+    """Why somebody may not follow a colony: no approved executor and no user; a plain request."""
+    member = colony.members.get(follower.who)
+    is_member = member.is_approved if isinstance(member, Executor) else member is not None
+    if not is_member or colony.is_gone:
+        return Ending.REFUSED
+    if not follower.is_sealed and refuses_plain(colony, member):
+        return Ending.PLAIN_REFUSED
+    return None
 
 
 def _may_run(row: Row) -> bool:

@@ -25,10 +25,18 @@ class Ending(Enum):
     TIME_IS_UP = auto()
     REMOVED = auto()
     REFUSED = auto()
+    PLAIN_REFUSED = auto()
     BEHIND = auto()
     TOO_MANY = auto()
     UNREADABLE = auto()
     CLOSING = auto()
+
+
+class Follower(NamedTuple):
+    """Who follows something or waits for a change, and whether by a sealed request."""
+
+    who: str
+    is_sealed: bool
 
 
 class Order(NamedTuple):
@@ -41,6 +49,11 @@ class Order(NamedTuple):
     type: str
     timeout_s: float
     is_sealed: bool = False
+
+    @property
+    def follower(self) -> Follower:
+        """By whom, and how."""
+        return Follower(self.who, self.is_sealed)
 
 
 class Sink(Protocol):
@@ -105,8 +118,8 @@ class Topic:
         self.colony = colony
         self._streams: dict[tuple[str, int], _Crowd] = {}
         self._followed: dict[bytes, _Crowd] = {}
-        self._callers: dict[str, dict[Subscription, None]] = {}
-        self._parked: dict[bytes, dict[asyncio.Future[None], str]] = {}
+        self._callers: dict[Follower, dict[Subscription, None]] = {}
+        self._parked: dict[bytes, dict[asyncio.Future[None], Follower]] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -120,7 +133,7 @@ class Topic:
             self._streams.setdefault((order.type, order.state), _Crowd()).add(subscription)
         else:
             self._followed.setdefault(order.pid, _Crowd()).add(subscription)
-        self._callers.setdefault(order.who, {})[subscription] = None
+        self._callers.setdefault(order.follower, {})[subscription] = None
 
     def discard(self, subscription: Subscription) -> None:
         """Take it out."""
@@ -129,11 +142,11 @@ class Topic:
             _take(self._streams, (order.type, order.state), subscription)
         else:
             _take(self._followed, order.pid, subscription)
-        mine = self._callers.get(order.who)
+        mine = self._callers.get(order.follower)
         if mine is not None:
             mine.pop(subscription, None)
             if not mine:
-                del self._callers[order.who]
+                del self._callers[order.follower]
 
     def cares(self, pid: bytes) -> bool:
         """Whether anybody may want to see this process."""
@@ -167,14 +180,14 @@ class Topic:
         """All subscriptions."""
         return [each for mine in self._callers.values() for each in mine]
 
-    def callers(self) -> Iterator[tuple[str, list[Subscription]]]:
-        """All subscriptions by the id of who made them."""
-        for who, mine in list(self._callers.items()):
-            yield who, list(mine)
+    def callers(self) -> Iterator[tuple[Follower, list[Subscription]]]:
+        """All subscriptions by who made them."""
+        for follower, mine in list(self._callers.items()):
+            yield follower, list(mine)
 
-    def park(self, pid: bytes, waiter: asyncio.Future[None], who: str) -> None:
+    def park(self, pid: bytes, waiter: asyncio.Future[None], follower: Follower) -> None:
         """File who waits for something to happen to a process."""
-        self._parked.setdefault(pid, {})[waiter] = who
+        self._parked.setdefault(pid, {})[waiter] = follower
 
     def unpark(self, pid: bytes, waiter: asyncio.Future[None]) -> None:
         """Take it out, if it is there."""
@@ -189,11 +202,11 @@ class Topic:
         for waiter in self._parked.get(pid, ()):
             _wake(waiter)
 
-    def wake_all(self, but: Callable[[str], bool] | None = None) -> None:
+    def wake_all(self, but: Callable[[Follower], bool] | None = None) -> None:
         """Something has happened that all have to look at, but those of some callers."""
         for waiters in self._parked.values():
-            for waiter, who in waiters.items():
-                if but is None or not but(who):
+            for waiter, follower in waiters.items():
+                if but is None or not but(follower):
                     _wake(waiter)
 
     @property

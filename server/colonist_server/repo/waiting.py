@@ -14,6 +14,7 @@ from colonist_core.waiters import Parking
 from colonist_server.repo.clock import Timer
 from colonist_server.repo.nouns import Colony, Executor, Row
 from colonist_server.repo.once import Once
+from colonist_server.repo.plain import refuses_plain
 
 PROCESS_BYTES: Final = 1_600
 ENVELOPE_BYTES: Final = 900
@@ -43,13 +44,19 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_allowed(self) -> bool:
-        """Whether the executor may still work, under the key that signed the request."""
+        """Whether the executor may still work, under the key that signed, and by such a request."""
         executor = self.executor
         return (
             executor.is_approved
             and executor.record.id == self.cause.who
             and not self.colony.is_gone
+            and not self.must_be_sealed
         )
+
+    @property
+    def must_be_sealed(self) -> bool:
+        """Whether it is plain, where only sealed requests are taken now."""
+        return not self.cause.seal and refuses_plain(self.colony, self.executor)
 
     def takes(self, live: Live) -> bool:
         """Whether the reply that hands over a process is not too large.

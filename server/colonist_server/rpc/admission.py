@@ -11,8 +11,9 @@ from colonist_protocol import claims
 from colonist_protocol.errors import AccessError, PlainRefusedError
 from colonist_protocol.identity import is_id
 from colonist_server.repo.nouns import Colony, Executor, User
+from colonist_server.repo.plain import MUST_BE_SEALED, check_plain
 from colonist_server.rpc.asked import Asked
-from colonist_server.rpc.rooms import MUST_BE_SEALED, Call, Rooms, check_plain
+from colonist_server.rpc.rooms import Call, Rooms
 from colonist_server.rpc.sealing import Asker
 from colonist_server.rpc.table import Route
 from colonist_server.store.interface import Guard

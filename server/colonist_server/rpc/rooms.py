@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from colonist_core.process import Cause
-from colonist_protocol.errors import AccessError, ExistsError, PlainRefusedError
+from colonist_protocol.errors import AccessError, ExistsError
 from colonist_protocol.names import check_id
 from colonist_protocol.seal import AttemptSeal, RequestSeal
 from colonist_protocol.server import ServerInfo, VersionReply
@@ -33,6 +33,7 @@ from colonist_server.repo.members import Members
 from colonist_server.repo.nodes import Nodes
 from colonist_server.repo.nouns import Colony, Executor, User
 from colonist_server.repo.owner import Owner
+from colonist_server.repo.plain import check_plain
 from colonist_server.repo.processes import Processes
 from colonist_server.repo.removal import Removal
 from colonist_server.repo.reports import Reports
@@ -46,11 +47,6 @@ from colonist_server.repo.workflow_listing import WorkflowListing
 from colonist_server.repo.workflow_removal import WorkflowRemoval
 from colonist_server.repo.workflows import Workflows
 from colonist_server.repo.writes import Writes
-
-MUST_BE_SEALED: Final = (
-    "this request must be sealed: use a client that seals (COLONIST_SERVER_ID), or let the owner "
-    "allow plain requests"
-)
 
 
 class About(msgspec.Struct, frozen=True):
@@ -119,15 +115,6 @@ class Rooms(NamedTuple):
         check_id(id, what)
         if id in self.server_keys.ids:
             raise ExistsError(f"the {what} is the server's own: take a key of its own for it")
-
-
-def check_plain(colony: Colony | None, member: Executor | User | None) -> None:
-    """Raise `PlainRefusedError` where only sealed requests are taken."""
-    is_refused = (colony is not None and colony.record.refuses_plain) or (
-        isinstance(member, Executor) and member.record.is_sealed
-    )
-    if is_refused:
-        raise PlainRefusedError(MUST_BE_SEALED)
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):

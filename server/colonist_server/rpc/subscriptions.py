@@ -17,7 +17,7 @@ from colonist_protocol.message import Message
 from colonist_protocol.process import State
 from colonist_server.repo.nouns import Executor
 from colonist_server.repo.subscriptions import check_follower
-from colonist_server.repo.topics import Order
+from colonist_server.repo.topics import Follower, Order
 from colonist_server.rpc.rooms import Call, Reply, Rooms
 
 _STATES: Final = frozenset({wire.ANY_STATE, *State})
@@ -64,12 +64,12 @@ def _order(
 async def while_in(rooms: Rooms, call: Call, pid: bytes, state: int, timeout_s: int) -> None:
     """Return when a process is in another state, or in another attempt, or the time is up.
 
-    Raises `AccessError` when the caller is no member any more.
+    Raises `AccessError` when the caller is no member any more, or `PlainRefusedError`.
     """
     row = rooms.view.rows.get(pid)
     if row is None or timeout_s <= 0:
         return
-    attempt = row.live().attempt
+    attempt, follower = row.live().attempt, Follower(call.cause.who, call.seal is not None)
     with suppress(TimeoutError), _present(rooms, call):
         async with asyncio.timeout(min(timeout_s, wire.MAX_TIMEOUT_S)):
             while (
@@ -78,8 +78,8 @@ async def while_in(rooms: Rooms, call: Call, pid: bytes, state: int, timeout_s: 
                 and row.live().attempt == attempt
                 and not rooms.subscriptions.is_closing
             ):
-                await rooms.subscriptions.changed(call.colony, pid, call.cause.who)
-                check_follower(call.colony, call.cause.who)
+                await rooms.subscriptions.changed(call.colony, pid, follower)
+                check_follower(call.colony, follower)
 
 
 @contextmanager
