@@ -14,7 +14,7 @@ from typing import Final
 from colonist_protocol.audit import FORGOTTEN
 from colonist_protocol.audit_checkpoints import Cover
 from colonist_protocol.audit_reading import AuditError, Servers
-from colonist_protocol.audit_requests import Content, Named
+from colonist_protocol.audit_requests import REMOVE_CLAIM, Content, Named
 from colonist_protocol.claims import NAME_CHARS, is_proof
 from colonist_protocol.evidence import EventLine
 
@@ -85,6 +85,7 @@ class MemberWalk:
         self._held: dict[tuple[str, str], list[str]] = {}
         self._claims: dict[str, _Claim] = {}
         self._leaving: list[str] = []
+        self._emptying: set[str] = set()
 
     def take(self, event: EventLine, content: Content | None, cover: Cover) -> None:
         """The next event, its request, and what it is under.
@@ -106,16 +107,25 @@ class MemberWalk:
         if event.what == FORGOTTEN:
             self.forgotten.add(event.attempt)
         if event.what == "executor_removed" and self.members is not None:
-            for id in self._leaving:
-                self.members.leave(id, cover)
+            self._let_go(self.members, cover)
+
+    def _let_go(self, members: Members, cover: Cover) -> None:
+        """One of those who came by claims that are gone with them; which, is not said."""
+        for id in self._leaving:
+            members.leave(id, cover)
 
     def _change(self, members: Members, event: EventLine, content: Content, cover: Cover) -> None:
         if event.what in _OWN:
             _OWN[event.what](self, members, event.who, content, cover)
             return
+        if event.what == "executor_removed" and event.req in self._emptying:
+            self._let_go(members, cover)  # by who was the owner when the claim went
+            return
         if event.what != FOUNDED and event.who != self._owner:
             raise AuditError(f"{event.what!r} was not signed by the colony's owner")
         _OWNERS[event.what](self, members, content, cover)
+        if event.what == "claim_removed":
+            self._emptying.add(event.req)
 
     def found(self, members: Members, content: Content, cover: Cover) -> None:
         """The colony has an owner: when it is founded."""
@@ -148,6 +158,8 @@ class MemberWalk:
 
     def remove_executor(self, members: Members, content: Content, cover: Cover) -> None:
         """An executor was removed."""
+        if content.msgtype == REMOVE_CLAIM:
+            raise AuditError("an executor went with a claim that was not removed by that request")
         self._remove(members, ("executor", content.executorname), cover)
 
     def remove_user(self, members: Members, content: Content, cover: Cover) -> None:
@@ -184,7 +196,7 @@ class MemberWalk:
         self._claims[content.claim] = _Claim(content.executortype, content.count)
 
     def remove_claim(self, members: Members, content: Content, cover: Cover) -> None:
-        """Nobody may any more. Who came by it may go too: the server then removes one by one."""
+        """Nobody may any more. Who came by it may go too, one by one."""
         del members, cover
         claim = self._claims.pop(content.claim, None)
         if claim is not None and content.executors:

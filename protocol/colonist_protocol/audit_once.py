@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from colonist_protocol.audit_reading import TAG_CHARS
-from colonist_protocol.audit_requests import CAUSED, COUNTED, EACH, ONE, Use
+from colonist_protocol.audit_requests import (
+    CAUSED,
+    CAUSES,
+    COUNTED,
+    EACH,
+    EMPTIED,
+    ONE,
+    REMOVE_CLAIM,
+    Use,
+)
 from colonist_protocol.evidence import EventLine
 
 ONCE_BYTES: Final = 80
@@ -18,6 +27,8 @@ _CHAIN_END: Final = 68
 _WHAT_AT: Final = 69
 
 _WHATS: Final = sorted(CAUSED)
+_EMPTYING: Final = sorted(CAUSES[REMOVE_CLAIM])
+"""What one request may cause together."""
 _CODES: Final = {what: code for code, what in enumerate(_WHATS)}
 
 
@@ -58,7 +69,7 @@ def repeated(records: list[bytes]) -> Repeated | None:
 def _judge(group: list[bytes]) -> str:
     """What is wrong with the events of one request; "": nothing."""
     whats = sorted({_WHATS[record[_WHAT_AT]] for record in group})
-    if len(whats) > 1:
+    if len(whats) > 1 and whats != _EMPTYING:
         return f"caused {' and '.join(whats)}: one of them is not what it said"
     kinds = {record[_CHAIN_END]: record for record in group}
     allowed = len(group)
@@ -67,6 +78,9 @@ def _judge(group: list[bytes]) -> str:
     elif COUNTED in kinds:
         record = kinds[COUNTED]
         allowed = int.from_bytes(record[_WHAT_AT + 1 : _WHAT_AT + 3], "big")
+    elif EMPTIED in kinds:
+        claims = sum(_WHATS[record[_WHAT_AT]] == _EMPTYING[0] for record in group)
+        allowed -= max(claims - 1, 0)
     elif EACH in kinds:
         allowed = len({record[:_CHAIN_END] for record in group})
     return f"had {len(group)} events: too many" if len(group) > allowed else ""

@@ -28,6 +28,8 @@ EACH: Final = 3
 """One event in each chain."""
 COUNTED: Final = 4
 """A standing assign: as many as it asked for."""
+EMPTIED: Final = 5
+"""A claim goes, once, and who came by it."""
 
 _WORKFLOW_CHARS: Final = 56
 REDELIVERED: Final = "redelivered"
@@ -45,6 +47,8 @@ OF_MANY: Final = frozenset(
 )
 """The messages that may act on many processes at once."""
 
+REMOVE_CLAIM: Final = "removeclaimmsg"
+_EXECUTOR_REMOVED: Final = "executor_removed"
 _RECORDED: Final = ("recorded", "result_recorded")
 
 CAUSES: Final[dict[str, frozenset[str]]] = {
@@ -73,14 +77,14 @@ CAUSES: Final[dict[str, frozenset[str]]] = {
     "addexecutormsg": frozenset({"executor_added", "executor_reregistered"}),
     "approveexecutormsg": frozenset({"executor_approved"}),
     "rejectexecutormsg": frozenset({"executor_rejected"}),
-    "removeexecutormsg": frozenset({"executor_removed"}),
+    "removeexecutormsg": frozenset({_EXECUTOR_REMOVED}),
     "changeexecutoridmsg": frozenset({"executor_id_changed"}),
     "addusermsg": frozenset({"user_added"}),
     "removeusermsg": frozenset({"user_removed"}),
     "changeuseridmsg": frozenset({"user_id_changed"}),
     "setpolicymsg": frozenset({"policy_changed"}),
     "addclaimmsg": frozenset({"claim_added"}),
-    "removeclaimmsg": frozenset({"claim_removed"}),
+    REMOVE_CLAIM: frozenset({"claim_removed", _EXECUTOR_REMOVED}),
     "enrolmsg": frozenset({"executor_enrolled"}),
 }
 """Which events each message may cause; any other message causes none."""
@@ -99,7 +103,7 @@ BY_SERVER: Final = frozenset(
     }
 )
 """What no request causes, because only the server says it."""
-UNSIGNED: Final = BY_SERVER | {"submitted", REMOVED, "executor_removed"}
+UNSIGNED: Final = BY_SERVER | {"submitted", REMOVED, _EXECUTOR_REMOVED}
 """What the server may do by itself: start the work of a cron, forget, give up who is silent."""
 
 
@@ -206,12 +210,15 @@ def use(event: EventLine, request: EventRequest, colony: str, servers: Servers) 
     content = read_content(request.payload)
     if event.what not in CAUSES.get(content.msgtype, ()):
         raise AuditError(f"a {content.msgtype[:64]!r} does not cause {event.what!r}")
+    is_emptied = content.msgtype == REMOVE_CLAIM and content.executors
+    if event.what == _EXECUTOR_REMOVED and content.msgtype == REMOVE_CLAIM and not is_emptied:
+        raise AuditError("the request is about a claim, not about who came by it")
     _check_place(event.chain, content, colony)
     if not request.seal:
         return Use(PLAIN)
     _check_seal(event, request, content.msgtype, servers)
-    if content.msgtype in OF_MANY:
-        return Use(EACH)
+    if content.msgtype in OF_MANY or is_emptied:
+        return Use(EMPTIED if is_emptied else EACH)
     if content.standing is not None:
         return Use(COUNTED, min(max(content.standing.count, 0), MAX_COUNT))
     return Use(ONE)

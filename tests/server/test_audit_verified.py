@@ -13,7 +13,12 @@ from colonist_protocol import claims
 from colonist_protocol.audit import GetAudit
 from colonist_protocol.audit_events import Tally
 from colonist_protocol.claims import RemoveClaim
-from colonist_protocol.colony import ChangeColonyId, PauseAssignments, SetPolicy
+from colonist_protocol.colony import (
+    ChangeColonyId,
+    GetMemberHistory,
+    PauseAssignments,
+    SetPolicy,
+)
 from colonist_protocol.cron import RunCron
 from colonist_protocol.executor import ChangeExecutorId, RemoveExecutor
 from colonist_protocol.process import (
@@ -110,7 +115,16 @@ async def devices(made: World) -> None:
         for _ in range(2):
             await sealing.present(made.dispatch, sent)
     remove = RemoveClaim(colonyname=COLONY, claim=claims.claim_key(code).id, executors=True)
-    await made.call(remove, COLONY_OWNER)
+    sent = sealing.of_now(made.dispatch, remove, COLONY_OWNER)
+    for _ in range(2):
+        await sealing.present(made.dispatch, sent)
+    said = await made.call(GetMemberHistory(colonyname=COLONY, count=4), COLONY_OWNER)
+    assert [(each["what"], each["by"]) for each in said] == [
+        *[("executor_removed", COLONY_OWNER.id)] * 2,
+        ("claim_removed", COLONY_OWNER.id),
+        ("executor_enrolled", devices[1].id),
+    ]
+    assert len({(each["digest"], each["signature"]) for each in said[:3]}) == 1
 
 
 async def crons(made: World) -> None:

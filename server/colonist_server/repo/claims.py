@@ -125,14 +125,20 @@ class Claims:
         await self._trail.apply(colony.tag, decide)
         return n
 
-    async def remove_who_came(self, colony: Colony, claim: str, before: int) -> None:
-        """Remove all who enrolled by a claim before that event of the chain. May be repeated."""
+    async def remove_who_came(
+        self, colony: Colony, claim: str, before: int, warrant: Warrant
+    ) -> None:
+        """Remove all who enrolled by a claim before that event of the chain. May be repeated.
+
+        The request that removed the claim stands beside each removal.
+        """
+        warrant = warrant._replace(receipt=None)  # which is for the claim's own
         await self._freshness.fresh()
         for executor in list(colony.executors.values()):
             record = executor.record
             is_meant = record.claim == claim and record.enrolled_n < before
             if is_meant and not record.is_removed:
-                await self._members.remove_executor(colony, executor.name, is_told=True)
+                await self._members.remove_executor(colony, executor.name, warrant)
 
     async def enrol(
         self, colony: Colony, claim: str, id: str, hw: str, warrant: Warrant

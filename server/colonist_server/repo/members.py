@@ -139,13 +139,13 @@ class Members:
         await self._trail.apply(colony.tag, decide)
 
     async def remove_executor(
-        self, colony: Colony, name: str, warrant: Warrant = NO_WARRANT, *, is_told: bool = False
+        self, colony: Colony, name: str, warrant: Warrant = NO_WARRANT
     ) -> None:
         """Unregister: the record stays, its functions go, its running work is free again.
 
-        Without a warrant, and not `is_told`, it is done because nothing was heard of the executor.
+        Without a warrant it is done because nothing was heard of the executor.
         """
-        is_told = is_told or bool(warrant.cause.who)
+        is_told = bool(warrant.cause.who)
 
         def decide() -> Plan:
             executor = find_executor(colony, name)

@@ -66,7 +66,7 @@ async def remove(rooms: Rooms, call: Call, message: wire.RemoveClaim) -> Reply:
     check_id(message.claim, "claim")
     n = await rooms.claims.remove(call.colony, message.claim, call.warrant)
     if message.executors:
-        await rooms.claims.remove_who_came(call.colony, message.claim, n)
+        await rooms.claims.remove_who_came(call.colony, message.claim, n, call.warrant)
     return NOTHING
 
 
@@ -74,7 +74,7 @@ async def removed_again(rooms: Rooms, call: Call, message: wire.RemoveClaim, val
     """Go on with what a stop may have interrupted: with those who had come until then."""
     n = removed_at(call.colony, value)
     if message.executors and n:
-        await rooms.claims.remove_who_came(call.colony, message.claim, n)
+        await rooms.claims.remove_who_came(call.colony, message.claim, n, call.warrant)
     return NOTHING
 
 

@@ -4,7 +4,7 @@ and is sound."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -234,14 +234,43 @@ def after_removal_of_the_claim(made: Colony) -> None:
     enrol(made, "cam")
 
 
-def drop_claim(made: Colony, id: str, *, executors: bool = False) -> None:
+def drop_claim(
+    made: Colony,
+    id: str,
+    *,
+    executors: bool = False,
+    plain: bool = False,
+    whats: Sequence[str] = ("claim_removed",),
+) -> None:
     message: dict[str, object] = {
         "msgtype": "removeclaimmsg",
         "colonyname": made.name,
         "claim": id,
         "executors": executors,
     }
-    made.event(made.own, "claim_removed", made.request(made.owner, message))
+    request = made.request(made.owner, message, plain=plain)
+    for what in whats:
+        made.event(made.own, what, request)
+
+
+def gone_without_their_claim(made: Colony) -> None:
+    drop_claim(made, claim(made), executors=True, whats=["executor_removed"])
+
+
+def gone_though_only_the_claim_was_to_go(made: Colony) -> None:
+    drop_claim(made, claim(made), whats=["claim_removed", "executor_removed"])
+
+
+def claim_removed_twice(made: Colony) -> None:
+    drop_claim(made, claim(made), executors=True, whats=["claim_removed", "claim_removed"])
+
+
+def device_removed_by_the_request(made: Colony) -> None:
+    id = claim(made)
+    key = enrol(made, "cam")
+    drop_claim(made, id, executors=True, whats=["claim_removed", "executor_removed"])
+    wait(made)
+    work(made, key)
 
 
 def work(made: Colony, key: Identity) -> None:
@@ -336,6 +365,10 @@ FORGERIES = [
     (claim_of_a_user, "was not signed by the colony's owner"),
     (device_removed_by_name, "was no member"),
     (device_removed_with_its_claim, "was no member"),
+    (device_removed_by_the_request, "was no member"),
+    (gone_without_their_claim, "not removed by that request"),
+    (gone_though_only_the_claim_was_to_go, "about a claim, not about who came by it"),
+    (claim_removed_twice, "had 2 events: too many"),
     (confirmed_for_another, "about the process"),
     (by(1), "signed by"),
     (by(0), "signed by"),
@@ -452,6 +485,32 @@ def enrolled_until_removed(made: Colony) -> None:
     made.event(made.own, "executor_removed")
 
 
+def removed_by_one_request(*, plain: bool) -> Callable[[Colony], None]:
+    def do(made: Colony) -> None:
+        id = claim(made)
+        keys = [enrol(made, device) for device in ("cam 1", "cam 2")]
+        for key in keys:
+            work(made, key)
+        whats = ["claim_removed", "executor_removed", "executor_removed"]
+        drop_claim(made, id, executors=True, plain=plain, whats=whats)
+
+    return do
+
+
+def removed_while_the_owner_changed(made: Colony) -> None:
+    message: dict[str, object] = {
+        "msgtype": "removeclaimmsg",
+        "colonyname": made.name,
+        "claim": claim(made),
+        "executors": True,
+    }
+    enrol(made, "cam")
+    request = made.request(made.owner, message)
+    made.event(made.own, "claim_removed", request)
+    changed_owner(made)
+    made.event(made.own, "executor_removed", request)
+
+
 def unknown_claim_dropped(made: Colony) -> None:
     drop_claim(made, "0" * 64)
 
@@ -476,6 +535,9 @@ def unregistered_by_the_server(made: Colony) -> None:
         enrolled_and_kept,
         enrolled_until_removed,
         unknown_claim_dropped,
+        removed_by_one_request(plain=True),
+        removed_by_one_request(plain=False),
+        removed_while_the_owner_changed,
     ],
 )
 def test_what_may_happen_is_sound(do: Callable[[Colony], object]) -> None:
