@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from colonist_core.process import What
 from colonist_protocol.executor import RemoveExecutor
 from colonist_protocol.log import AddLog
@@ -14,7 +16,7 @@ from colonist_protocol.process import (
     RemoveProcess,
     State,
 )
-from colonist_protocol.workflow import AddChild, CancelProcessGraph
+from colonist_protocol.workflow import AddChild, CancelProcessGraph, RemoveAllProcessGraphs
 from colonist_server.repo import keys
 from colonist_server.repo.soundness import fault
 from tests.server.history import historic
@@ -94,7 +96,37 @@ async def test_of_a_removed_process_it_is_known_whose_result_counted() -> None:
         await made.call(RemoveProcess(processid=winner.process), key("uma"))
         assert await marks(made) == []
         assert await winner.succeed() == "counted"
+        assert [await winner.succeed("another"), await winner.fail()] == [CONFLICT] * 2
+        assert await marks(made) == []
         assert await early.fail() == "recorded"
+
+
+@virtual
+async def test_of_a_member_of_a_removed_workflow_too() -> None:
+    async with world() as made:
+        await staff(made)
+        await made.submit_workflow("uma", {"a": []}, **LATE)
+        winner = await take(made, "ada")
+        assert await winner.succeed() == "counted"
+        await made.call(RemoveAllProcessGraphs(colonyname=COLONY, state=-1), COLONY_OWNER)
+        assert [await winner.succeed(), await winner.fail()] == ["counted", CONFLICT]
+
+
+@pytest.mark.parametrize("is_workflow", [False, True])
+@virtual
+async def test_of_what_retention_removed_too(is_workflow: bool) -> None:
+    async with historic(None, retention_age_s=600.0) as made:
+        await staff(made)
+        if is_workflow:
+            await made.submit_workflow("uma", {"a": []}, **LATE)
+        else:
+            await made.submit("uma", **LATE)
+        winner = await take(made, "ada")
+        assert await winner.succeed() == "counted"
+        await asyncio.sleep(900)
+        store = made.rooms.writes.store
+        assert await store.get(keys.closed(bytes.fromhex(winner.process))) is None
+        assert [await winner.succeed(), await winner.fail()] == ["counted", CONFLICT]
 
 
 @virtual
@@ -108,6 +140,7 @@ async def test_of_one_removed_from_the_archive_too() -> None:
         await made.call(RemoveAllProcesses(colonyname=COLONY, state=-1), COLONY_OWNER)
         assert [each for each in archive.rows if each.startswith(keys.RESULT)] == []
         assert await winner.succeed() == "counted"
+        assert await winner.fail() == CONFLICT
         assert await early.fail() == "recorded"
 
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from colonist_core.process import SERVER, Cause, Live
+from colonist_core.process import SERVER, Cause, Closed
 from colonist_protocol.errors import ContendedError
 from colonist_server.archive.interface import Archive
 from colonist_server.repo import chain, keys, ledger, removed, tombstones
@@ -61,10 +61,10 @@ class PastRemoval:
             await ledger.wait_until_still(colony, pids)
             before = colony.past_revision
             found = await self._find(colony, pids)
-            counts = Counter(live.state for live in found.values())
+            counts = Counter(closed.live.state for closed in found.values())
             now_ns = self._clock.now_ns()
             traces: list[Op] = await self._left(list(found))
-            traces += [removed.trace(pid, live, cause, now_ns) for pid, live in found.items()]
+            traces += [removed.trace(pid, closed, cause, now_ns) for pid, closed in found.items()]
             change = _Change(list(found), counts, Counter(), traces)
             if not found or await self._decide(colony, before, change):
                 await self._erase(colony, change.ids, cause)
@@ -120,12 +120,12 @@ class PastRemoval:
 
     # -- deciding
 
-    async def _find(self, colony: Colony, pids: Sequence[bytes]) -> dict[bytes, Live]:
+    async def _find(self, colony: Colony, pids: Sequence[bytes]) -> dict[bytes, Closed]:
         assert self._archive is not None  # noqa: S101 - the caller knows
         async with reading():
             rows = await self._archive.get_many([keys.closed(pid) for pid in pids])
         return {
-            pid: decode_closed(row.value).live
+            pid: decode_closed(row.value)
             for pid, row in zip(pids, rows, strict=True)
             if row is not None and pid not in colony.past.removing
         }
@@ -189,10 +189,8 @@ class PastRemoval:
             page = await self._archive.range(keys.CLOSED + wid, limit=_PAGE)
             if not page.rows:
                 break
-            lives = {
-                row.key[len(keys.CLOSED) :]: decode_closed(row.value).live for row in page.rows
-            }
-            await removed.leave(self._writes, lives, cause, self._clock.now_ns())
+            ends = {row.key[len(keys.CLOSED) :]: decode_closed(row.value) for row in page.rows}
+            await removed.leave(self._writes, ends, cause, self._clock.now_ns())
             await self._erase_processes([row.key[len(keys.CLOSED) :] for row in page.rows])
         for prefix in (keys.shape_of(wid), keys.edits_of(wid), keys.request_of(wid)):
             await self._archive.delete_range(prefix)

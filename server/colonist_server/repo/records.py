@@ -307,6 +307,8 @@ class RemovedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     signature: bytes = b""
     winner: tuple[int, bytes] | None = None
     """Number and nonce of the attempt whose result it had, if a sealed request brought it."""
+    result: bytes = b""
+    """The SHA3-256 of what that said."""
 
 
 class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -95,7 +95,7 @@ class Removal:
                 await self.remove_attributes(pid)
         live = closed.live
         index = keys.ended(colony.tag, live.state, live.changed_ns, pid)
-        ops = [Delete(item.key), Delete(index), *self._ops(pid, birth, live, cause), *left]
+        ops = [Delete(item.key), Delete(index), *self._ops(pid, birth, closed, cause), *left]
         self._births.forget(pid)
         for _ in range(ATTEMPTS):
             await ledger.wait_until_still(colony, [pid])
@@ -109,10 +109,12 @@ class Removal:
                 return False
         raise ContendedError("the account of the archive changed too often")
 
-    def _ops(self, pid: bytes, birth: Submitted | None, live: Live, cause: Cause) -> list[Op]:
+    def _ops(
+        self, pid: bytes, birth: Submitted | None, last: Live | Closed, cause: Cause
+    ) -> list[Op]:
         """What goes besides the record, and what is left."""
-        traces = _traces(pid, birth, live)
-        return [*traces, removed.trace(pid, live, cause, self.clock.now_ns())]
+        traces = _traces(pid, birth, last.live if isinstance(last, Closed) else last)
+        return [*traces, removed.trace(pid, last, cause, self.clock.now_ns())]
 
     async def _left(self, pid: bytes) -> list[Op]:
         """What keeps a repeated request from making it anew."""

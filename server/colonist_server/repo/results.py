@@ -18,6 +18,7 @@ import msgspec
 from colonist_core.attempt import counts, recorded, winner
 from colonist_core.process import Live, What, ended, is_newest
 from colonist_protocol.errors import ContendedError, ResultConflictError, TooOldError
+from colonist_protocol.identity import digest
 from colonist_protocol.process import COUNTED, RECORDED, State
 from colonist_server.repo import chain, keys
 from colonist_server.repo.attempts import Said
@@ -26,6 +27,7 @@ from colonist_server.repo.clock import Clock
 from colonist_server.repo.nouns import Row
 from colonist_server.repo.processes import Processes, closing_ops, guards_of_end
 from colonist_server.repo.records import (
+    RemovedRecord,
     ResultRecord,
     decode_closed,
     decode_removed,
@@ -222,15 +224,23 @@ def _record_of(what: What, said: Said, now_ns: int) -> ResultRecord:
 def _won(end: Item | None, trace: Item | None, said: Said) -> bool:
     """Whether the process, or what is left of it, says that it was this attempt's result.
 
-    Raises `ResultConflictError`. What was removed does not say what the result was.
+    Raises `ResultConflictError`.
     """
     own = (said.by.number, said.by.nonce)
     if end is None:
-        return trace is not None and decode_removed(trace.value).winner == own
+        return trace is not None and _won_before_removal(decode_removed(trace.value), own, said)
     closed = decode_closed(end.value)
     if winner(closed.live) != own:
         return False
     _check_same(closed.payload, said)
+    return True
+
+
+def _won_before_removal(trace: RemovedRecord, own: tuple[int, bytes], said: Said) -> bool:
+    if trace.winner != own:
+        return False
+    if trace.result and trace.result != digest(said.payload):
+        raise ResultConflictError(_CONFLICT)
     return True
 
 

@@ -143,7 +143,7 @@ class Retirement:
             if closed.has_output:
                 ops.append(Delete(keys.output(pid)))
             ops += chain.forget(pid, closed.live)
-            ops.append(removed.trace(pid, closed.live, SERVER, self._removal.clock.now_ns()))
+            ops.append(removed.trace(pid, closed, SERVER, self._removal.clock.now_ns()))
         if birth is not None:
             ops.extend(Delete(keys.attribute_index(id)) for id in env_ids(birth))
             ops += tombstones.of_removed_process(pid, decode_birth(birth.value), self._writes.n)

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from colonist_core.process import SERVER, Cause
+from colonist_core.process import SERVER, Cause, Closed, Live
 from colonist_protocol.errors import ConflictError, NotFoundError
 from colonist_protocol.process import FINAL, State
 from colonist_server.repo import chain, keys, ledger, removed, tombstones
@@ -244,8 +244,10 @@ class WorkflowRemoval:
         return ops
 
     def _trace(self, pid: bytes, live: Item | None, end: Item | None, cause: Cause) -> Sequence[Op]:
-        last = decode_closed(end.value).live if end is not None else None
-        if last is None and live is not None:
+        last: Live | Closed | None = None
+        if end is not None:
+            last = decode_closed(end.value)
+        elif live is not None:
             last = decode_live(live.value)
         now_ns = self._removal.clock.now_ns()
         return [removed.trace(pid, last, cause, now_ns)] if last is not None else []
