@@ -19,7 +19,6 @@ from typing import Final, NamedTuple
 from msgspec import UNSET
 
 from colonist_agent.counters import Counters
-from colonist_client.caller import OutcomeUnknownError
 from colonist_client.client import Client
 from colonist_client.failure import ServerError
 from colonist_client.processes import GRANTS
@@ -129,12 +128,8 @@ class Asker:
         self._request = None
         try:
             process = await self._client.assigned(request)
-        except OutcomeUnknownError:
-            if self._on_lost is not None:
-                await self._on_lost()
-            raise
-        except UnreachableError:
-            self._request = request if request.is_sealed else None
+        except UnreachableError as error:
+            await self._without_reply(request, error)
             raise
         except ServerError as error:
             is_wanted = (
@@ -160,9 +155,23 @@ class Asker:
             request.advance()
         else:
             request.first_sent_s = asked_at_s
-        sealer = self._client.sealer
-        if request.index < GRANTS and sealer is not None and request.to == sealer.pin.id:
+        if request.index < GRANTS and not self._names_former_key(request):
             self._request = request
+
+    async def _without_reply(self, request: Request, error: UnreachableError) -> None:
+        """Ask again with the same bytes, unless they will not be answered: look for the grant.
+
+        A node that has not taken the server's new key yet answers under the key that is named.
+        """
+        is_foreign = isinstance(error, NotGenuineError) and self._names_former_key(request)
+        if not is_foreign and error.is_repeatable:
+            self._request = request if request.is_sealed else None
+        elif self._on_lost is not None:
+            await self._on_lost()
+
+    def _names_former_key(self, request: Request) -> bool:
+        sealer = self._client.sealer
+        return sealer is not None and request.to != sealer.pin.id
 
     async def _wait_after(self, error: ServerError | UnreachableError) -> None:
         self._failures += 1

@@ -20,7 +20,7 @@ from typing import Final, Self, TypeVar, cast
 from colonist_client.attempts import Attempts
 from colonist_client.failure import ServerError
 from colonist_client.retry import Retry
-from colonist_client.sealer import Pin, Request, Sealer, Seqs
+from colonist_client.sealer import NotGenuineError, Pin, Request, Sealer, Seqs
 from colonist_client.transport import NotSentError, Transport, UnreachableError
 from colonist_protocol import codec, envelope
 from colonist_protocol.envelope import Failure
@@ -158,17 +158,22 @@ class Caller:
         await self.transport.close()
 
     async def _addressed(self, request: Request, wait_s: float) -> bytes | Failure:
-        """An exchange; another where this was sealed for a key that the server has no more.
+        """An exchange; another where this was sealed for a former key of the server.
 
+        It may be taken no more, or be answered under that key by a node that has not changed yet.
         Who says so is not known. That the key was changed is: the pin has followed it.
         """
         try:
             return await self._exchange(request, wait_s)
         except UnreachableError as error:
-            sealer = self.sealer
-            if sealer is None or error.said_code != _WRONG or request.to == sealer.pin.id:
+            sealer, is_void = self.sealer, error.said_code == _WRONG
+            if sealer is None or request.to == sealer.pin.id:
+                raise
+            if not (is_void or isinstance(error, NotGenuineError)):
                 raise
             if not sealer.address_anew(request):
+                if not is_void:
+                    raise
                 raise OutcomeUnknownError(
                     f"{request.message.msgtype()}: sealed for a former key of the server, which it "
                     f"takes no more: {error}"

@@ -77,16 +77,20 @@ async def test_agent_goes_on_when_the_key_that_it_began_with_is_gone(
             if not is_answered:  # the question that is open stays open, under the old key
                 hand.transport.lose = {"assignprocessmsg": 1_000}
             await place.start_again(BOTH)
+            if is_answered:  # it is the answer to that question that tells of the new key
+                await asyncio.sleep(100)
             process_id = await hand.submit("f")
             assert hand.client.sealer is not None
             assert hand.client.sealer.pin.id == NEW.id
             if is_answered:
                 assert (await place.shop.ended(process_id)).output() == [1]
-            hand.transport.lose = {}
-            await place.start_again(NEW_ONLY)
+            await asyncio.sleep(40)
             asked = len(hand.transport.bodies_of("assignprocessmsg"))
+            await place.start_again(NEW_ONLY)
+            await asyncio.sleep(40)  # longer than a question is open
+            hand.transport.lose = {}
             process_id = await hand.submit("f")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 assert (await place.shop.ended(process_id)).output() == [1]
             asks = hand.transport.bodies_of("assignprocessmsg")[asked:]
             assert {_to(each) for each in asks} == ({NEW.id} if is_answered else {OLD.id, NEW.id})
@@ -147,3 +151,23 @@ async def test_result_that_counted_already_is_sealed_anew_and_counts_once() -> N
         reply = await late.deliver(request)
         assert decoded(reply, Outcome, message).outcome == "counted"
         assert await place.shop.get(process_id) == counted
+
+
+@virtual
+async def test_node_that_has_not_taken_the_new_key_yet_is_asked_under_it() -> None:
+    async with site() as place:
+        hand = Hand(place.shop, "ada")
+
+        @hand.registry.function("f")
+        async def f() -> int:
+            return 1
+
+        async with hand.running():
+            await place.start_again(ServerKeys(OLD, coming=NEW))
+            await asyncio.sleep(20)  # a question is open, under the old key
+            assert hand.client.sealer is not None
+            hand.client.sealer.pin.follow(NEW.id)  # another node has answered something
+            process_id = await hand.submit("f")
+            async with asyncio.timeout(60):
+                done = await place.shop.ended(process_id)
+        assert (done.output(), done.retries) == ([1], 0)

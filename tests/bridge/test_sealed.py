@@ -187,6 +187,7 @@ async def test_an_unverified_refusal_is_told_when_nothing_better_comes(
 async def _fate(anna: MqttTransport, body: bytes) -> str:
     with pytest.raises(UnreachableError) as raised:
         await anna.exchange(body, wait_s=1)
+    assert raised.value.said_code == "access_denied"  # for what judges it
     return str(raised.value)
 
 
