@@ -25,9 +25,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     An identity makes `rate` requests a second, `burst` of them at once after a rest, and has at
     most `requests` under way, of which an executor's `polls` are assigns. In a colony at most
-    `colony_polls` assigns are under way, and `waiting` processes wait. Of one message the JSON has
-    so many bytes: of a function spec, a workflow, packed arguments, an output, an attribute, log
-    lines. A process has `process_attributes` attributes set while it runs, of
+    `colony_polls` assigns are under way, and `waiting` processes and packed arguments wait. Of one
+    message the JSON has so many bytes: of a function spec, a workflow, packed arguments, an output,
+    an attribute, log lines. A process has `process_attributes` attributes set while it runs, of
     `process_attribute_bytes` together. From one address `strangers` signatures of unknown callers a
     second are worked through, and from all addresses that sent nothing else lately `all_strangers`.
     """

@@ -15,7 +15,7 @@ from colonist_protocol.attribute import AddAttribute, Attribute, AttributeType
 from colonist_protocol.colony import GetColonies, GetColony
 from colonist_protocol.envelope import Failure, pack_request, parse_reply
 from colonist_protocol.errors import InvalidValueError
-from colonist_protocol.generator import PackGenerator
+from colonist_protocol.generator import PackGenerator, RemoveGenerator
 from colonist_protocol.identity import Identity
 from colonist_protocol.log import AddExecutorLog, AddLog
 from colonist_protocol.message import Message
@@ -36,6 +36,8 @@ from tests.server.people import World, parked, refusal, world
 from tests.support import sealing
 from tests.support.clock import virtual
 from tests.support.crons import add_of as cron_of
+from tests.support.generators import add_of as generator_of
+from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, OWNER, Refused, key, settle, spec
 
 ADA, BEN, UMA = key("ada"), key("ben"), key("uma")
@@ -223,6 +225,42 @@ async def test_a_workflow_counts_with_all_its_nodes() -> None:
             await made.submit_workflow("uma", {"a": [], "b": ["a"], "c": ["a"]})
         await made.submit_workflow("uma", {"a": [], "b": ["a"]})
         assert made.colony.waiting == 3
+
+
+@virtual
+async def test_packed_arguments_wait_too() -> None:
+    async with MemoryStore() as store:
+        async with world(store, **limits(waiting=5)) as made:
+            await made.populate()
+            message = generator_of(name="g", trigger=100)
+            gid = (await made.call(message, UMA))["generatorid"]
+            pack = PackGenerator(generatorid=gid, arg="a")
+            for _ in range(4):
+                await made.call(pack, UMA)
+            process = (await made.submit("uma")).processid
+            for refused in (pack, SubmitFunctionSpec(spec=spec())):
+                assert await busy(made, refused, UMA) == FULL_S
+            assert made.dispatch.limiter.refused["waiting"] == 2
+            await made.call(SubmitFunctionSpec(spec=spec(colonyname="other")), key("eve"))
+            assert (await made.assign("ada")).processid == process
+            await made.call(pack, UMA)
+        async with world(store, **limits(waiting=5)) as made:
+            assert await busy(made, pack, UMA) == FULL_S
+            await made.call(RemoveGenerator(generatorid=gid), UMA)
+            for _ in range(5):
+                await made.submit("uma")
+
+
+@virtual
+async def test_arguments_of_a_generator_wait_no_more_once_it_has_fired() -> None:
+    async with world(**limits(waiting=6)) as made:
+        await made.populate()
+        gid = (await made.call(generator_of(name="g", trigger=3), UMA))["generatorid"]
+        for _ in range(4):
+            await made.call(PackGenerator(generatorid=gid, arg="a"), UMA)
+        await settle(400)
+        assert made.colony.waiting == 1
+        assert made.rooms.generators.view.arguments(made.colony.tag) == 1
 
 
 def test_what_makes_processes_is_counted_before() -> None:

@@ -32,6 +32,7 @@ class Generator:
 
     __slots__ = (
         "_last",
+        "counted",
         "firings",
         "firings_revision",
         "gid",
@@ -53,6 +54,8 @@ class Generator:
         self.taken: dict[bytes, Revision] = {}
         """Likewise, of those that a firing under way names; 0: deleted, or not seen yet."""
         self.under_way: dict[int, UnderWay] = {}
+        self.counted = 0
+        """How many of its arguments are counted as its colony's."""
         self._last: tuple[Revision, bytes] | None = _FIRST
         """The argument that arrived last; None: those that wait are not in order."""
 
@@ -77,6 +80,11 @@ class Generator:
     def is_at_work(self) -> bool:
         """Whether it is there, and not disabled."""
         return self.record is not None and not self.record.disabled
+
+    @property
+    def held(self) -> int:
+        """How many arguments this node holds in memory."""
+        return len(self.waiting) + len(self.taken)
 
     @property
     def has_remains(self) -> bool:

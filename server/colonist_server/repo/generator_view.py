@@ -19,13 +19,14 @@ _REST: Final = slice(len(keys.ARGUMENT) + keys.PID_BYTES, None)
 class GeneratorView:
     """All generators, by id; `by_tag` has those of each colony, oldest first."""
 
-    __slots__ = ("_changed", "all", "by_tag", "names", "view")
+    __slots__ = ("_arguments", "_changed", "all", "by_tag", "names", "view")
 
     def __init__(self, view: View) -> None:
         self.view = view
         self.all: dict[bytes, Generator] = {}
         self.by_tag: dict[bytes, dict[bytes, Generator]] = {}
         self.names: dict[bytes, tuple[bytes, Revision]] = {}
+        self._arguments: dict[bytes, int] = {}
         self._changed: Callable[[Generator], None] = _nobody
         # In this order they are loaded: arguments that a firing names do not count for a moment.
         view.hold(keys.GENERATOR, self._apply_definition, self._held_definitions)
@@ -51,6 +52,10 @@ class GeneratorView:
     def of(self, tag: bytes) -> list[Generator]:
         """The generators of a colony, oldest first."""
         return [each for each in self.by_tag.get(tag, {}).values() if each.record is not None]
+
+    def arguments(self, tag: bytes) -> int:
+        """How many arguments are packed in a colony's generators."""
+        return self._arguments.get(tag, 0)
 
     # -- what is stored
 
@@ -104,6 +109,7 @@ class GeneratorView:
         return generator
 
     def _told(self, generator: Generator) -> None:
+        self._count(generator)
         if generator.record is not None or generator.has_remains:
             self._changed(generator)
         elif self.all.pop(generator.gid, None) is not None:
@@ -111,6 +117,14 @@ class GeneratorView:
             del siblings[generator.gid]
             if not siblings:
                 del self.by_tag[generator.tag]
+
+    def _count(self, generator: Generator) -> None:
+        change = generator.held - generator.counted
+        if change:
+            generator.counted += change
+            count = self._arguments[generator.tag] = self.arguments(generator.tag) + change
+            if not count:
+                del self._arguments[generator.tag]
 
     # -- the keys of what is held
 

@@ -115,7 +115,8 @@ class Dispatch:
         limits: Limits | None = None,
     ) -> None:
         self.rooms = rooms
-        self.limiter = Limiter(limits or Limits(), rooms.clock)
+        arguments = rooms.generators.view.arguments
+        self.limiter = Limiter(limits or Limits(), rooms.clock, arguments)
         self._callers = Callers()
         self._sealing = Sealing(rooms.epochs, rooms.trail, rooms.clock, self._callers, signer)
         self._admission = Admission(rooms)

@@ -10,6 +10,7 @@ What may fare better later is refused with `busy` and a time; what never can wit
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from colonist_core.limits import Buckets, Limits, Rate
@@ -53,11 +54,22 @@ _FIGURES: Final = {
 class Limiter:
     """What each caller does at this node, against what it may do."""
 
-    __slots__ = ("_clock", "_identities", "_unplaced", "limits", "polls", "refused", "under_way")
+    __slots__ = (
+        "_arguments",
+        "_clock",
+        "_identities",
+        "_unplaced",
+        "limits",
+        "polls",
+        "refused",
+        "under_way",
+    )
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock, arguments: Callable[[bytes], int]) -> None:
         self.limits = limits
         self._clock = clock
+        self._arguments = arguments
+        """How many wait in the generators of the colony with that tag."""
         rate = Rate(per_s=limits.rate, burst=limits.burst)
         self._identities = Buckets(rate, MAX_IDENTITIES)
         self._unplaced = Buckets(rate, MAX_UNPLACED)
@@ -102,9 +114,9 @@ class Limiter:
         if births > limit:
             self.refused["waiting"] += 1
             raise TooLargeError(f"{births} processes are more than the {limit} that may wait")
-        waiting = colony.waiting
+        waiting = colony.waiting + self._arguments(colony.tag)
         if waiting + births > limit:
-            text = f"{waiting} of at most {limit} processes wait in the colony already"
+            text = f"{waiting} of at most {limit} processes and packed arguments wait already"
             raise self._busy("waiting", text, FULL_S)
 
     def enter(self, kind: type[Message], call: Call) -> None:
