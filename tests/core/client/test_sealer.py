@@ -254,6 +254,10 @@ async def test_when_the_old_key_is_gone_reads_are_sealed_anew_and_writes_are_in_
     stage.network.plan = ["lose_reply"]
     with pytest.raises(UnreachableError):
         await stage.client.deliver(write)
+    stage.pin.id = NEXT.id  # another node has told of it, and the write is answered by this one
+    with pytest.raises(NotGenuineError, match="signed by another key"):
+        await stage.client.deliver(write)
+    stage.pin.id = SERVER.id
     stage.server.rotate(NEXT, SERVER)
     await stage.look("a")
     stage.server.keys = type(stage.server.keys)(NEXT)
