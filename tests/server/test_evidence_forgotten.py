@@ -135,3 +135,16 @@ async def test_forgetting_is_finished_wherever_it_stops(
         export.check()
         assert export.checkpoints[0][1].k - 1 in forgotten_of(export, made)
         export.verify()
+
+
+@virtual
+async def test_a_colony_in_which_something_happens_all_the_time_forgets_too() -> None:
+    async with historic(None, retention_age_s=20.0) as made:
+        await made.found("ada")
+        await made.enrol("uma")
+        for _ in range(1_000):
+            await asyncio.sleep(0.1)
+            await made.submit("uma")
+        export = await exported(made)
+        export.check(is_covered=False)
+        assert export.checkpoints[0][1].k > FIRST_K

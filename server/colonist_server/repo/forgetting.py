@@ -115,8 +115,11 @@ class Forgetting:
         return found
 
     async def _until_signed(self, colony: Colony) -> None:
+        """Wait for all that is noted by now; more may be noted meanwhile."""
+        noted = self._heads.noted(colony.tag)
         for _ in range(_SIGNED_WITHIN_S):
-            if not self._heads.count(colony.tag) and not self._checkpoints.is_writing:
+            is_taken = noted is None or self._heads.noted(colony.tag) is not noted
+            if is_taken and not self._checkpoints.is_writing:
                 return
             await asyncio.sleep(1)
         raise ContendedError("nothing is signed: evidence is not forgotten now")

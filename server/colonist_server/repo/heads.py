@@ -152,6 +152,10 @@ class Heads:
         """How many are noted of a colony."""
         return len(self._noted.get(tag, ()))
 
+    def noted(self, tag: bytes) -> object:
+        """What stands for all that is noted of a colony now; another thing once it is taken."""
+        return self._noted.get(tag)
+
     def tags(self) -> list[bytes]:
         """The colonies of which something is noted."""
         return list(self._noted)
