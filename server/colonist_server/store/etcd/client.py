@@ -119,7 +119,7 @@ class Client:
             try:
                 return await self.call(method, request, min(CALL_S, give_up_s))
             except (TroubleError, NotDoneError):
-                if loop.time() + pause_s >= until:
+                if self._is_closed or loop.time() + pause_s >= until:
                     raise
             await asyncio.sleep(pause_s)
         raise AssertionError  # pragma: no cover - pauses do not end
