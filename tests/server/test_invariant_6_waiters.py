@@ -244,5 +244,5 @@ class Case(RuleBasedStateMachine):
 
 def test_work_and_workers_that_fit_never_both_wait() -> None:
     run_state_machine_as_test(
-        Case, settings=settings(max_examples=400, stateful_step_count=40, deadline=None)
+        Case, settings=settings(max_examples=250, stateful_step_count=40, deadline=None)
     )
