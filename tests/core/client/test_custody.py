@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from colonist_client.custody import Custody
 from colonist_protocol.errors import InvalidValueError
 
 KEY = Path("some.key")
+AGAIN_S = 1.0
 ANSWER_S = 10.0
 """Longer than a program takes to say something at a terminal."""
 
@@ -193,13 +195,15 @@ def at_a_terminal(typed: bytes, *loop: str) -> str:
         start_new_session=True,
     )
     os.close(theirs)
-    shown, left = b"", typed
+    shown, until = b"", time.monotonic() + ANSWER_S
     with contextlib.suppress(OSError):  # the terminal's end is an error, on Linux
-        while select.select([ours], [], [], ANSWER_S)[0] and (chunk := os.read(ours, 1024)):
-            shown += chunk
-            if b"a.key: " in shown:
-                os.write(ours, left)
-                left = b""
+        while time.monotonic() < until:
+            is_shown = select.select([ours], [], [], AGAIN_S)[0]
+            shown += os.read(ours, 1024) if is_shown else b""
+            # Again where it is not heard: a signal between the interpreter's last look and the read
+            # waits for the next one.
+            if shown.endswith(b"a.key: "):
+                os.write(ours, typed)
     child.kill()
     child.wait()
     os.close(ours)
