@@ -29,13 +29,13 @@ from colonist_protocol.errors import ColonistError
 from colonist_protocol.identity import Identity
 from colonist_server.rpc.signing_process import (
     MODULE,
-    Batches,
     Done,
     Request,
     Verified,
     Work,
     pack,
 )
+from colonist_server.store.framing import Frames
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Beside(asyncio.Protocol):
         self._due: list[_Batch] = []
         self._sent: deque[_Batch] = deque()
         self._watched: _Batch | None = None
-        self._batches = Batches()
+        self._frames = Frames()
         self._done = msgspec.msgpack.Decoder(Done)
 
     @property
@@ -222,7 +222,7 @@ class Beside(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """What was asked for, in that order."""
-        for batch in self._batches.feed(data):
+        for batch in self._frames.feed(data):
             self._sent[0].settle(self._done.decode(batch))
             self._sent.popleft()
 

@@ -11,26 +11,22 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from colonist_client import memory
 from colonist_protocol import envelope
-from colonist_protocol.envelope import Envelope, Signed, Unsigned
+from colonist_protocol.envelope import Envelope, Unsigned
 from colonist_protocol.errors import ColonistError
 from colonist_protocol.identity import KEY_BYTES, Identity
+from colonist_server.store.framing import Frames, framed
 
 MODULE: Final = "colonist_server.rpc.signing_process"
 RECEIVED_BYTES: Final = 262_144
 READY: Final = b"!"
-
-_SIZE: Final = struct.Struct("<I")
-
-T = TypeVar("T")
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -62,35 +58,9 @@ class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
     bodies: Sequence[bytes]
 
 
-class Batches:
-    """Cuts what comes over a socket into whole messages."""
-
-    __slots__ = ("_received",)
-
-    def __init__(self) -> None:
-        self._received = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """What has come whole by now."""
-        received = self._received
-        received += data
-        found: list[bytes] = []
-        at = 0
-        while len(received) - at >= _SIZE.size:
-            start = at + _SIZE.size
-            stop = start + _SIZE.unpack_from(received, at)[0]
-            if stop > len(received):
-                break
-            found.append(bytes(received[start:stop]))
-            at = stop
-        del received[:at]
-        return found
-
-
 def pack(message: Work | Done) -> bytes:
     """A message as it goes over the socket."""
-    data = _ENCODER.encode(message)
-    return _SIZE.pack(len(data)) + data
+    return framed(_ENCODER.encode(message))
 
 
 def carry_out(work: Work, identity: Identity) -> Done:
@@ -104,7 +74,7 @@ def carry_out(work: Work, identity: Identity) -> Done:
 def _verified(request: Request) -> Verified | None:
     sent = Envelope("", request.payload, request.signature, request.seal)
     try:
-        signed: Signed = envelope.authenticate(sent)
+        signed = envelope.authenticate(sent)
     except ColonistError:
         return None  # the server finds out what is wrong with it
     return Verified(signed.caller, signed.digest)
@@ -114,9 +84,9 @@ def serve(end: socket.socket) -> None:
     """Work until the other end is closed."""
     identity = Identity(end.recv(KEY_BYTES, socket.MSG_WAITALL))
     end.sendall(READY)
-    batches, decoder = Batches(), msgspec.msgpack.Decoder(Work)
+    frames, decoder = Frames(), msgspec.msgpack.Decoder(Work)
     while data := end.recv(RECEIVED_BYTES):
-        for batch in batches.feed(data):
+        for batch in frames.feed(data):
             end.sendall(pack(carry_out(decoder.decode(batch), identity)))
 
 

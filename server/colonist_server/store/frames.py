@@ -1,4 +1,4 @@
-"""What travels between the store and a writer in a process of its own: msgpack, length first."""
+"""What travels between the store and a writer in a process of its own: frames of msgpack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from colonist_server.store.batch import Commit, LeaseEnd, Probe
+from colonist_server.store.framing import framed
 from colonist_server.store.interface import (
     Change,
     Delete,
@@ -19,8 +20,6 @@ from colonist_server.store.interface import (
     Revision,
 )
 from colonist_server.store.writer import Outcome, Work
-
-LENGTH_BYTES: Final = 4
 
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -60,34 +59,9 @@ _decode_parcels: Final = msgspec.msgpack.Decoder(list[Parcel | None]).decode
 _decode_report: Final = msgspec.msgpack.Decoder(Report).decode
 
 
-class Frames:
-    """Cuts a stream of bytes into frames."""
-
-    __slots__ = ("_buffer",)
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The frames that are whole now."""
-        buffer = self._buffer
-        buffer += data
-        frames: list[bytes] = []
-        start = 0
-        while len(buffer) - start >= LENGTH_BYTES:
-            body = start + LENGTH_BYTES
-            end = body + int.from_bytes(buffer[start:body], "big")
-            if end > len(buffer):
-                break
-            frames.append(bytes(buffer[body:end]))
-            start = end
-        del buffer[:start]
-        return frames
-
-
 def pack_parcels(parcels: Iterable[Parcel | None]) -> bytes:
     """A frame of work; None asks the writer to stop."""
-    return _framed(_encode(list(parcels)))
+    return framed(_encode(list(parcels)))
 
 
 def unpack_works(frame: bytes) -> list[Work | None]:
@@ -135,7 +109,7 @@ def pack_report(outcome: Outcome, before: Revision, taken: int) -> bytes:
         before = event.revision
         deleted = tuple([change.key for change in event.changes if change.value is None])
         done.append(Done(number, revision, is_event=True, deleted=deleted))
-    return _framed(
+    return framed(
         _encode(
             Report(taken, outcome.revision, tuple(done), outcome.wrote, outcome.fault, outcome.last)
         )
@@ -171,7 +145,3 @@ def _changes(work: Work, deleted: tuple[bytes, ...]) -> tuple[Change, ...]:
         elif op[0] in deleted:
             changes.append(Change(op[0], None))
     return tuple(changes)
-
-
-def _framed(body: bytes) -> bytes:
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body

@@ -29,7 +29,6 @@ from colonist_server.store import file
 from colonist_server.store.batch import Answers
 from colonist_server.store.copier import Copier
 from colonist_server.store.frames import (
-    Frames,
     Parcel,
     pack_parcels,
     pack_report,
@@ -37,6 +36,7 @@ from colonist_server.store.frames import (
     unpack_report,
     unpack_works,
 )
+from colonist_server.store.framing import Frames
 from colonist_server.store.interface import StoreError
 from colonist_server.store.writer import Outcome, Work, Writer
 
