@@ -133,10 +133,7 @@ class Archiving:
             young = [item for item in page.items if keys.time_of_log(item.key) > until_ns]
             old = [item for item in page.items if keys.time_of_log(item.key) <= until_ns]
             if old:
-                if not colony.past_revision:
-                    await self._change(colony, [], [], PastRecord())
-                await self._put([Row(item.key, item.value) for item in old])
-                await remove_items(self._writes, old)
+                await self._move(colony, old)
                 yield len(old)
             if young:  # behind it, up to the next executor, all is younger
                 after = keys.after_logs(keys.pid_of_log(young[0].key))
@@ -159,13 +156,17 @@ class Archiving:
                 if end is None and pid not in self._writes.view.rows
             ]
             if left:
-                if not colony.past_revision:
-                    await self._change(colony, [], [], PastRecord())
-                await self._put([Row(item.key, item.value) for item in left])
-                await remove_items(self._writes, left)
+                await self._move(colony, left)
                 yield len(left)
             more = page.more
             after = page.items[-1].key if page.items else b""
+
+    async def _move(self, colony: Colony, items: Sequence[Item]) -> None:
+        """Move keys as they are."""
+        if not colony.past_revision:
+            await self._change(colony, [], [], PastRecord())
+        await self._put([Row(item.key, item.value) for item in items])
+        await remove_items(self._writes, items)
 
     def covered(self, colony: Colony) -> Revision:
         """The revision up to which all ends of chains are in checkpoints."""
@@ -183,10 +184,7 @@ class Archiving:
                 page = await self._writes.range(prefix + colony.tag, after=after, limit=_PAGE)
                 old = [item for item in page.items if self._is_old(colony, item, until_ns)]
                 if old:
-                    if not colony.past_revision:
-                        await self._change(colony, [], [], PastRecord())
-                    await self._put([Row(item.key, item.value) for item in old])
-                    await remove_items(self._writes, old)
+                    await self._move(colony, old)
                 yield len(old)
                 is_done = prefix == keys.CHECKPOINT and len(old) < len(page.items)
                 more = page.more and not is_done
