@@ -90,9 +90,8 @@ class Sealing:
     ) -> bytes:
         """The body of a sealed reply."""
         unsigned = self._sealed(asker, payloadtype, payload, ok=ok, event=event)
-        key = self._server_keys.signing(asker.to)
-        if key is not self._server_keys.current:
-            return unsigned.signed(key.identity)
+        if self._server_keys.signing(asker.to) is not self._server_keys.current:
+            return self._signed(unsigned, asker)
         body, via = await self._signer.sign(unsigned), self._server_keys.via
         return envelope.with_via(body, via) if via else body
 
@@ -100,7 +99,9 @@ class Sealing:
         self, asker: Asker, payloadtype: str, payload: bytes, *, ok: bool, event: bytes = b""
     ) -> bytes:
         """The body of a sealed reply, where nothing may come between."""
-        unsigned = self._sealed(asker, payloadtype, payload, ok=ok, event=event)
+        return self._signed(self._sealed(asker, payloadtype, payload, ok=ok, event=event), asker)
+
+    def _signed(self, unsigned: envelope.Unsigned, asker: Asker) -> bytes:
         key = self._server_keys.signing(asker.to)
         via = self._server_keys.via if key is self._server_keys.current else ()
         return unsigned.signed(key.identity, via)
