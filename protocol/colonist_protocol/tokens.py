@@ -163,9 +163,7 @@ class ServerKeys:
 
     def made_attempt(self, token: AttemptToken, process_id: str, executor_id: str) -> bool:
         """Whether one of these keys made it for that process and executor."""
-        if self.current.made_attempt(token, process_id, executor_id):
-            return True
-        return any(key.made_attempt(token, process_id, executor_id) for key in self._all[1:])
+        return any(key.made_attempt(token, process_id, executor_id) for key in self._all)
 
     def __repr__(self) -> str:
         return f"ServerKeys({self.id}, {len(self._all) - 1} others)"
