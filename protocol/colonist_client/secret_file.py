@@ -13,8 +13,9 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Generator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from colonist_protocol.errors import InvalidValueError
 
@@ -122,16 +123,31 @@ def _fault(found: os.stat_result, path: Path, *, is_credential: bool) -> str:
 
 
 def _draft(path: Path, content: bytes) -> Path:
-    draft = path.with_name(f".{secrets.token_hex(8)}.new")
+    draft = draft_of(path)
     _put(draft, content)
     return draft
 
 
 def _put(path: Path, content: bytes) -> None:
+    with creating(path) as file:
+        file.write(content)
+
+
+def draft_of(path: Path) -> Path:
+    """A name in the same folder that nobody can guess, and so nobody plants a file of."""
+    return path.with_name(f".{secrets.token_hex(8)}.new")
+
+
+@contextlib.contextmanager
+def creating(path: Path) -> Generator[IO[bytes]]:
+    """A new file of mode 0600 to write to; on the disk after the block, gone where that failed.
+
+    Raises `FileExistsError`, other `OSError`s.
+    """
     descriptor = os.open(path, _CREATE, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(descriptor)
     except BaseException:

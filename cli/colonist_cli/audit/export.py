@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
@@ -12,12 +11,10 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from colonist_cli.exits import CliError, Exit
+from colonist_client import secret_file
 from colonist_protocol import codec
 from colonist_protocol.audit_reading import CHECKPOINT_START, EVENT_START, End
 
-MODE: Final = 0o600
-"""Requests stand in it as they were sent."""
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHAIN: Final = slice(len(EVENT_START), len(EVENT_START) + 64)
 
 
@@ -97,19 +94,16 @@ async def export(
 @contextmanager
 def _appearing(file: Path, *, may_replace: bool) -> Generator[IO[bytes]]:
     """A file that has its name once it is whole and on the disk. Raises `CliError`."""
-    # Nobody can plant a name that he cannot guess; else he would own the evidence, or choose the
-    # file that it is written over.
-    part = file.with_name(f".{secrets.token_hex(8)}.part")
+    # For its owner only: requests stand in it as they were sent. And whoever could plant the file
+    # would own the evidence, or choose what it is written over.
+    part = secret_file.draft_of(file)
     try:
         if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
             raise CliError(Exit.CONFLICT, f"{file} is no regular file: it is not replaced")
         if file.exists() and not may_replace:
             raise CliError(Exit.CONFLICT, f"{file} is there already; --force replaces it")
-        number = os.open(part, _CREATE, MODE)
-        with os.fdopen(number, "wb") as opened:
+        with secret_file.creating(part) as opened:
             yield opened
-            opened.flush()
-            os.fsync(number)
         part.replace(file)
     except OSError as error:
         raise CliError(Exit.USAGE, f"{file} cannot be written: {error.strerror}") from error
