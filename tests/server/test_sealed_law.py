@@ -36,6 +36,7 @@ from tests.support.memory_store import MemoryStore
 from tests.support.rooms import key, settle
 from tests.support.shared_store import Connection, SharedStore
 from tests.support.stopping_store import WAYS, StoppingStore
+from tests.support.stores import OF_NODES
 
 KEYS = ServerKeys(key("server"))
 MUTATING = sorted(
@@ -51,15 +52,6 @@ STEPWISE = (
     "removegeneratormsg",
     "removeprocessgraphmsg",
     "runcronmsg",
-)
-_OF_NODES = (
-    keys.NODE,
-    keys.LEADER,
-    keys.HEARD,
-    keys.RUNNING,
-    keys.EPOCH,
-    keys.CHECKPOINT,
-    keys.NEWEST_CHECKPOINT,
 )
 _OF_TIME = ("lastheardfromtime", "lease")
 _SHOWN_AS_BEFORE = {"runcronmsg"}
@@ -112,7 +104,7 @@ def _timeless(reply: Any, kind: str) -> Any:
 async def lasting(made: World) -> dict[bytes, bytes]:
     """All that is stored, but for what nodes say of themselves."""
     await settle()
-    return {k: v for k, v in (await made.dump()).items() if not k.startswith(_OF_NODES)}
+    return {k: v for k, v in (await made.dump()).items() if not k.startswith(OF_NODES)}
 
 
 def shape(stored: dict[bytes, bytes]) -> Counter[bytes]:

@@ -32,22 +32,13 @@ from colonist_server.store.interface import Guard, Op, Put, Revision
 from tests.server.people import World, crashing, world
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import COLONY, key
+from tests.support.stores import OF_NODES
 
 TEN_YEARS_S = 10 * 365 * 86_400.0
 KEPT = 4_000
 """Captured messages that are remembered; beyond, one is dropped at random."""
 
-_HOUSE = (
-    keys.NODE,
-    keys.LEADER,
-    keys.HEARD,
-    keys.RUNNING,
-    keys.EPOCH,
-    keys.CHECKPOINT,
-    keys.NEWEST_CHECKPOINT,
-    keys.FUNCTION,
-    b"m/",
-)
+_HOUSE = (*OF_NODES, keys.FUNCTION, b"m/")
 
 
 class EffectStore(MemoryStore):

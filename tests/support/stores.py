@@ -12,6 +12,17 @@ from colonist_server.store.interface import Guard, Item, Op, Range, Revision
 from tests.support.memory_store import MemoryStore
 from tests.support.rooms import settle
 
+OF_NODES = (
+    keys.NODE,
+    keys.LEADER,
+    keys.HEARD,
+    keys.RUNNING,
+    keys.EPOCH,
+    keys.CHECKPOINT,
+    keys.NEWEST_CHECKPOINT,
+)
+"""What nodes write without anybody's request."""
+
 _ACCOUNTS = (keys.EPOCH, keys.NEWEST_CHECKPOINT)
 
 
