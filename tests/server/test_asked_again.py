@@ -28,6 +28,16 @@ async def granted(made: Bench, sent: sealing.Sealed, index: int = 0) -> Any:
     return reply.code if isinstance(reply, Failure) else codec.scan(reply)
 
 
+async def standing_order(made: Bench) -> sealing.Sealed:
+    """One of Ada's, for one grant at a time, where six processes wait."""
+    await made.found("ada")
+    for _ in range(6):
+        await made.submit("ada")
+    await asyncio.sleep(1)
+    order = AssignProcess(colonyname=COLONY, timeout=1, standing=StandingOrder(count=100, ahead=1))
+    return sealing.of_now(made.dispatch, order, ADA, ttl=3600)
+
+
 @pytest.mark.parametrize("parked_first", ["ada", "ben"])
 @virtual
 async def test_the_same_bytes_are_answered_when_the_dead_connection_was(parked_first: str) -> None:
@@ -86,14 +96,7 @@ async def test_a_node_that_is_behind_hoards_nothing_for_a_silent_device() -> Non
     async with cluster("a", "b") as nodes:
         a, b = nodes["a"].bench, nodes["b"].bench
         await nodes.elected()
-        await a.found("ada")
-        for _ in range(6):
-            await a.submit("ada")
-        await asyncio.sleep(1)
-        order = AssignProcess(
-            colonyname=COLONY, timeout=1, standing=StandingOrder(count=100, ahead=1)
-        )
-        sent = sealing.of_now(a.dispatch, order, ADA, ttl=3600)
+        sent = await standing_order(a)
         nodes["b"].line.hold()
         await granted(a, sent, 0)
         assert await granted(b, sent, 1) == "unavailable"  # it knows that much, and looks again
@@ -109,14 +112,7 @@ async def test_grants_go_on_at_either_node_as_the_device_speaks() -> None:
     async with cluster("a", "b") as nodes:
         a, b = nodes["a"].bench, nodes["b"].bench
         await nodes.elected()
-        await a.found("ada")
-        for _ in range(6):
-            await a.submit("ada")
-        await asyncio.sleep(1)
-        order = AssignProcess(
-            colonyname=COLONY, timeout=1, standing=StandingOrder(count=100, ahead=1)
-        )
-        sent = sealing.of_now(a.dispatch, order, ADA, ttl=3600)
+        sent = await standing_order(a)
         seen: set[str] = set()
         for index in range(6):
             at, other = (a, b) if index % 3 else (b, a)
